@@ -1,0 +1,67 @@
+"""Where pictures are kept, and how they get there.
+
+A key is derived from the render's id, so that copying the same result twice is harmless and
+nothing needs to be remembered about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.domain.images import PictureFormat
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture in the store: its key, size in bytes and recognised format."""
+
+    key: str
+    size_bytes: int
+    format: PictureFormat
+
+
+class AssetUnavailableError(Exception):
+    """The store did not take or give the picture now; trying again may help."""
+
+
+class LinkUnavailableError(Exception):
+    """The result link did not answer properly now; trying again may help."""
+
+
+class LinkDeadError(Exception):
+    """The result cannot be had from this link, however often it is tried."""
+
+
+class AssetStore(Protocol):
+    """Keeps pictures by key."""
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Write a whole object from a stream and return its bytes; visible only when complete.
+
+        Raises AssetUnavailableError; what `chunks` raises passes through and nothing is stored.
+        """
+        ...
+
+    def read(self, key: str, *, chunk_bytes: int) -> AsyncIterator[bytes]:
+        """Stream an object in pieces of exactly `chunk_bytes` (the last may be shorter).
+
+        Raises AssetUnavailableError.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Return when the store answers; AssetUnavailableError when it does not."""
+        ...
+
+
+class PictureFetcher(Protocol):
+    """Copies a result link into the store."""
+
+    async def ingest(self, link: str, key: str) -> StoredPicture:
+        """Fetch the picture behind `link`, check it, and store it under `key`.
+
+        Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
+        """
+        ...

@@ -1,0 +1,131 @@
+"""Pictures in an object store, through obstore: a local directory or memory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Self
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, MemoryStore, ObjectStore
+
+from gateway.assets.interface import AssetUnavailableError
+
+#: Bytes written at once; with WRITERS_AT_ONCE this is all of an object that is in memory.
+PART_BYTES = 1024 * 1024
+WRITERS_AT_ONCE = 2
+#: Seconds that a store may take to answer a ping.
+PING_TIMEOUT_S = 5.0
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_MAX_KEY_CHARS = 200
+#: Cannot collide with a picture: keys start with a letter or a digit.
+_PING_KEY = ".ping"
+
+
+class ObjectAssetStore:
+    """Keeps pictures in an object store; implements `AssetStore`.
+
+    A key is one or more segments of letters, digits, ``.``, ``_`` and ``-``, separated by ``/``;
+    ValueError for any other.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Return the store behind ``file:<absolute directory>`` or ``memory:``.
+
+        The directory is made, for its owner only. ValueError for another URL,
+        AssetUnavailableError when the directory cannot be had.
+        """
+        scheme, _, place = url.partition(":")
+        if url == "memory:":
+            return cls(MemoryStore())
+        directory = Path(place)
+        if scheme != "file" or not directory.is_absolute():
+            raise ValueError("expected file:<absolute directory> or memory:")
+        with _telling_unavailable("open"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return cls(LocalStore(prefix=directory))
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Write a whole object from a stream and return its bytes; visible only when complete.
+
+        Raises AssetUnavailableError; what `chunks` raises passes through and nothing is stored.
+        """
+        writer = obstore.open_writer_async(
+            self._store, _checked(key), buffer_size=PART_BYTES, max_concurrency=WRITERS_AT_ONCE
+        )
+        size_bytes = 0
+        try:
+            async with aclosing(_regroup(chunks, PART_BYTES)) as parts:
+                async for part in parts:
+                    with _telling_unavailable("write"):
+                        await writer.write(part)
+                    size_bytes += len(part)
+            with _telling_unavailable("write"):
+                await writer.close()
+        finally:
+            # Only close() publishes; a writer that is dropped unclosed takes its parts with it.
+            # A traceback would keep it, and them, alive.
+            del writer
+        return size_bytes
+
+    async def read(self, key: str, *, chunk_bytes: int) -> AsyncIterator[bytes]:
+        """Stream an object in pieces of exactly `chunk_bytes` (the last may be shorter).
+
+        Raises AssetUnavailableError.
+        """
+        async with (
+            aclosing(self._stream(_checked(key), chunk_bytes)) as stream,
+            aclosing(_regroup(stream, chunk_bytes)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    async def ping(self) -> None:
+        """Return when the store takes a write; AssetUnavailableError when it does not."""
+        with _telling_unavailable("write"):
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await obstore.put_async(self._store, _PING_KEY, b"")
+
+    async def _stream(self, key: str, chunk_bytes: int) -> AsyncGenerator[bytes, None]:
+        with _telling_unavailable("read"):
+            found = await obstore.get_async(self._store, key)
+            async for chunk in found.stream(min_chunk_size=chunk_bytes):
+                yield chunk
+
+
+def _checked(key: str) -> str:
+    if len(key) > _MAX_KEY_CHARS or _KEY.fullmatch(key) is None:
+        raise ValueError("an asset key is made of letters, digits, '.', '_', '-' and '/'")
+    return key
+
+
+@contextmanager
+def _telling_unavailable(verb: str) -> Iterator[None]:
+    # obstore raises built-in OSErrors beside its own; a timeout is one, too.
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        # The class only: messages hold paths, and those of remote stores hold signed URLs.
+        raise AssetUnavailableError(f"cannot {verb}: {type(error).__name__}") from error
+
+
+async def _regroup(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
+    """Yield the same bytes in pieces of exactly `size`, the last one perhaps shorter."""
+    pending = bytearray()
+    async for chunk in chunks:
+        pending += chunk
+        while len(pending) >= size:
+            piece = bytes(pending[:size])
+            del pending[:size]
+            yield piece
+    if pending:
+        yield bytes(pending)

@@ -1,0 +1,142 @@
+"""Addresses and paths as people write them in a settings file.
+
+As in `values.py`, a ValueError says what was expected and never repeats what was written: the
+addresses of a store or a proxy may carry a password.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    Strict,
+    ValidationInfo,
+)
+
+#: What `redis.url` says when the gateway is to run a server of its own.
+EMBEDDED = "embedded"
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_LAST_PORT = 65535
+
+
+def check_base_url(url: str) -> str:
+    """Return an http(s) address without a slash at its end; ValueError otherwise."""
+    parts = _split_url(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError('expected an address such as "https://api.evolink.ai"')
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("expected an address without user name, query or fragment")
+    return url.rstrip("/")
+
+
+def check_optional_url(url: str) -> str:
+    """Return an http(s) address, or the empty text that stands for none; else ValueError."""
+    parts = _split_url(url)
+    if url and (parts is None or parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("expected an address that begins with http:// or https://, or nothing")
+    return url
+
+
+def check_result_host(host: str) -> str:
+    """Return ``host`` or ``host:port`` in lower case; ValueError otherwise."""
+    lowered = host.lower()
+    name, colon, port = lowered.rpartition(":")
+    if not colon or lowered.endswith("]"):
+        name, port = lowered, "443"
+    if _HOST.fullmatch(name) is None or not _is_port(port):
+        raise ValueError(
+            'expected a host such as "files.evolink.ai" or "127.0.0.1:9100", without https://'
+        )
+    return lowered
+
+
+def check_redis_url(url: SecretStr) -> SecretStr:
+    """Return ``embedded`` or the address of a server; ValueError otherwise."""
+    text = url.get_secret_value()
+    parts = _split_url(text)
+    if text != EMBEDDED and (parts is None or parts.scheme not in _REDIS_SCHEMES):
+        raise ValueError(
+            'expected "embedded", or an address that begins with redis://, rediss:// or unix://'
+        )
+    return url
+
+
+def check_proxy_url(url: SecretStr) -> SecretStr:
+    """Return the address of an HTTP proxy, or empty; ValueError otherwise."""
+    check_optional_url(url.get_secret_value())
+    return url
+
+
+def parse_path(text: object, info: ValidationInfo) -> Path | None:
+    """Return a path, relative ones from the folder of the settings file; None for empty text.
+
+    The folder arrives as `context["folder"]`; without one the path stays as it is.
+    """
+    if isinstance(text, Path):
+        return text
+    if not isinstance(text, str) or "\0" in text:
+        raise ValueError("expected a path")
+    return _from_folder(Path(text), info) if text else None
+
+
+def parse_required_path(text: object, info: ValidationInfo) -> Path:
+    """Return a path as `parse_path` does; ValueError also for empty text."""
+    path = parse_path(text, info)
+    if path is None:
+        raise ValueError("expected a path")
+    return path
+
+
+def parse_asset_url(url: object, info: ValidationInfo) -> str:
+    """Return ``memory:`` or ``file:`` with its path made absolute; ValueError otherwise."""
+    if url in ("memory:", "memory://", "memory:///"):
+        return "memory:"
+    if not isinstance(url, str) or not url.startswith("file:"):
+        raise ValueError('expected "file:<folder>" or "memory:"; this release has no other stores')
+    text = url.removeprefix("file:")
+    if text.startswith("//"):
+        text = text.removeprefix("//")
+        if not text.startswith("/"):
+            raise ValueError('expected a folder of this machine, such as "file:var/assets"')
+    if not text or "\0" in text:
+        raise ValueError('expected a folder after "file:", such as "file:var/assets"')
+    return f"file:{_from_folder(Path(text), info)}"
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder", Path())
+    return Path(folder, path)
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) <= _LAST_PORT
+
+
+def _split_url(url: str) -> SplitResult | None:
+    """Return the parts of an address whose port is a number, or None."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return None if any(character.isspace() for character in url) else parts
+
+
+Port = Annotated[int, Strict(), Field(ge=0, le=_LAST_PORT)]
+BaseUrl = Annotated[str, AfterValidator(check_base_url)]
+OptionalUrl = Annotated[str, AfterValidator(check_optional_url)]
+ResultHost = Annotated[str, AfterValidator(check_result_host)]
+RedisUrl = Annotated[SecretStr, AfterValidator(check_redis_url)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(check_proxy_url)]
+AssetUrl = Annotated[str, BeforeValidator(parse_asset_url)]
+OptionalPath = Annotated[Path | None, BeforeValidator(parse_path)]
+RequiredPath = Annotated[Path, BeforeValidator(parse_required_path)]

@@ -1,0 +1,102 @@
+"""From a settings file to settings: everything, or every mistake in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config.catalog import packaged
+from gateway.config.credentials import Secrets, find_secrets
+from gateway.config.problems import ConfigError, Problem, problems_in
+from gateway.config.rules import broken_rules
+from gateway.config.settings import Settings
+
+#: How tomllib ends its messages.
+_POSITION = re.compile(r"(.*) \(at (?:(line \d+), column \d+|end of document)\)", re.DOTALL)
+
+#: Validated even when the file leaves them out: their default paths belong to its folder, too.
+_SECTIONS_WITH_PATHS = ("redis", "assets")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file that is right, and the secrets it names as far as they are on this machine."""
+
+    settings: Settings
+    secrets: Secrets
+    missing_secrets: tuple[Problem, ...]
+
+    def require_secrets(self) -> Secrets:
+        """Return the secrets; ConfigError with every one that is missing. Serving needs all."""
+        if self.missing_secrets:
+            raise ConfigError(self.missing_secrets)
+        return self.secrets
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """Read a settings file and the secrets it names.
+
+    Raises ConfigError with all mistakes at once; no message repeats a secret. Relative paths in
+    the file begin at the file's folder. Secrets that are not there are listed in the result.
+    """
+    document = _read(path)
+    settings = _validate(document, folder=path.parent.absolute())
+    unreadable = _unreadable_ca_file(settings)
+    findings = find_secrets(settings, environ)
+    if unreadable or findings.unusable:
+        raise ConfigError([*unreadable, *findings.unusable])
+    return Loaded(settings, findings.secrets, findings.missing)
+
+
+def process_environ() -> Mapping[str, str]:
+    """Return the environment of this process: the one place that reads it."""
+    return os.environ  # noqa: TID251 - the commands pass it on to `load`
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode(), parse_float=Decimal)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or 'input or output error'}"
+        raise ConfigError([Problem(str(path), message)]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), "expected text in UTF-8")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([_syntax_problem(str(error))]) from None
+    except (ValueError, ArithmeticError):
+        # Not of tomllib's own: a number with thousands of digits, or an endless exponent.
+        raise ConfigError([Problem(str(path), "holds a number that is out of range")]) from None
+
+
+def _syntax_problem(message: str) -> Problem:
+    match = _POSITION.fullmatch(message)
+    if match is None:
+        return Problem("file", message)
+    return Problem(match[2] or "end of file", match[1])
+
+
+def _validate(document: dict[str, Any], *, folder: Path) -> Settings:
+    broken = broken_rules(document, packaged())
+    sections: dict[str, Any] = {name: {} for name in _SECTIONS_WITH_PATHS}
+    try:
+        settings = Settings.model_validate(sections | document, context={"folder": folder})
+    except ValidationError as error:
+        raise ConfigError([*problems_in(error, Settings), *broken]) from None
+    if broken:
+        raise ConfigError(broken)
+    return settings
+
+
+def _unreadable_ca_file(settings: Settings) -> list[Problem]:
+    path = settings.network.ca_file
+    if path is None or path.is_file():
+        return []
+    return [Problem("network.ca_file", "no such file")]

@@ -1,0 +1,137 @@
+"""Rules that span several settings.
+
+They read the file as it was written, not the typed settings: those exist only when every single
+value is right, and all mistakes are to be told at once. What has the wrong shape is passed over
+here, because its own type complains about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway.config.catalog import Packaged
+from gateway.config.problems import Place, Problem, did_you_mean, dotted, listed
+
+Table = Mapping[str, Any]
+
+
+def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
+    """Return every rule between settings that this file breaks."""
+    return [
+        *_redis(document),
+        *_providers(document),
+        *_models(document, packaged),
+        *_teams(document, packaged),
+    ]
+
+
+def _redis(document: Table) -> Iterator[Problem]:
+    table = document.get("redis")
+    if isinstance(table, Mapping) and _given(table, ("url", "url_env")) == ["url", "url_env"]:
+        yield Problem("redis", "expected url or url_env, not both")
+
+
+def _providers(document: Table) -> Iterator[Problem]:
+    for name, table in _tables(document, "providers"):
+        yield from _exactly_one(("providers", name), table, ("api_key_env", "api_key_file"))
+
+
+def _models(document: Table, packaged: Packaged) -> Iterator[Problem]:
+    providers = document.get("providers")
+    known_providers = list(providers) if isinstance(providers, Mapping) else []
+    for name, table in _tables(document, "models"):
+        if name not in packaged.models:
+            known = did_you_mean(name, packaged.models)
+            yield Problem(dotted(("models", name)), f"no such model in the catalogue; {known}")
+        seen: set[str] = set()
+        for index, route in enumerate(_texts(table, "routes")):
+            path = dotted(("models", name, "routes", index))
+            if route not in known_providers:
+                yield Problem(path, f"no such provider; {did_you_mean(route, known_providers)}")
+            elif route in seen:
+                yield Problem(path, "this provider is already in the list")
+            seen.add(route)
+
+
+def _teams(document: Table, packaged: Packaged) -> Iterator[Problem]:
+    digests: dict[str, str] = {}
+    for name, table in _tables(document, "teams"):
+        place: Place = ("teams", name)
+        yield from _budgets(place, table)
+        yield from _defaults(place, table, packaged)
+        yield from _keys(place, table)
+        yield from _digests(place, table, digests)
+
+
+def _budgets(place: Place, table: Table) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, budget in _rows(table, "budgets"):
+        name = budget.get("name") or budget.get("per")
+        if isinstance(name, str) and name in seen:
+            path = dotted((*place, "budgets", index, "name"))
+            yield Problem(path, "another budget of this team is called so; expected its own name")
+        seen.add(str(name))
+
+
+def _defaults(place: Place, table: Table, packaged: Packaged) -> Iterator[Problem]:
+    defaults = table.get("defaults")
+    if not isinstance(defaults, Mapping):
+        return
+    for setting, known in (("size", packaged.sizes()), ("quality", packaged.qualities())):
+        written = defaults.get(setting)
+        if isinstance(written, str) and written and written not in known:
+            yield Problem(dotted((*place, "defaults", setting)), f"expected {listed(known)}")
+
+
+def _keys(place: Place, table: Table) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, key in _rows(table, "keys"):
+        yield from _exactly_one((*place, "keys", index), key, ("sha256", "env", "file"))
+        name = key.get("name")
+        if isinstance(name, str) and name in seen:
+            path = dotted((*place, "keys", index, "name"))
+            yield Problem(path, "another key of this team is called so; expected its own name")
+        seen.add(str(name))
+
+
+def _digests(place: Place, table: Table, digests: dict[str, str]) -> Iterator[Problem]:
+    """Find a digest that stands elsewhere too; `digests` remembers places over all teams."""
+    for index, key in _rows(table, "keys"):
+        digest = key.get("sha256")
+        if not isinstance(digest, str) or not digest:
+            continue
+        here = dotted((*place, "keys", index))
+        first = digests.setdefault(digest.lower(), here)
+        if first != here:
+            yield Problem(f"{here}.sha256", f"the same key as {first}")
+
+
+def _exactly_one(place: Place, table: Table, names: tuple[str, ...]) -> Iterator[Problem]:
+    given = _given(table, names)
+    if len(given) != 1:
+        got = listed(given, last="and") if given else "none"
+        expected = listed(names, last="and")
+        yield Problem(dotted(place), f"expected exactly one of {expected}, got {got}")
+
+
+def _given(table: Table, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if table.get(name, "") != ""]
+
+
+def _tables(document: Table, section: str) -> Iterator[tuple[str, Table]]:
+    tables = document.get(section)
+    if isinstance(tables, Mapping):
+        yield from (pair for pair in tables.items() if isinstance(pair[1], Mapping))
+
+
+def _rows(table: Table, name: str) -> Iterator[tuple[int, Table]]:
+    rows = table.get(name)
+    if isinstance(rows, list):
+        yield from (pair for pair in enumerate(rows) if isinstance(pair[1], Mapping))
+
+
+def _texts(table: Table, name: str) -> Iterator[str]:
+    texts = table.get(name)
+    if isinstance(texts, list):
+        yield from (text for text in texts if isinstance(text, str))

@@ -1,0 +1,249 @@
+"""The settings file as types: every name, its default and what it means.
+
+Python names carry units (`wait_ms`); the alias is the name in the file (`wait`). What spans
+several settings is checked in `rules.py`, what lies outside the file in `credentials.py`.
+An empty text stands for "not set".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from gateway.config.addresses import (
+    EMBEDDED,
+    AssetUrl,
+    BaseUrl,
+    OptionalPath,
+    OptionalUrl,
+    Port,
+    ProxyUrl,
+    RedisUrl,
+    RequiredPath,
+    ResultHost,
+)
+from gateway.config.values import (
+    AmountMicrousd,
+    Count,
+    DurationMs,
+    EnvironmentName,
+    Exact,
+    Name,
+    OptionalName,
+    PositiveDurationMs,
+    Section,
+    Sha256,
+    SizeBytes,
+    TimeZone,
+)
+from gateway.domain.limits import Period
+
+
+class ServerSettings(Section):
+    """Where the gateway listens and how long it waits."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(default=8080, description="Port to listen on; 0 takes a free one.")
+    wait_ms: PositiveDurationMs = Field(
+        default=280_000,
+        alias="wait",
+        description="Longest one HTTP call waits for its picture; then 504, and a retry joins it.",
+    )
+    deadline_ms: PositiveDurationMs = Field(
+        default=600_000,
+        alias="deadline",
+        description="Longest a picture may wait to be submitted upstream.",
+    )
+    abandon_after_ms: PositiveDurationMs = Field(
+        default=86_400_000,
+        alias="abandon_after",
+        description="How long a picture that was submitted is followed.",
+    )
+    max_body_bytes: SizeBytes = Field(
+        default=4 << 20, alias="max_body", description="Largest JSON request body."
+    )
+    help_url: OptionalUrl = Field(
+        default="", description="Where answers about a missing or wrong key send people."
+    )
+    drain_ms: DurationMs = Field(
+        default=20_000,
+        alias="drain",
+        description="How long a stop waits for the calls that are running.",
+    )
+
+
+class RedisSettings(Section):
+    """Where tasks and money are kept."""
+
+    url: RedisUrl = Field(
+        default=SecretStr(EMBEDDED),
+        description="embedded (a server of the gateway's own), or redis://, rediss://, unix://.",
+    )
+    url_env: EnvironmentName = Field(
+        default="", description="Environment variable that holds the url, when it has a password."
+    )
+    data_dir: RequiredPath = Field(
+        default=Path("var/valkey"),
+        validate_default=True,
+        description="Folder of the embedded server's data.",
+    )
+    timeout_ms: PositiveDurationMs = Field(
+        default=2_000, alias="timeout", description="Total limit of one call to the store."
+    )
+
+
+class AssetsSettings(Section):
+    """Where pictures are kept."""
+
+    url: AssetUrl = Field(
+        default="file:var/assets", validate_default=True, description="file:<folder>, or memory:."
+    )
+    keep_ms: PositiveDurationMs = Field(
+        default=86_400_000, alias="keep", description="How long a picture is kept."
+    )
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of `file:`, None for `memory:`."""
+        return Path(self.url.removeprefix("file:")) if self.url.startswith("file:") else None
+
+
+class NetworkSettings(Section):
+    """The way out."""
+
+    proxy: ProxyUrl = Field(
+        default=SecretStr(""),
+        description="HTTP proxy for all calls upstream; HTTPS_PROXY is not read.",
+    )
+    ca_file: OptionalPath = Field(
+        default=None, description="PEM file of authorities to trust instead of the system's."
+    )
+
+
+class PollingSettings(Section):
+    """How tasks are followed upstream."""
+
+    min_interval_ms: PositiveDurationMs = Field(
+        default=1_000, alias="min_interval", description="Shortest time between polls of one task."
+    )
+    max_concurrent: Count = Field(
+        default=32, description="Polls in flight at once, for each provider."
+    )
+
+
+class ProviderSettings(Section):
+    """One account at one image service; `api_key_env` or `api_key_file`, exactly one."""
+
+    kind: Literal["evolink"] = Field(description="Which protocol it speaks.")
+    base_url: BaseUrl = Field(
+        default="https://api.evolink.ai", description="Where tasks are submitted and polled."
+    )
+    result_hosts: tuple[ResultHost, ...] = Field(
+        default=("files.evolink.ai", "media.evolink.ai"),
+        min_length=1,
+        description="Hosts that pictures may be fetched from.",
+    )
+    api_key_env: EnvironmentName = Field(
+        default="", description="Environment variable that holds the API key."
+    )
+    api_key_file: OptionalPath = Field(default=None, description="File that holds the API key.")
+    credits_per_usd: Exact = Field(
+        default=Fraction(68), description="The provider's rate of exchange for its credits."
+    )
+    max_result_bytes: SizeBytes = Field(
+        default=64 << 20, alias="max_result", description="Largest picture that is fetched."
+    )
+    submit_timeout_ms: PositiveDurationMs = Field(
+        default=60_000, alias="submit_timeout", description="Total limit of one submission."
+    )
+    poll_timeout_ms: PositiveDurationMs = Field(
+        default=15_000, alias="poll_timeout", description="Total limit of one poll."
+    )
+    fetch_timeout_ms: PositiveDurationMs = Field(
+        default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."
+    )
+
+
+class ModelSettings(Section):
+    """A model of the catalogue that is offered here."""
+
+    routes: tuple[str, ...] = Field(
+        min_length=1, description="Providers that make this model's pictures, in order."
+    )
+
+
+class BudgetSettings(Section):
+    """A limit on what a team spends."""
+
+    limit_microusd: AmountMicrousd = Field(alias="usd", description="The limit in dollars.")
+    per: Period = Field(description="The calendar window: minute to month, or total.")
+    name: OptionalName = Field(
+        default="", description="What it is called in answers and metrics; `per` when empty."
+    )
+    timezone: TimeZone | None = Field(
+        default=None, description="Where its windows begin; the team's time zone when absent."
+    )
+
+
+class DefaultsSettings(Section):
+    """What `auto` becomes for a team; empty leaves it to the model."""
+
+    size: str = Field(default="", description="Such as 1024x1024.")
+    quality: str = Field(default="", description="Such as medium.")
+
+
+class KeySettings(Section):
+    """A key of a team; `sha256`, `env` or `file`, exactly one."""
+
+    name: Name = Field(description="What the key is called in logs and answers.")
+    sha256: Sha256 = Field(default="", repr=False, description="SHA-256 of the key in hexadecimal.")
+    env: EnvironmentName = Field(default="", description="Environment variable with the key.")
+    file: OptionalPath = Field(default=None, description="File that holds the key.")
+
+
+class TeamSettings(Section):
+    """Who may call, for what, and for how much."""
+
+    models: tuple[str, ...] = Field(
+        default=("*",), description="Models the team may use; * stands for any text."
+    )
+    timezone: TimeZone = Field(default=UTC, description="Where the team's budget windows begin.")
+    budgets: tuple[BudgetSettings, ...] = Field(
+        default=(), description="Limits on spending; all of them hold at once."
+    )
+    defaults: DefaultsSettings = Field(
+        default_factory=DefaultsSettings, description="What `auto` becomes for this team."
+    )
+    keys: tuple[KeySettings, ...] = Field(default=(), description="The team's keys.")
+
+
+class Settings(Section):
+    """The whole file. Made by `load.load`, which alone makes relative paths absolute."""
+
+    server: ServerSettings = Field(
+        default_factory=ServerSettings, description="Where the gateway listens."
+    )
+    redis: RedisSettings = Field(
+        default_factory=RedisSettings, description="Where tasks and money are kept."
+    )
+    assets: AssetsSettings = Field(
+        default_factory=AssetsSettings, description="Where pictures are kept."
+    )
+    network: NetworkSettings = Field(default_factory=NetworkSettings, description="The way out.")
+    polling: PollingSettings = Field(
+        default_factory=PollingSettings, description="How tasks are followed upstream."
+    )
+    providers: Mapping[Name, ProviderSettings] = Field(
+        default_factory=dict, description="Accounts at image services, by name."
+    )
+    models: Mapping[str, ModelSettings] = Field(
+        default_factory=dict, description="Models that are offered, by name."
+    )
+    teams: Mapping[Name, TeamSettings] = Field(
+        default_factory=dict, description="Who may call, by name."
+    )

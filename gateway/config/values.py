@@ -1,0 +1,179 @@
+"""Values as people write them in a settings file, and what they become.
+
+Lengths of time become integer milliseconds, sizes become bytes, money becomes micro-dollars.
+Every ValueError here says what was expected and never repeats what was written: a key that was
+pasted into the wrong line must not travel into a log.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, tzinfo
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+)
+
+from gateway.domain.money import parse_microusd
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_MS_PER_UNIT = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+#: Longer is a slip of the hand, and deadlines must stay exact in a Lua double.
+_MAX_DURATION_MS = 366 * _MS_PER_UNIT["d"]
+
+_SIZE = re.compile(r"([0-9]{1,9})(B|kB|MB|GB|KiB|MiB|GiB)")
+_BYTES_PER_UNIT = {
+    "B": 1,
+    "kB": 1_000,
+    "MB": 1_000_000,
+    "GB": 1_000_000_000,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+}
+
+#: 1e999999999 is a short text and a fraction of a gigabyte.
+_MAX_DIGITS = 18
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+#: Upper case only: a name may be shown in messages, and a pasted key hardly ever looks like this.
+_ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class Section(BaseModel):
+    """A table of the settings file: read once, never changed, no unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def parse_duration_ms(text: object) -> int:
+    """Return the milliseconds in ``"500ms"``, ``"280s"``, ``"10m"``, ``"24h"`` or ``"7d"``.
+
+    Raises ValueError for anything else, and above 366 days.
+    """
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError('expected a length of time such as "500ms", "280s", "10m", "24h" or "7d"')
+    duration_ms = int(match[1]) * _MS_PER_UNIT[match[2]]
+    if duration_ms > _MAX_DURATION_MS:
+        raise ValueError('expected at most "366d"')
+    return duration_ms
+
+
+def parse_positive_duration_ms(text: object) -> int:
+    """Return the milliseconds in a length of time; ValueError also for zero."""
+    duration_ms = parse_duration_ms(text)
+    if duration_ms == 0:
+        raise ValueError("expected a length of time above zero")
+    return duration_ms
+
+
+def parse_size_bytes(text: object) -> int:
+    """Return the bytes in ``"4MiB"`` or ``"10MB"``; ValueError for anything else, and for zero."""
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError('expected a size such as "512KiB", "4MiB" or "10MB"')
+    size_bytes = int(match[1]) * _BYTES_PER_UNIT[match[2]]
+    if size_bytes == 0:
+        raise ValueError("expected a size above zero")
+    return size_bytes
+
+
+def parse_usd(amount: object) -> int:
+    """Return the micro-dollars in ``50``, ``0.10`` or ``"0.10"``; ValueError for anything else.
+
+    A float is refused: TOML numbers arrive as Decimal, and money never was a float.
+    """
+    if not isinstance(amount, str | int | Decimal):
+        raise ValueError("expected an amount in dollars, for example 0.10")  # noqa: TRY004 - pydantic reports ValueError
+    return parse_microusd(amount)
+
+
+def parse_exact(number: object) -> Fraction:
+    """Return ``68``, ``0.0288`` or ``"0.0288"`` as a fraction, digit for digit.
+
+    Raises ValueError for anything else, for floats, and for what is not above zero.
+    """
+    if isinstance(number, bool) or not isinstance(number, str | int | Decimal):
+        raise ValueError("expected a number such as 68 or 67.5")  # noqa: TRY004 - pydantic reports ValueError
+    try:
+        exact = Decimal(number)
+    except InvalidOperation:
+        raise ValueError("expected a number such as 68 or 67.5") from None
+    if not exact.is_finite() or exact <= 0 or abs(exact.adjusted()) > _MAX_DIGITS:
+        raise ValueError("expected a number above zero, of ordinary size")
+    return Fraction(exact)
+
+
+def check_name(name: str) -> str:
+    """Return a name that is fit for store keys and metric labels; ValueError otherwise."""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(
+            "expected a name of at most 63 lower-case letters, digits, - and _, "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def check_optional_name(name: str) -> str:
+    """Return a name as `check_name` does, or the empty text that stands for none."""
+    return check_name(name) if name else name
+
+
+def check_environment_name(name: str) -> str:
+    """Return the name of an environment variable, or empty; ValueError otherwise."""
+    if name and _ENVIRONMENT_NAME.fullmatch(name) is None:
+        raise ValueError(
+            "expected the name of an environment variable: upper-case letters, digits and _ "
+            "(the name, not the key itself)"
+        )
+    return name
+
+
+def check_sha256(digest: str) -> str:
+    """Return 64 lower-case hexadecimal digits, or empty; ValueError otherwise."""
+    if digest and _SHA256.fullmatch(digest) is None:
+        raise ValueError(
+            "expected 64 hexadecimal digits: the SHA-256 of the key, not the key itself"
+        )
+    return digest.lower()
+
+
+def parse_timezone(name: object) -> tzinfo:
+    """Return the time zone of an IANA name; ValueError for anything else."""
+    if isinstance(name, tzinfo):
+        return name
+    if name == "UTC":
+        # Known even where the machine has no time zone database.
+        return UTC
+    try:
+        return ZoneInfo(name if isinstance(name, str) else "")
+    except (LookupError, ValueError, OSError):
+        raise ValueError('unknown time zone; expected a name such as "Europe/Berlin"') from None
+
+
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms)]
+PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms)]
+SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes)]
+AmountMicrousd = Annotated[int, BeforeValidator(parse_usd)]
+Exact = Annotated[Fraction, BeforeValidator(parse_exact)]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Name = Annotated[str, AfterValidator(check_name)]
+OptionalName = Annotated[str, AfterValidator(check_optional_name)]
+EnvironmentName = Annotated[str, AfterValidator(check_environment_name)]
+Sha256 = Annotated[str, AfterValidator(check_sha256)]
+TimeZone = Annotated[tzinfo, PlainValidator(parse_timezone)]

@@ -1,0 +1,189 @@
+"""Everything that can be told to a caller, one class per decision the caller makes.
+
+GatewayError
+├── ClientFault                     the call cannot be served as it is
+│   ├── InvalidRequest              a field is wrong (param, code)
+│   ├── UnsupportedImage            OpenAI's `image_generation_user_error`
+│   ├── BodyTooLarge                more bytes than the server takes
+│   ├── NotAuthenticated            no key, or none that we know
+│   ├── ModelNotAllowed             the team may not use this model
+│   ├── NotFound                    no such thing, or not this team's
+│   ├── MethodNotAllowed            the route exists, the verb does not
+│   ├── ModerationBlocked           the upstream's safety system refused
+│   ├── BadReference                a reference image cannot be used
+│   └── BudgetExceeded              the price does not fit into a budget
+├── UpstreamFault                   the upstream did not deliver
+│   ├── UpstreamUnavailable         nothing was created; may be tried again soon
+│   ├── UpstreamFailed              the picture failed after our own tries, or is lost
+│   ├── SubmitUnknown               nobody knows whether the picture was ordered
+│   └── StillRunning                the wait ended before the picture did
+└── GatewayFault                    we cannot serve
+    ├── StoreUnavailable            the ledger store did not answer in time
+    ├── ShuttingDown                this replica takes no new work
+    └── InternalError               a defect of ours
+
+What each becomes over HTTP is written in one place, `edge/errors.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gateway.domain.money import format_usd
+
+
+class GatewayError(Exception):
+    """The gateway could not serve the request."""
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.message)
+
+
+class ClientFault(GatewayError):
+    """The request cannot be served as it is."""
+
+
+class InvalidRequest(ClientFault):
+    """A field of the request is wrong."""
+
+    def __init__(self, message: str, *, param: str | None, code: str | None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class UnsupportedImage(InvalidRequest):
+    """The picture that was asked for cannot be made by this model."""
+
+
+class BodyTooLarge(ClientFault):
+    """The request body is larger than this server accepts."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than the {limit_bytes} bytes accepted here.")
+        self.limit_bytes = limit_bytes
+
+
+class NotAuthenticated(ClientFault):
+    """No key, or a key that is not known here."""
+
+    def __init__(self, message: str, *, code: str | None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ModelNotAllowed(ClientFault):
+    """The team may not use this model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Your team is not allowed to use the model '{model}'.")
+        self.model = model
+
+
+class NotFound(ClientFault):
+    """There is no such thing here."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = "not_found"
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class MethodNotAllowed(ClientFault):
+    """This route exists, but not with this method."""
+
+
+class ModerationBlocked(ClientFault):
+    """Your request was rejected by the safety system."""
+
+
+class BadReference(ClientFault):
+    """A reference image could not be fetched or used."""
+
+    def __init__(self, message: str | None = None, *, param: str = "image") -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """One budget as it stood when it was asked; amounts in micro-dollars.
+
+    `resets_at_ms` is when the window ends (Unix milliseconds), None for a total.
+    """
+
+    scope: str
+    name: str
+    per: str
+    limit_microusd: int
+    spent_microusd: int
+    held_microusd: int
+    resets_at_ms: int | None
+
+    @property
+    def remaining_microusd(self) -> int:
+        """What is neither spent nor held; below zero when a settlement overran its hold."""
+        return self.limit_microusd - self.spent_microusd - self.held_microusd
+
+
+class BudgetExceeded(ClientFault):
+    """The price of this call does not fit into a budget."""
+
+    def __init__(self, budget: BudgetState, *, price_microusd: int) -> None:
+        resets = ""
+        if budget.resets_at_ms is not None:
+            moment = datetime.fromtimestamp(budget.resets_at_ms / 1000, UTC)
+            resets = f" The budget resets at {moment:%Y-%m-%dT%H:%M:%SZ}."
+        super().__init__(
+            f"This call would exceed the {budget.scope}'s '{budget.name}' budget of"
+            f" ${format_usd(budget.limit_microusd)} ({budget.per}):"
+            f" ${format_usd(budget.spent_microusd)} is spent,"
+            f" ${format_usd(budget.held_microusd)} is held by calls in progress,"
+            f" and this call may cost up to ${format_usd(price_microusd)}.{resets}"
+        )
+        self.budget = budget
+        self.price_microusd = price_microusd
+
+
+class UpstreamFault(GatewayError):
+    """The image service did not deliver."""
+
+
+class UpstreamUnavailable(UpstreamFault):
+    """The image service cannot take this request now. Nothing was charged."""
+
+    def __init__(self, *, retry_after_s: int = 10) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamFailed(UpstreamFault):
+    """The image service failed to make this picture."""
+
+
+class SubmitUnknown(UpstreamFault):
+    """The image service did not say whether it accepted this picture; it is not ordered again."""
+
+
+class StillRunning(UpstreamFault):
+    """The picture is not finished yet; it is still being made."""
+
+
+class GatewayFault(GatewayError):
+    """The gateway cannot serve."""
+
+
+class StoreUnavailable(GatewayFault):
+    """The ledger store did not answer in time; nothing was submitted."""
+
+
+class ShuttingDown(GatewayFault):
+    """This server is shutting down; try again."""
+
+
+class InternalError(GatewayFault):
+    """The server had an error while processing your request."""

@@ -1,0 +1,104 @@
+"""What a picture is asked for with, and what comes back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+class Operation(StrEnum):
+    """What is done: a picture from words, or from words and pictures."""
+
+    GENERATION = "generation"
+    EDIT = "edit"
+
+
+class PictureFormat(StrEnum):
+    """The file formats we recognise by their magic numbers; values as OpenAI names them."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @property
+    def media_type(self) -> str:
+        """Return the IANA media type."""
+        return f"image/{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``"1024x1536"``; ValueError for anything else."""
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise ValueError("expected WIDTHxHEIGHT in pixels, for example 1024x1024")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One call as the client wrote it, checked field by field; None where it said nothing.
+
+    `auto` is still `auto` here: `service/images.py` resolves it before anything is priced.
+    """
+
+    model: str
+    prompt: str
+    n: int = 1
+    size: str = "auto"
+    quality: str = "auto"
+    background: str = "auto"
+    output_format: str = "png"
+    output_compression: int = 100
+    moderation: str = "auto"
+    user: str | None = None
+    safety_identifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The picture a render is asked for, with nothing left to guess: what is priced and sent."""
+
+    operation: Operation
+    prompt: str
+    size: Size
+    quality: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of one render by price category (protocols/evolink.md §4.4).
+
+    Whether cached counts are inside the uncached ones is unknown; they are kept apart.
+    """
+
+    text_input: int = 0
+    text_cached_input: int = 0
+    image_input: int = 0
+    image_cached_input: int = 0
+    image_output: int = 0
+    text_output: int = 0
+
+    @property
+    def input_total(self) -> int:
+        """All tokens that went in."""
+        return self.text_input + self.text_cached_input + self.image_input + self.image_cached_input
+
+    @property
+    def output_total(self) -> int:
+        """All tokens that came out."""
+        return self.image_output + self.text_output

@@ -1,0 +1,49 @@
+"""Bearer key → the team that calls."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from gateway.access.interface import KeyDirectory
+from gateway.domain.accounts import Caller
+from gateway.domain.errors import NotAuthenticated
+from gateway.edge.record import record_of
+
+#: Keys shorter than this are masked whole; of longer ones OpenAI shows both ends.
+MASK_WHOLE_BELOW = 20
+
+
+def authenticate(request: Request, keys: KeyDirectory, help_url: str) -> Caller:
+    """Return who calls, and note the team on the request's record.
+
+    Raises NotAuthenticated without a key or with an unknown one; the message shows a masked key.
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise NotAuthenticated(
+            "You didn't provide an API key. You need to provide your API key in an Authorization"
+            " header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+            f" {_where(help_url)}",
+            code=None,
+        )
+    caller = keys.find(key)
+    if caller is None:
+        raise NotAuthenticated(
+            f"Incorrect API key provided: {mask(key)}. {_where(help_url)}", code="invalid_api_key"
+        )
+    record_of(request).team = caller.team.id
+    return caller
+
+
+def mask(key: str) -> str:
+    """Return a key as it may be shown: both ends of a long one, nothing of a short one."""
+    if len(key) < MASK_WHOLE_BELOW:
+        return "****"
+    return f"{key[:7]}****{key[-4:]}"
+
+
+def _where(help_url: str) -> str:
+    if help_url:
+        return f"You can find your API key at {help_url}."
+    return "Ask the team that runs this gateway for a key."

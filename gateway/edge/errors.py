@@ -1,0 +1,203 @@
+"""The one table from what went wrong to what HTTP says: OpenAI's envelope, always.
+
+Statuses, types and codes are design §5.2 and protocols/openai_images.md §7; `x-should-retry: false`
+keeps SDKs from trying again what cannot work or could be charged twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.domain.errors import (
+    BadReference,
+    BodyTooLarge,
+    BudgetExceeded,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotAllowed,
+    ModerationBlocked,
+    NotAuthenticated,
+    NotFound,
+    ShuttingDown,
+    StillRunning,
+    StoreUnavailable,
+    SubmitUnknown,
+    UnsupportedImage,
+    UpstreamFailed,
+    UpstreamUnavailable,
+)
+from gateway.edge.record import record_of
+
+INVALID_REQUEST = "invalid_request_error"
+IMAGE_USER_ERROR = "image_generation_user_error"
+SERVER_ERROR = "server_error"
+UNAVAILABLE = "service_unavailable_error"
+
+NO_RETRY = {"x-should-retry": "false"}
+
+#: Seconds after which a stalled store, or a replacement of this server, is worth another try.
+RETRY_SOON_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HttpError:
+    """One error as it goes over the wire."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str
+    param: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        """Return OpenAI's envelope, pretty-printed as theirs is; all four keys are required."""
+        envelope = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return orjson.dumps({"error": envelope}, option=orjson.OPT_INDENT_2)
+
+
+def _invalid(error: InvalidRequest) -> HttpError:
+    return HttpError(400, INVALID_REQUEST, error.code, error.message, error.param)
+
+
+def _unsupported(error: UnsupportedImage) -> HttpError:
+    return HttpError(400, IMAGE_USER_ERROR, error.code, error.message, error.param)
+
+
+def _too_large(error: BodyTooLarge) -> HttpError:
+    return HttpError(413, INVALID_REQUEST, "request_too_large", error.message)
+
+
+def _not_authenticated(error: NotAuthenticated) -> HttpError:
+    return HttpError(401, INVALID_REQUEST, error.code, error.message)
+
+
+def _not_allowed(error: ModelNotAllowed) -> HttpError:
+    return HttpError(403, INVALID_REQUEST, "permission_denied", error.message, "model")
+
+
+def _not_found(error: NotFound) -> HttpError:
+    return HttpError(404, INVALID_REQUEST, error.code, error.message, error.param)
+
+
+def _wrong_method(error: MethodNotAllowed) -> HttpError:
+    return HttpError(405, INVALID_REQUEST, "method_not_allowed", error.message)
+
+
+def _moderation(error: ModerationBlocked) -> HttpError:
+    return HttpError(400, IMAGE_USER_ERROR, "moderation_blocked", error.message)
+
+
+def _bad_reference(error: BadReference) -> HttpError:
+    return HttpError(400, IMAGE_USER_ERROR, "invalid_image", error.message, error.param)
+
+
+def _budget(error: BudgetExceeded) -> HttpError:
+    quota = "insufficient_quota"
+    return HttpError(429, quota, quota, error.message, headers=NO_RETRY)
+
+
+def _unavailable(error: UpstreamUnavailable) -> HttpError:
+    wait = {"retry-after": str(error.retry_after_s)}
+    return HttpError(503, UNAVAILABLE, "upstream_unavailable", error.message, headers=wait)
+
+
+def _failed(error: UpstreamFailed) -> HttpError:
+    return HttpError(502, SERVER_ERROR, "upstream_failed", error.message, headers=NO_RETRY)
+
+
+def _unknown(error: SubmitUnknown) -> HttpError:
+    # A retry would be a second order: retries are not attached to the running task yet.
+    return HttpError(504, SERVER_ERROR, "submit_unknown", error.message, headers=NO_RETRY)
+
+
+def _still_running(error: StillRunning) -> HttpError:
+    return HttpError(504, SERVER_ERROR, "still_running", error.message, headers=NO_RETRY)
+
+
+def _store(error: StoreUnavailable) -> HttpError:
+    wait = {"retry-after": str(RETRY_SOON_S)}
+    return HttpError(503, UNAVAILABLE, "ledger_unavailable", error.message, headers=wait)
+
+
+def _shutting_down(error: ShuttingDown) -> HttpError:
+    wait = {"retry-after": str(RETRY_SOON_S)}
+    return HttpError(503, UNAVAILABLE, "shutting_down", error.message, headers=wait)
+
+
+def _internal(error: InternalError) -> HttpError:
+    return HttpError(500, SERVER_ERROR, None, error.message, headers=NO_RETRY)
+
+
+#: Every leaf of the error tree has a row; a test walks the tree.
+ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
+    InvalidRequest: _invalid,
+    UnsupportedImage: _unsupported,
+    BodyTooLarge: _too_large,
+    NotAuthenticated: _not_authenticated,
+    ModelNotAllowed: _not_allowed,
+    NotFound: _not_found,
+    MethodNotAllowed: _wrong_method,
+    ModerationBlocked: _moderation,
+    BadReference: _bad_reference,
+    BudgetExceeded: _budget,
+    UpstreamUnavailable: _unavailable,
+    UpstreamFailed: _failed,
+    SubmitUnknown: _unknown,
+    StillRunning: _still_running,
+    StoreUnavailable: _store,
+    ShuttingDown: _shutting_down,
+    InternalError: _internal,
+}
+
+
+def to_http(error: GatewayError) -> HttpError:
+    """Return how an error goes over the wire."""
+    return ROWS[type(error)](error)
+
+
+def respond(error: HttpError) -> Response:
+    """Return the response for an error."""
+    return Response(
+        error.body(), status_code=error.status, headers=error.headers, media_type="application/json"
+    )
+
+
+async def on_gateway_error(request: Request, error: Exception) -> Response:
+    """Answer an error of ours."""
+    if not isinstance(error, GatewayError):
+        raise error
+    answer = to_http(error)
+    record_of(request).error_code = answer.code or ""
+    return respond(answer)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses (no such route, wrong method), in the same envelope."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return await on_gateway_error(request, _from_framework(request, error))
+
+
+def _from_framework(request: Request, error: HTTPException) -> GatewayError:
+    path = request.url.path
+    if error.status_code == 405:  # noqa: PLR2004 - Method Not Allowed
+        allowed = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowed(
+            f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}."
+        )
+    hint = "" if path.startswith("/v1/") else " The API is below /v1: set base_url to …/v1."
+    return NotFound(f"There is no {request.method} {path} here.{hint}", code="unknown_url")

@@ -1,0 +1,80 @@
+"""`POST /v1/images/generations`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.access.interface import KeyDirectory
+from gateway.assets.interface import AssetStore, AssetUnavailableError
+from gateway.domain.errors import GatewayError, InternalError
+from gateway.edge.auth import authenticate
+from gateway.edge.parse import parse_generation
+from gateway.edge.record import RequestRecord, record_of
+from gateway.edge.render import CHUNK_BYTES, render_answer
+from gateway.ledger.holds import tightest
+from gateway.service.images import ImageService
+from gateway.tasks.live import LiveTask
+
+#: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
+UPSTREAM_PHASES = ("submit", "render", "fetch")
+
+
+class ImageRoutes:
+    """Handlers for making pictures."""
+
+    def __init__(
+        self, *, keys: KeyDirectory, images: ImageService, assets: AssetStore, help_url: str
+    ) -> None:
+        self._keys = keys
+        self._images = images
+        self._assets = assets
+        self._help_url = help_url
+
+    async def generations(self, request: Request) -> Response:
+        """Make a picture from words and answer when it is done."""
+        record = record_of(request)
+        caller = authenticate(request, self._keys, self._help_url)
+        asked = parse_generation(await request.body(), self._images.find_model)
+        record.model = asked.model
+        plan = self._images.plan(caller, asked)
+        live = await self._images.start(caller, plan)
+        try:
+            delivered = await self._images.finish(live)
+        except GatewayError:
+            _note(record, live)
+            raise
+        _note(record, live)
+        record.cost_microusd = delivered.charge.total_microusd
+        pieces = self._assets.read(delivered.picture.key, chunk_bytes=CHUNK_BYTES)
+        length, chunks = render_answer(delivered, live.task, asked, await _opened(pieces))
+        return StreamingResponse(
+            chunks, headers={"content-length": str(length)}, media_type="application/json"
+        )
+
+
+async def _opened(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Read the first piece now: a picture that cannot be read must still become an error."""
+    try:
+        first = await anext(pieces)
+    except (AssetUnavailableError, StopAsyncIteration) as error:
+        raise InternalError from error
+    return _resumed(first, pieces)
+
+
+async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _note(record: RequestRecord, live: LiveTask) -> None:
+    """Write on the record what the task has learned."""
+    record.task = live.task.id
+    record.provider = live.task.render.order.provider
+    record.phases_s = dict(live.phases_s)
+    record.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)
+    budget = tightest(live.budgets)
+    record.remaining_microusd = None if budget is None else budget.remaining_microusd

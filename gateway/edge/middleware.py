@@ -1,0 +1,151 @@
+"""Pure ASGI: the request's record, its log line and metrics, and the limit of its body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.domain.clock import Clock
+from gateway.domain.errors import BodyTooLarge, InternalError
+from gateway.domain.ids import ID_BYTES, make_request_id
+from gateway.edge.errors import respond, to_http
+from gateway.edge.record import RequestRecord
+from gateway.telemetry.metrics import OTHER, Metrics
+
+log = structlog.get_logger(__name__)
+
+#: Probes and scrapes come every few seconds and tell nothing; they get no log line.
+UNLOGGED_ROUTES = frozenset({"healthz", "readyz", "metrics"})
+
+CONTENT_TOO_LARGE = 413
+
+
+class RecordMiddleware:
+    """Gives each request its record and its id, and accounts for it when it is over."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._app = app
+        self._clock = clock
+        self._metrics = metrics
+        self._random_bytes = random_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request and account for it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(
+            request_id=make_request_id(self._random_bytes(ID_BYTES)),
+            started_s=self._clock.monotonic_s(),
+        )
+        scope.setdefault("state", {})["record"] = record
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                elapsed_ms = round((self._clock.monotonic_s() - record.started_s) * 1000)
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = record.request_id
+                headers["openai-processing-ms"] = str(elapsed_ms)
+                message["headers"] = [*message["headers"], *record.headers()]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:  # a defect of ours must still be an answer in OpenAI's envelope
+            log.exception("request_broke", action="request_broke", request_id=record.request_id)
+            if status:
+                raise
+            record.error_code = "internal_error"
+            answer = respond(to_http(InternalError()))
+            await answer(scope, receive, send_with_headers)
+        finally:
+            self._account(scope, record, status)
+
+    def _account(self, scope: Scope, record: RequestRecord, status: int) -> None:
+        elapsed_s = self._clock.monotonic_s() - record.started_s
+        route = getattr(scope.get("route"), "name", None) or OTHER
+        metrics = self._metrics
+        metrics.requests.labels(
+            route, record.team, record.model, str(status), record.error_code
+        ).inc()
+        metrics.request_duration.labels(route, record.team, record.model).observe(elapsed_s)
+        if record.task:
+            metrics.overhead.labels(route).observe(max(elapsed_s - record.upstream_s, 0.0))
+        if status >= 400 and not record.task and record.error_code:  # noqa: PLR2004 - HTTP errors
+            metrics.rejections.labels(record.team, record.error_code).inc()
+        if route in UNLOGGED_ROUTES:
+            return
+        log.info(
+            "request",
+            action="request",
+            request_id=record.request_id,
+            method=scope["method"],
+            route=route,
+            status=status,
+            team=record.team,
+            model=record.model,
+            code=record.error_code or None,
+            task=record.task or None,
+            provider=record.provider or None,
+            cost_microusd=record.cost_microusd,
+            ms=round(elapsed_s * 1000, 1),
+            phases_ms={name: round(s * 1000, 1) for name, s in record.phases_s.items()},
+        )
+
+
+class BodyLimitMiddleware:
+    """Starlette's own limit, with its text/plain 413 replaced by OpenAI's envelope."""
+
+    def __init__(self, app: ASGIApp, *, limit_bytes: int) -> None:
+        self._limited = RequestBodyLimitMiddleware(app, limit_bytes)
+        self._limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request within the limit."""
+        replaced = False
+
+        async def send_envelope(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and _is_plain_413(message):
+                replaced = True
+                answer = to_http(BodyTooLarge(self._limit_bytes))
+                scope["state"]["record"].error_code = answer.code
+                await respond(answer)(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        await self._limited(scope, receive, send_envelope)
+
+
+class SlashMiddleware:
+    """Collapses repeated slashes: some clients join a base URL and a path with two."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request below its plain path."""
+        if scope["type"] == "http" and "//" in scope["path"]:
+            path = "/" + "/".join(part for part in scope["path"].split("/") if part)
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self._app(scope, receive, send)
+
+
+def _is_plain_413(message: Message) -> bool:
+    headers = Headers(raw=message["headers"])
+    is_plain = headers.get("content-type", "").startswith("text/plain")
+    return message["status"] == CONTENT_TOO_LARGE and is_plain

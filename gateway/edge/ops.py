@@ -1,0 +1,57 @@
+"""`/healthz`, `/readyz` and `/metrics`, for whoever runs the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+#: A check that takes longer than this has failed.
+CHECK_WITHIN_S = 1.0
+
+#: Returns when the thing is fine and raises when it is not; the exception's type is shown.
+Check = Callable[[], Awaitable[None]]
+
+
+class OpsRoutes:
+    """Handlers for probes and scrapes."""
+
+    def __init__(self, *, checks: Mapping[str, Check], registry: CollectorRegistry) -> None:
+        self._checks = checks
+        self._registry = registry
+
+    async def healthz(self, _request: Request) -> Response:
+        """Answer as long as the process serves at all."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, _request: Request) -> Response:
+        """Answer 200 when calls can be served, else 503; both say what was checked."""
+        names = list(self._checks)
+        states = await asyncio.gather(*(self._state(self._checks[name]) for name in names))
+        ready = all(state == "ok" for state in states)
+        body = {"ready": ready, "checks": dict(zip(names, states, strict=True))}
+        return Response(
+            orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+            status_code=200 if ready else 503,
+            media_type="application/json",
+        )
+
+    async def metrics(self, request: Request) -> Response:
+        """Return all metrics in the format the scraper asks for."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), headers={"content-type": content_type})
+
+    async def _state(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(CHECK_WITHIN_S):
+                await check()
+        except TimeoutError:
+            return "timeout"
+        except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
+            return str(error) or type(error).__name__
+        return "ok"

@@ -1,0 +1,151 @@
+"""OpenAI's rules for single fields, as data: types, bounds, and the exact texts of refusals.
+
+Texts and codes are protocols/openai_images.md §7.3; a checker returns the value or raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.errors import InvalidRequest
+
+#: Checks one value of one field: (field name, value) → value.
+Checker = Callable[[str, object], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One field: how it is checked, and whether an explicit null means that it was left out."""
+
+    name: str
+    check: Checker
+    nullable: bool = True
+
+
+def integer(minimum: int, maximum: int) -> Checker:
+    """Take a whole number within bounds."""
+
+    def check(name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise wrong_type(name, "an integer", value)
+        if value < minimum:
+            raise InvalidRequest(
+                f"Invalid '{name}': integer below minimum value."
+                f" Expected a value >= {minimum}, but got {value} instead.",
+                param=name,
+                code="integer_below_min_value",
+            )
+        if value > maximum:
+            raise InvalidRequest(
+                f"Invalid '{name}': integer above maximum value."
+                f" Expected a value <= {maximum}, but got {value} instead.",
+                param=name,
+                code="integer_above_max_value",
+            )
+        return value
+
+    return check
+
+
+def boolean() -> Checker:
+    """Take true or false."""
+
+    def check(name: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise wrong_type(name, "a boolean", value)
+        return value
+
+    return check
+
+
+def choice(options: Sequence[str]) -> Checker:
+    """Take one of a list of words."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise wrong_type(name, f"one of {_listed(options, 'or')}", value)
+        if value not in options:
+            raise InvalidRequest(
+                f"Invalid value: '{value}'. Supported values are: {_listed(options, 'and')}.",
+                param=name,
+                code="invalid_value",
+            )
+        return value
+
+    return check
+
+
+def text(*, maximum_chars: int) -> Checker:
+    """Take a string of at least one character; only white space is fine."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise wrong_type(name, "a string", value)
+        if not value:
+            raise InvalidRequest(
+                f"Invalid '{name}': empty string. Expected a string with minimum length 1,"
+                " but got an empty string instead.",
+                param=name,
+                code="empty_string",
+            )
+        if len(value) > maximum_chars:
+            raise InvalidRequest(
+                f"Invalid '{name}': string too long. Expected a string with maximum length"
+                f" {maximum_chars}, but got a string with length {len(value)} instead.",
+                param=name,
+                code="string_above_max_length",
+            )
+        return value
+
+    return check
+
+
+def label() -> Checker:
+    """Take anything that names an end user; OpenAI does not check its type."""
+
+    def check(_name: str, value: object) -> str:
+        return value if isinstance(value, str) else str(value)
+
+    return check
+
+
+def missing(name: str) -> InvalidRequest:
+    """Return the refusal of a call without a required field."""
+    return InvalidRequest(
+        f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
+    )
+
+
+def unknown(name: str) -> InvalidRequest:
+    """Return the refusal of a field that does not exist."""
+    return InvalidRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+
+
+def wrong_type(name: str, expected: str, value: object) -> InvalidRequest:
+    """Return the refusal of a value of the wrong JSON type."""
+    return InvalidRequest(
+        f"Invalid type for '{name}': expected {expected}, but got {json_type(value)} instead.",
+        param=name,
+        code="invalid_type",
+    )
+
+
+def json_type(value: object) -> str:
+    """Name a JSON value's type as OpenAI's messages do."""
+    names: list[tuple[type, str]] = [
+        (bool, "a boolean"),
+        (int, "an integer"),
+        (float, "a decimal number"),
+        (str, "a string"),
+        (list, "an array"),
+        (dict, "an object"),
+    ]
+    return next((name for kind, name in names if isinstance(value, kind)), "null")
+
+
+def _listed(options: Sequence[str], word: str) -> str:
+    quoted = [f"'{option}'" for option in options]
+    if len(quoted) < 3:  # noqa: PLR2004 - two are joined without a comma
+        return f" {word} ".join(quoted)
+    return f"{', '.join(quoted[:-1])}, {word} {quoted[-1]}"

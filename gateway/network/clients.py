@@ -1,0 +1,146 @@
+"""The one place that builds HTTP clients.
+
+None of them follows redirects, reads proxy settings or credentials from the environment, keeps
+cookies, or asks for compressed answers (a bounded read must bound what is unpacked too). Every
+wait inside a request has a limit here; the whole call is limited by its caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import aiohttp
+import httpx
+
+from gateway import __version__
+from gateway.network.transport import TruthfulTransport
+
+#: Seconds for one address to accept the connection and finish TLS.
+CONNECT_TIMEOUT_S = 5.0
+#: Seconds until there is a connection at all: the wait for a free one in the pool, name lookup and
+#: every address of the host included. Below each caller's total, so that a host that cannot be
+#: reached is proven by its error and not guessed from a timeout.
+OPEN_TIMEOUT_S = 10.0
+#: Seconds of silence from an upstream that was asked something.
+ANSWER_TIMEOUT_S = 120.0
+#: Seconds of silence inside a download.
+DOWNLOAD_TIMEOUT_S = 20.0
+#: Seconds an idle connection is kept: below the 60 s after which common proxies drop it.
+KEEPALIVE_S = 30.0
+
+
+def build_submit_client(*, proxy: str = "", ca_file: str = "") -> httpx.AsyncClient:
+    """Return a client for paid POSTs: a connection of its own for each call.
+
+    A kept connection that the server closes at the same moment would leave open whether the POST
+    was read. The number of connections is not limited here: what may be in flight is decided
+    before a submit begins.
+    """
+    return _build(
+        lambda context: aiohttp.TCPConnector(ssl=context, force_close=True, limit=0),
+        answer_timeout_s=ANSWER_TIMEOUT_S,
+        headers={"connection": "close"},
+        proxy=proxy,
+        ca_file=ca_file,
+    )
+
+
+def build_poll_client(
+    *, proxy: str = "", ca_file: str = "", max_connections: int = 64
+) -> httpx.AsyncClient:
+    """Return a client for small GETs that are harmless to repeat: connections are kept and few."""
+    return _build(
+        lambda context: aiohttp.TCPConnector(
+            ssl=context, keepalive_timeout=KEEPALIVE_S, limit=max_connections
+        ),
+        answer_timeout_s=ANSWER_TIMEOUT_S,
+        headers={},
+        proxy=proxy,
+        ca_file=ca_file,
+    )
+
+
+def build_fetch_client(
+    *, proxy: str = "", ca_file: str = "", max_connections: int = 32
+) -> httpx.AsyncClient:
+    """Return a client for downloading pictures."""
+    return _build(
+        lambda context: aiohttp.TCPConnector(
+            ssl=context, keepalive_timeout=KEEPALIVE_S, limit=max_connections
+        ),
+        answer_timeout_s=DOWNLOAD_TIMEOUT_S,
+        headers={"accept": "image/*"},
+        proxy=proxy,
+        ca_file=ca_file,
+    )
+
+
+def _build(
+    connector: Callable[[ssl.SSLContext], aiohttp.BaseConnector],
+    *,
+    answer_timeout_s: float,
+    headers: dict[str, str],
+    proxy: str,
+    ca_file: str,
+) -> httpx.AsyncClient:
+    # At INFO httpx prints every URL with its query.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    context = tls_context(ca_file)
+    transport = TruthfulTransport(
+        verify=context,
+        proxy=_proxy(proxy) if proxy else None,
+        # A factory: the session belongs to the event loop of the first request.
+        client=lambda: aiohttp.ClientSession(
+            connector=connector(context), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        ),
+    )
+    return httpx.AsyncClient(
+        transport=transport,
+        headers={
+            "user-agent": f"image-gateway/{__version__}",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            **headers,
+        },
+        # httpx keeps cookies of its own; this jar takes none.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        timeout=httpx.Timeout(
+            connect=CONNECT_TIMEOUT_S,
+            pool=OPEN_TIMEOUT_S,
+            read=answer_timeout_s,
+            write=answer_timeout_s,
+        ),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """Return what server certificates are checked against.
+
+    Without `ca_file` that is certifi's list; a `ca_file` (PEM) takes its place and does not add to
+    it. ValueError when the file cannot be read.
+    """
+    if ca_file:
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ValueError(f"cannot read certificates from {ca_file}: {reason}") from error
+    else:
+        context = httpx.create_ssl_context(trust_env=False)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _proxy(url: str) -> httpx.Proxy:
+    given = httpx.Proxy(url)
+    if given.auth is None:
+        return given
+    # aiohttp 3.14 turns an Authorization for the proxy into Proxy-Authorization, of CONNECT for
+    # https and of the request itself for http; its BasicAuth argument is deprecated.
+    credentials = aiohttp.encode_basic_auth(*given.auth)
+    return httpx.Proxy(given.url, headers={"authorization": credentials})

@@ -1,0 +1,96 @@
+"""HTTP over aiohttp, with errors that say whether a request can have been read.
+
+For a paid POST that is the only question that counts. httpx-aiohttp 0.2.0 answers it wrongly: its
+table maps every `aiohttp.ClientConnectionError` to `httpx.ConnectTimeout`, also a reset that came
+after the whole request was read. So nothing is concluded from httpx's classes here. aiohttp's own
+class decides: only the few that it raises before it writes anything mean "never sent", and
+whatever is not proven so may have been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+#: What aiohttp 3.14 raises only while it opens a connection (`TCPConnector.connect`), so before
+#: the first byte of the request:
+_BEFORE_THE_FIRST_BYTE = (
+    # refused, unreachable, no such name, TLS handshake or certificate; also of the proxy
+    aiohttp.ClientConnectorError,
+    # no connection in time; waiting for a free one in the pool included
+    aiohttp.ConnectionTimeoutError,
+    # the proxy answered CONNECT with a refusal
+    aiohttp.ClientHttpProxyError,
+)
+
+
+class NeverSentError(httpx.TransportError):
+    """No connection was made: no byte of the request left.
+
+    For a GET this speaks of the last attempt only: aiohttp repeats idempotent methods once when a
+    kept connection turns out to be dead. It never repeats a POST.
+    """
+
+
+class NoAnswerError(httpx.TransportError):
+    """No whole answer came. Whether the request was read is unknown."""
+
+
+class TruthfulTransport(AiohttpTransport):
+    """The aiohttp transport; every failure is a NeverSentError or a NoAnswerError.
+
+    Their messages hold no URL: aiohttp's own do, with the query.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request and return once the answer's headers are there."""
+        with _telling_what_was_sent():
+            response = await super().handle_async_request(request)
+        response.stream = _TruthfulStream(cast("httpx.AsyncByteStream", response.stream))
+        return response
+
+
+class _TruthfulStream(httpx.AsyncByteStream):
+    """An answer's body: what breaks off while it is read is a NoAnswerError."""
+
+    def __init__(self, inner: httpx.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _telling_what_was_sent():
+            async for chunk in self._inner:
+                yield chunk
+
+    async def aclose(self) -> None:
+        with _telling_what_was_sent():
+            await self._inner.aclose()
+
+
+@contextmanager
+def _telling_what_was_sent() -> Iterator[None]:
+    # OSError: aiohttp lets a bare TimeoutError through in places.
+    try:
+        yield
+    except (aiohttp.ClientError, httpx.TransportError, OSError) as error:
+        raise judge(error) from error
+
+
+def judge(error: Exception) -> NeverSentError | NoAnswerError:
+    """Return what an error of aiohttp, bare or as httpx-aiohttp maps it, proves about sending."""
+    mapped = isinstance(error, httpx.TransportError) and error.__cause__ is not None
+    cause = error.__cause__ if mapped else error
+    if isinstance(cause, _BEFORE_THE_FIRST_BYTE):
+        return NeverSentError(_describe(cause))
+    return NoAnswerError(_describe(cause))
+
+
+def _describe(cause: BaseException | None) -> str:
+    name = type(cause).__name__
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return f"{name}: {cause.os_error.strerror or type(cause.os_error).__name__}"
+    return name

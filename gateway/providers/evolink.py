@@ -1,0 +1,160 @@
+"""EvoLink as a provider (protocols/evolink.md §2–§4, §9, §13)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from gateway.domain.catalog import Offer
+from gateway.domain.clock import Clock
+from gateway.domain.images import Picture
+from gateway.domain.task import SubmitOrder
+from gateway.providers.evolink_shapes import is_task_id, read_poll, read_submit
+from gateway.providers.interface import NotSent, PollFailed, PollOutcome, SubmitOutcome, Unknown
+from gateway.providers.wire import Answer, NeverSent, NoAnswer, Reply, exchange
+
+#: Called once per HTTP call with "submit" or "poll" and an HTTP status, "not_sent" or "no_answer".
+Observe = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvolinkSettings:
+    """One account at EvoLink, or at anything that speaks its protocol.
+
+    A submit gets much longer than its usual second or two: giving up early leaves a render that
+    nobody can account for. ValueError for a `base_url` or key that cannot be sent.
+    """
+
+    name: str
+    base_url: str
+    api_key: str = field(repr=False)
+    min_poll_interval_s: float = 1.0
+    submit_timeout_s: float = 90.0
+    poll_timeout_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key.strip()):
+            raise ValueError("the API key must be printable ASCII and not empty")
+        try:
+            url = httpx.URL(self.base_url)
+        except httpx.InvalidURL:
+            raise ValueError("base_url is not a URL") from None
+        if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query:
+            raise ValueError("base_url must look like https://host, without user or query")
+
+    @property
+    def account(self) -> str:
+        """The account in words that may be stored: the name and a short hash of the key."""
+        return f"{self.name}:{hashlib.sha256(self.api_key.encode()).hexdigest()[:12]}"
+
+
+class EvolinkProvider:
+    """One account at EvoLink. Both clients are the caller's, who closes them.
+
+    `submit_client` must open a connection of its own for each call (`build_submit_client`).
+    """
+
+    def __init__(
+        self,
+        settings: EvolinkSettings,
+        *,
+        submit_client: httpx.AsyncClient,
+        poll_client: httpx.AsyncClient,
+        clock: Clock,
+        observe: Observe | None = None,
+    ) -> None:
+        self._settings = settings
+        self._submit_client = submit_client
+        self._poll_client = poll_client
+        self._clock = clock
+        self._observe = observe
+        self._base_url = settings.base_url.rstrip("/")
+        self._authorization = {"authorization": f"Bearer {settings.api_key}"}
+
+    @property
+    def name(self) -> str:
+        """The name of its section in the configuration."""
+        return self._settings.name
+
+    @property
+    def min_poll_interval_s(self) -> float:
+        """Seconds; reading an unfinished task makes EvoLink ask its own upstream (§4.1)."""
+        return self._settings.min_poll_interval_s
+
+    def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
+        """Return the body of §2: size and quality always, because defaults differ by version.
+
+        `n` is left out: its default is 1 wherever it exists, and not every model has it.
+        """
+        return SubmitOrder(
+            provider=self._settings.name,
+            account=self._settings.account,
+            body={
+                "model": offer.upstream_model,
+                "prompt": picture.prompt,
+                "size": str(picture.size),
+                "quality": picture.quality,
+            },
+        )
+
+    async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
+        """Post the order once, whatever happens."""
+        request = self._submit_client.build_request(
+            "POST",
+            f"{self._base_url}/v1/images/generations",
+            content=orjson.dumps(order.body),
+            headers={
+                **self._authorization,
+                "content-type": "application/json",
+                "idempotency-key": idempotency_key,
+            },
+        )
+        reply = await exchange(
+            self._submit_client,
+            request,
+            total_s=self._settings.submit_timeout_s,
+            clock=self._clock,
+        )
+        self._count("submit", reply)
+        match reply:
+            case NeverSent(reason):
+                return NotSent(reason)
+            case NoAnswer(reason):
+                return Unknown(reason)
+            case Answer():
+                return read_submit(reply)
+
+    async def poll(self, upstream_id: str) -> PollOutcome:
+        """Ask once how the task stands."""
+        if not is_task_id(upstream_id):
+            return PollFailed(reason="the task id cannot be put into a URL")
+        request = self._poll_client.build_request(
+            "GET",
+            f"{self._base_url}/v1/tasks/{quote(upstream_id, safe='')}",
+            headers=self._authorization,
+        )
+        reply = await exchange(
+            self._poll_client, request, total_s=self._settings.poll_timeout_s, clock=self._clock
+        )
+        self._count("poll", reply)
+        match reply:
+            case NeverSent(reason) | NoAnswer(reason):
+                return PollFailed(reason)
+            case Answer():
+                return read_poll(reply, upstream_id)
+
+    def _count(self, call: str, reply: Reply) -> None:
+        if self._observe is None:
+            return
+        match reply:
+            case NeverSent():
+                self._observe(call, "not_sent")
+            case NoAnswer():
+                self._observe(call, "no_answer")
+            case Answer(status):
+                self._observe(call, str(status))

@@ -1,0 +1,127 @@
+"""What an upstream is to the engine: submit once, poll until it ends, read what it made.
+
+The outcomes are values, one per decision the engine takes:
+
+- submit: `Accepted` (it has an id), `NotSent` (proven: no byte of it was taken), `Rejected`
+  (proven: the upstream parsed it and created nothing), `Unknown` (anything else; never sent again).
+- poll: `Running`, `Finished`, `Failed`, `Missing`, `PollFailed` (the question failed, not the
+  task).
+
+A provider never retries a submit and never decides about money.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from gateway.domain.catalog import Offer
+from gateway.domain.images import Picture, TokenUsage
+from gateway.domain.task import FailureKind, SubmitOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The upstream created the task. `estimate_s` is its own guess of the time it takes."""
+
+    upstream_id: str
+    estimate_s: float | None = None
+    credits_reserved: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No connection was made: nothing can have been created, and trying again is safe."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A parsed refusal: nothing was created. `detail` is for the operator's log only."""
+
+    kind: FailureKind
+    detail: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The request may have been taken; no answer says so. `reason` is for the operator."""
+
+    reason: str
+
+
+SubmitOutcome = Accepted | NotSent | Rejected | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Not finished. `progress` is 0–100 where the upstream tells."""
+
+    progress: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Done and charged. `links` are where the pictures can be fetched (may be empty).
+
+    `usage` and `credits_used` are None where the upstream does not tell; `duration_s` is the time
+    it says it took.
+    """
+
+    links: tuple[str, ...]
+    usage: TokenUsage | None
+    credits_used: Fraction | None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Ended without a picture and without a charge."""
+
+    kind: FailureKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The upstream says it knows no such task."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollFailed:
+    """The question was not answered; the task goes on. `status` is an HTTP status or ``error``."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+PollOutcome = Running | Finished | Failed | Missing | PollFailed
+
+
+class Provider(Protocol):
+    """One account at one upstream."""
+
+    @property
+    def name(self) -> str:
+        """The name of its section in the configuration; a metric label."""
+        ...
+
+    @property
+    def min_poll_interval_s(self) -> float:
+        """The shortest pause between two polls of one task."""
+        ...
+
+    def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
+        """Return what will be sent for this picture; pure, so that it can be journaled first."""
+        ...
+
+    async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
+        """Post the order once. Never raises for anything the network or the upstream does."""
+        ...
+
+    async def poll(self, upstream_id: str) -> PollOutcome:
+        """Ask how the task stands. Never raises for what the network or the upstream does."""
+        ...

@@ -1,0 +1,127 @@
+"""Every metric, declared once, on a registry of its own so that tests build a fresh one.
+
+Labels are bounded: names from the catalogue and the configuration, or ``other``. Never a key, a
+prompt, a task id or anything a client can invent.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+#: Seconds; pictures take up to a quarter of an hour.
+RENDER_BUCKETS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 90),
+    *(120, 180, 240, 300, 450, 600, 900),
+)
+OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+POLL_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
+
+#: The label value for whatever is not in the catalogue or the configuration.
+OTHER = "other"
+
+MICROUSD_PER_USD = 1_000_000
+
+
+class Metrics:
+    """All counters, gauges and histograms of one process."""
+
+    def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"gateway_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"gateway_{name}", text, labels, registry=registry, buckets=buckets)
+
+        self.requests = counter(
+            "requests_total",
+            "HTTP requests by their answer; code is the error code, empty if none.",
+            *("route", "team", "model", "status", "code"),
+        )
+        self.request_duration = histogram(
+            "request_duration_seconds",
+            "Seconds from the first byte of a request to the last byte of its answer.",
+            RENDER_BUCKETS,
+            *("route", "team", "model"),
+        )
+        self.phase_duration = histogram(
+            "phase_duration_seconds",
+            "Seconds a picture spent in one phase: admit, queue, submit, render, fetch, deliver.",
+            RENDER_BUCKETS,
+            *("phase", "provider", "model"),
+        )
+        self.overhead = histogram(
+            "overhead_seconds",
+            "Seconds of a request that were the gateway's own: everything but the upstream.",
+            OVERHEAD_BUCKETS,
+            "route",
+        )
+        self.cost = counter(
+            "cost_usd_total",
+            "US dollars settled, by price category; possible charges are in here too.",
+            *("team", "model", "provider", "category"),
+        )
+        self.images = counter(
+            "images_total",
+            "Pictures completed and stored.",
+            *("team", "model", "provider", "quality", "size"),
+        )
+        self.tokens = counter(
+            "tokens_total", "Tokens the upstream reported.", *("team", "model", "category")
+        )
+        self.budget_limit = gauge(
+            "budget_limit_usd", "US dollars a budget allows.", *("scope", "team", "name", "per")
+        )
+        self.budget_spent = gauge(
+            "budget_spent_usd",
+            "US dollars settled in the budget's current window (a snapshot, at most 10 s old).",
+            *("scope", "team", "name", "per"),
+        )
+        self.budget_held = gauge(
+            "budget_held_usd",
+            "US dollars held by calls in progress (a snapshot, at most 10 s old).",
+            *("scope", "team", "name", "per"),
+        )
+        self.rejections = counter(
+            "rejections_total", "Calls refused before anything was submitted.", "team", "reason"
+        )
+        self.tasks_in_flight = gauge(
+            "tasks_in_flight", "Tasks between admission and their stored picture.", "provider"
+        )
+        self.renders = counter(
+            "renders_total", "Submissions by how they ended.", *("provider", "model", "outcome")
+        )
+        self.upstream_requests = counter(
+            "upstream_requests_total",
+            "HTTP calls to the upstream; status is HTTP's, or what kept it from having one.",
+            *("provider", "call", "status"),
+        )
+        self.polls_per_render = histogram(
+            "polls_per_render", "Polls it took to see a render end.", POLL_BUCKETS, "provider"
+        )
+        self.detection_lag = histogram(
+            "detection_lag_seconds",
+            "Upper bound of the seconds between a render's end and our seeing it: the last gap.",
+            RENDER_BUCKETS,
+            "provider",
+        )
+        self.hold_overrun = counter(
+            "hold_overrun_usd_total", "US dollars settled above what was held.", "team"
+        )
+        self.possible_charge = counter(
+            "possible_charge_usd_total",
+            "US dollars booked for renders whose charge nobody can account for.",
+            "provider",
+        )
+        self.store_up = gauge("store_up", "Whether the ledger store answered its last ping (1/0).")
+        build = gauge("build_info", "The running version.", "version")
+        build.labels(version).set(1)
+
+
+def usd(microusd: int) -> float:
+    """Return dollars for a metric; the books themselves never see this float."""
+    return microusd / MICROUSD_PER_USD

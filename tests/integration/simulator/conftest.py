@@ -1,0 +1,84 @@
+"""A simulator under a real uvicorn, in a thread of its own, on a free port."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import uvicorn
+
+from gateway.simulator.app import create_simulator
+from gateway.simulator.clock import Clock
+from gateway.simulator.settings import SimulatorSettings
+
+
+class RunningSimulator:
+    """Hold a served simulator, a client that is authorized there, and the hands of its clock."""
+
+    def __init__(self, url: str, client: httpx.Client) -> None:
+        self.url = url
+        self.client = client
+        self.skipped_s = 0.0
+
+    def clock(self) -> Clock:
+        """Return real clocks that ``skipped_s`` moves forward."""
+        return Clock(
+            monotonic_s=lambda: time.monotonic() + self.skipped_s,
+            wall_s=lambda: 1_790_000_000 + time.monotonic() + self.skipped_s,
+        )
+
+    def submit(self, prompt: str = "a fox", **parameters: object) -> httpx.Response:
+        """Post one generation, a low square unless told otherwise."""
+        body = {"model": "gpt-image-1.5", "prompt": prompt, "quality": "low"} | parameters
+        return self.client.post("/v1/images/generations", json=body)
+
+    def finish(self, prompt: str = "a fox", **parameters: object) -> dict[str, object]:
+        """Submit, let the time pass, and return the finished task's body."""
+        task_id = self.submit(prompt, **parameters).json()["id"]
+        self.skipped_s += 60
+        body: dict[str, object] = self.client.get(f"/v1/tasks/{task_id}").json()
+        return body
+
+
+StartSimulator = Callable[..., RunningSimulator]
+
+
+@pytest.fixture
+def start_simulator() -> Iterator[StartSimulator]:
+    """Start simulators with given settings (and uvicorn options); stop them after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(settings: SimulatorSettings | None = None, **options: object) -> RunningSimulator:
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            client = stack.enter_context(
+                httpx.Client(base_url=url, headers={"Authorization": "Bearer any-key"})
+            )
+            simulator = RunningSimulator(url, client)
+            settings = settings or SimulatorSettings(seed=7, latency_sigma=0)
+            app = create_simulator(settings, clock=simulator.clock())
+            config = uvicorn.Config(
+                app,
+                log_level="error",
+                log_config=None,
+                lifespan="off",
+                ws="none",
+                **options,  # type: ignore[arg-type]
+            )
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+            thread.start()
+            stack.callback(thread.join, timeout=10)
+            stack.callback(setattr, server, "should_exit", True)
+            return simulator
+
+        yield start
+
+
+@pytest.fixture
+def simulator(start_simulator: StartSimulator) -> RunningSimulator:
+    """Serve one simulator whose renders take eight seconds."""
+    return start_simulator()

@@ -1,0 +1,56 @@
+import ssl
+from types import SimpleNamespace
+
+import aiohttp
+import httpx
+import pytest
+
+from gateway.network.transport import NeverSentError, NoAnswerError, judge
+
+KEY = SimpleNamespace(host="api.example", port=443, ssl=True, is_ssl=True)
+REFUSED = OSError(111, "refused")
+
+
+def caused_by(error: Exception) -> Exception:
+    """Return the error as httpx-aiohttp raises it: mapped to ConnectTimeout, whatever it was."""
+    mapped = httpx.ConnectTimeout("mapped")
+    mapped.__cause__ = error
+    return mapped
+
+
+@pytest.mark.parametrize(
+    ("cause", "verdict"),
+    [
+        (aiohttp.ClientConnectorError(KEY, REFUSED), NeverSentError),  # type: ignore[arg-type]
+        (aiohttp.ClientConnectorDNSError(KEY, REFUSED), NeverSentError),  # type: ignore[arg-type]
+        (aiohttp.ClientProxyConnectionError(KEY, REFUSED), NeverSentError),  # type: ignore[arg-type]
+        (
+            aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("untrusted")),  # type: ignore[arg-type]
+            NeverSentError,
+        ),
+        (aiohttp.ConnectionTimeoutError("https://api.example/?token=x"), NeverSentError),
+        (aiohttp.ServerDisconnectedError(), NoAnswerError),
+        (aiohttp.ClientOSError(104, "reset"), NoAnswerError),
+        (aiohttp.ClientConnectionResetError("closing"), NoAnswerError),
+        (aiohttp.ClientConnectionError("Connection closed"), NoAnswerError),
+        (aiohttp.SocketTimeoutError("https://api.example/?token=x"), NoAnswerError),
+        (aiohttp.ServerTimeoutError(), NoAnswerError),
+        (aiohttp.ClientPayloadError("incomplete"), NoAnswerError),
+        (TimeoutError(), NoAnswerError),
+        (ConnectionResetError(), NoAnswerError),
+    ],
+)
+def test_only_failures_to_connect_prove_that_nothing_was_sent(
+    cause: Exception, verdict: type[Exception]
+) -> None:
+    """The verdict follows aiohttp's class, bare or mapped, and repeats no URL."""
+    bare, mapped = judge(cause), judge(caused_by(cause))
+
+    assert (verdict, verdict) == (type(bare), type(mapped))
+    assert "token" not in str(mapped)
+    assert type(cause).__name__ in str(mapped)
+
+
+def test_an_httpx_error_without_a_cause_proves_nothing() -> None:
+    """httpx's own class is not evidence: ConnectTimeout alone may follow a request that was read."""
+    assert NoAnswerError is type(judge(httpx.ConnectTimeout("?")))

@@ -1,0 +1,26 @@
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gateway.simulator.settings import SimulatorSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("latency_median_s", -0.1),
+        ("latency_sigma", -1),
+        ("credits_balance", Decimal(-1)),
+        ("keep_s", -1),
+    ],
+)
+def test_negative_values_are_refused(name: str, value: Any) -> None:
+    """An impossible value is named at once instead of failing in a render."""
+    with pytest.raises(ValueError, match=name):
+        SimulatorSettings(**{name: value})
+
+
+def test_zero_latency_is_allowed() -> None:
+    """Renders may finish at once."""
+    assert SimulatorSettings(latency_median_s=0).latency_median_s == 0
