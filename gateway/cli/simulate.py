@@ -57,5 +57,5 @@ def _announcement(host: str, port: int) -> str:
     url = f"http://{shown}:{port}"
     return (
         f"EvoLink simulator listening on {url} - in config.toml: [providers.evolink] "
-        f'base_url = "{url}", result_hosts = ["{host}"]; any EVOLINK_API_KEY will do'
+        f'base_url = "{url}", result_hosts = ["{shown}:{port}"]; any EVOLINK_API_KEY will do'
     )

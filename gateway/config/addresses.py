@@ -81,9 +81,7 @@ def parse_path(text: object, info: ValidationInfo) -> Path | None:
 
     The folder arrives as `context["folder"]`; without one the path stays as it is.
     """
-    if isinstance(text, Path):
-        return text
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str | Path) or "\0" in str(text):
         raise ValueError("expected a path")
     return _from_folder(Path(text), info) if text else None
 

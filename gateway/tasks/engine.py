@@ -99,7 +99,7 @@ class Engine:
         *,
         store: TaskStore,
         providers: Mapping[str, Provider],
-        fetcher: PictureFetcher,
+        fetchers: Mapping[str, PictureFetcher],
         poller: Poller,
         shelf: Shelf,
         background: Background,
@@ -110,7 +110,7 @@ class Engine:
     ) -> None:
         self._store = store
         self._providers = providers
-        self._fetcher = fetcher
+        self._fetchers = fetchers
         self._poller = poller
         self._shelf = shelf
         self._background = background
@@ -268,9 +268,10 @@ class Engine:
         """Copy the picture into the store; a picture that is paid for is tried until it is dead."""
         started_s = self._clock.monotonic_s()
         key = f"{live.task.team}/{live.task.id}/0"
+        fetcher = self._fetchers[live.task.render.order.provider]
         for tries in itertools.count(1):
             try:
-                picture = await self._fetcher.ingest(finished.links[0], key)
+                picture = await fetcher.ingest(finished.links[0], key)
             except (LinkUnavailableError, AssetUnavailableError) as error:
                 self._note(live, "ingest_failed", detail=type(error).__name__, tries=tries)
                 if self._clock.monotonic_s() - started_s > self._settings.abandon_after_s:

@@ -13,7 +13,16 @@ import structlog
 from structlog.types import Processor
 
 #: Libraries that print more than we want to promise: httpx logs every URL with its query at INFO.
-_QUIET = ("httpx", "httpcore", "aiohttp", "asyncio", "uvicorn", "uvicorn.error", "uvicorn.access")
+_QUIET = (
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "aiohttp",
+    "asyncio",
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+)
 
 
 def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:

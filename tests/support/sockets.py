@@ -36,6 +36,8 @@ class RawServer:
     port: int
     requests: list[Seen] = field(default_factory=list)
     connections: int = 0
+    #: Set once the first request was read.
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def host(self) -> str:
@@ -60,6 +62,7 @@ async def raw_server(script: Script) -> AsyncIterator[RawServer]:
         try:
             while not writer.is_closing():
                 seen.requests.append(await _read_request(reader))
+                seen.asked.set()
                 await script(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -31,7 +31,7 @@ def test_command_announces_where_it_really_listens() -> None:
         rest = process.stdout.read()
 
     assert status == "completed"
-    assert f'base_url = "{url}", result_hosts = ["127.0.0.1"]' in line
+    assert f'base_url = "{url}", result_hosts = ["{url.removeprefix("http://")}"]' in line
     assert (process.returncode, rest) == (0, "")
 
 

@@ -71,7 +71,7 @@ async def test_a_post_that_was_read_is_unknown_and_never_repeated(
         with pytest.raises(NoAnswerError) as caught:
             await submit_client.post(f"{server.url}/pay?token=secret", content=b"{}", timeout=QUICK)
 
-    assert ["POST"] == [seen.method for seen in server.requests]
+    assert [seen.method for seen in server.requests] == ["POST"]
     assert "secret" not in str(caught.value)
 
 
@@ -125,13 +125,12 @@ async def test_waiting_for_a_connection_is_never_sent(poll_client: httpx.AsyncCl
     """A request that found no free connection in time did not leave."""
     async with raw_server(silent) as server, asyncio.TaskGroup() as group:
         occupying = group.create_task(poll_client.get(f"{server.url}/first"))
-        while not server.requests:
-            await asyncio.sleep(0.01)
+        await server.asked.wait()
         with pytest.raises(NeverSentError):
             await poll_client.get(f"{server.url}/second", timeout=httpx.Timeout(5, pool=0.1))
         occupying.cancel()
 
-    assert ["/first"] == [seen.target for seen in server.requests]
+    assert [seen.target for seen in server.requests] == ["/first"]
 
 
 async def test_a_proxy_that_refuses_the_tunnel_is_never_sent() -> None:
@@ -142,7 +141,7 @@ async def test_a_proxy_that_refuses_the_tunnel_is_never_sent() -> None:
         with pytest.raises(NeverSentError):
             await client.post("https://api.example/pay")
 
-    assert ["CONNECT"] == [seen.method for seen in proxy.requests]
+    assert [seen.method for seen in proxy.requests] == ["CONNECT"]
 
 
 async def test_a_proxy_that_is_not_there_is_never_sent() -> None:
@@ -169,8 +168,8 @@ async def test_submits_never_meet_a_stale_connection(submit_client: httpx.AsyncC
         for _ in range(3):
             await submit_client.post(f"{server.url}/pay", content=b"{}")
 
-    assert 3 == server.connections
-    assert ["close"] * 3 == [seen.headers["connection"] for seen in server.requests]
+    assert server.connections == 3
+    assert [seen.headers["connection"] for seen in server.requests] == ["close"] * 3
 
 
 async def test_polls_survive_a_stale_connection(poll_client: httpx.AsyncClient) -> None:
@@ -179,8 +178,8 @@ async def test_polls_survive_a_stale_connection(poll_client: httpx.AsyncClient) 
         await poll_client.get(f"{server.url}/1")
         response = await poll_client.get(f"{server.url}/2")
 
-    assert 200 == response.status_code
-    assert ["/1", "/2", "/2"] == [seen.target for seen in server.requests]
+    assert response.status_code == 200
+    assert [seen.target for seen in server.requests] == ["/1", "/2", "/2"]
 
 
 async def test_a_post_on_a_stale_connection_is_not_repeated(
@@ -192,7 +191,7 @@ async def test_a_post_on_a_stale_connection_is_not_repeated(
         with pytest.raises(NoAnswerError):
             await poll_client.post(f"{server.url}/pay", content=b"{}")
 
-    assert ["/1", "/pay"] == [seen.target for seen in server.requests]
+    assert [seen.target for seen in server.requests] == ["/1", "/pay"]
 
 
 async def test_polls_reuse_their_connection(poll_client: httpx.AsyncClient) -> None:
@@ -201,4 +200,4 @@ async def test_polls_reuse_their_connection(poll_client: httpx.AsyncClient) -> N
         for _ in range(5):
             await poll_client.get(f"{server.url}/task")
 
-    assert (5, 1) == (len(server.requests), server.connections)
+    assert (len(server.requests), server.connections) == (5, 1)

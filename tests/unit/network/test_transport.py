@@ -52,5 +52,5 @@ def test_only_failures_to_connect_prove_that_nothing_was_sent(
 
 
 def test_an_httpx_error_without_a_cause_proves_nothing() -> None:
-    """httpx's own class is not evidence: ConnectTimeout alone may follow a request that was read."""
+    """A ConnectTimeout of httpx is no evidence: it may follow a request that was read."""
     assert NoAnswerError is type(judge(httpx.ConnectTimeout("?")))

@@ -1,0 +1,141 @@
+"""The ASGI application, and the server around it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as randomness
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from gateway.assembly import Gateway
+from gateway.domain.errors import GatewayError
+from gateway.edge.errors import on_gateway_error, on_http_exception
+from gateway.edge.images import ImageRoutes
+from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
+from gateway.edge.models import ModelRoutes
+from gateway.edge.ops import Check, OpsRoutes
+from gateway.edge.routes import routes
+
+log = structlog.get_logger(__name__)
+
+#: Clients reuse connections; closing an idle one sooner than they do makes them stumble over it.
+KEEP_ALIVE_S = 75
+
+
+class LoopDiedError(Exception):
+    """A background loop ended; the process stops so that a fresh one recovers from the store."""
+
+
+def create_app(gateway: Gateway) -> Starlette:
+    """Return the application for a wired gateway; it starts nothing."""
+    server = gateway.settings.server
+    images = ImageRoutes(
+        keys=gateway.keys,
+        images=gateway.images,
+        assets=gateway.assets,
+        help_url=server.help_url,
+    )
+    models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
+    ops = OpsRoutes(checks=_checks(gateway), registry=gateway.metrics.registry)
+    return Starlette(
+        routes=routes(images, models, ops),
+        middleware=[
+            Middleware(
+                RecordMiddleware,
+                clock=gateway.clock,
+                metrics=gateway.metrics,
+                random_bytes=randomness.token_bytes,
+            ),
+            Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
+            Middleware(SlashMiddleware),
+        ],
+        exception_handlers={GatewayError: on_gateway_error, HTTPException: on_http_exception},
+    )
+
+
+def _checks(gateway: Gateway) -> dict[str, Check]:
+    async def loops() -> None:
+        if dead := gateway.background.dead_loops:
+            raise LoopDiedError(f"dead: {', '.join(dead)}")
+
+    return {"store": gateway.store.ping, "assets": gateway.assets.ping, "loops": loops}
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to whoever runs the process, and tells when it listens."""
+
+    def __init__(
+        self, config: uvicorn.Config, on_started: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none: uvicorn would end the process before the gateway has closed."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, and say so."""
+        await super().startup(sockets=sockets)
+        self._on_started()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket (port 0 takes a free one). Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+async def serve(
+    gateway: Gateway,
+    listener: socket.socket,
+    *,
+    stop: asyncio.Event,
+    on_started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until `stop` is set, then let running calls finish within `server.drain`.
+
+    Raises LoopDiedError after the same orderly stop when a background loop died.
+    """
+    config = uvicorn.Config(
+        create_app(gateway),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=-(-gateway.settings.server.drain_ms // 1000),
+    )
+    server = Server(config, on_started)
+    gateway.background.on_death(stop.set)
+    gateway.start()
+    gateway.background.step("stop_on_request", _stop(server, stop))
+    await server.serve(sockets=[listener])
+    stop.set()
+    if dead := gateway.background.dead_loops:
+        raise LoopDiedError(f"background loop died: {', '.join(dead)}")
+
+
+async def _stop(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    log.info("stopping", action="stopping")
+    server.should_exit = True
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` on SIGINT and SIGTERM. Only in the main thread of a process."""
+    running = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        running.add_signal_handler(number, stop.set)

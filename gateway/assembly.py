@@ -1,0 +1,218 @@
+"""The one place where concrete classes are named: settings in, a wired gateway out."""
+
+from __future__ import annotations
+
+import random
+import secrets as randomness
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from gateway import __version__
+from gateway.access.file_keys import FileKeys
+from gateway.access.interface import KeyDirectory
+from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
+from gateway.assets.interface import AssetStore
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.background import Background, SystemClock
+from gateway.config.addresses import EMBEDDED
+from gateway.config.catalog import catalog_from
+from gateway.config.load import Loaded
+from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
+from gateway.config.teams import teams_from
+from gateway.domain.accounts import Caller
+from gateway.domain.clock import Clock
+from gateway.domain.errors import StoreUnavailable
+from gateway.domain.ids import ID_BYTES, make_replica_id
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.network.clients import build_fetch_client, build_poll_client, build_submit_client
+from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
+from gateway.providers.interface import Provider
+from gateway.service.images import ImageService
+from gateway.service.snapshot import Snapshot
+from gateway.store.client import Store
+from gateway.store.embedded import EmbeddedServer
+from gateway.tasks.accounting import Accounting
+from gateway.tasks.engine import Chance, Engine, EngineSettings
+from gateway.tasks.poller import Poller
+from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.shelf import Shelf
+from gateway.telemetry.metrics import Metrics
+
+Providers = Mapping[str, Provider]
+
+#: A stop waits this much longer for running steps than for the requests that wait for them.
+STEP_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything the ways in need. Its loops run from `start` on."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    background: Background
+    keys: KeyDirectory
+    images: ImageService
+    assets: AssetStore
+    store: Store
+    embedded: EmbeddedServer | None
+    poller: Poller
+    shelf: Shelf
+    snapshot: Snapshot
+
+    def start(self) -> None:
+        """Start the background loops."""
+        self.background.loop("poller", self.poller.run)
+        self.background.loop("shelf", self.shelf.run)
+        self.background.loop("snapshot", self.snapshot.run)
+        if self.embedded is not None:
+            self.background.loop("embedded_server", self.embedded.supervise)
+
+
+@asynccontextmanager
+async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
+    """Wire a gateway and open what it needs; close it all in reverse.
+
+    Raises ConfigError for secrets that are missing, EmbeddedServerError when the store of our own
+    cannot be started, and AssetUnavailableError for a picture store that cannot be opened.
+    """
+    secrets = loaded.require_secrets()
+    settings = loaded.settings
+    clock = SystemClock()
+    metrics = Metrics(CollectorRegistry(), version=__version__)
+    async with AsyncExitStack() as stack:
+        redis_url = secrets.redis_url.get_secret_value()
+        embedded = None
+        if redis_url == EMBEDDED:
+            embedded = EmbeddedServer(settings.redis.data_dir)
+            stack.push_async_callback(embedded.stop)
+            await embedded.start()
+            redis_url = embedded.url
+        store = await stack.enter_async_context(
+            Store(redis_url, timeout_ms=settings.redis.timeout_ms)
+        )
+        tasks = RedisTaskStore(
+            store,
+            clock,
+            owner=make_replica_id(randomness.token_bytes(ID_BYTES)),
+            keep_ms=settings.assets.keep_ms,
+        )
+        assets = ObjectAssetStore.open(settings.assets.url)
+        clients = await _open_clients(stack, settings.network)
+        providers = _providers(loaded, clients, clock, metrics)
+        shelf = Shelf(tasks)
+        stack.push_async_callback(_last_flush, shelf)
+        background = await stack.enter_async_context(
+            Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
+        )
+        poller = Poller(clock, background, max_concurrent=settings.polling.max_concurrent)
+        engine = Engine(
+            store=tasks,
+            providers=providers,
+            fetchers={
+                name: HttpPictureFetcher(clients.fetch, assets, _fetch_settings(provider))
+                for name, provider in settings.providers.items()
+            },
+            poller=poller,
+            shelf=shelf,
+            background=background,
+            clock=clock,
+            accounting=Accounting(metrics),
+            settings=EngineSettings(
+                deadline_s=settings.server.deadline_ms / 1000,
+                abandon_after_s=settings.server.abandon_after_ms / 1000,
+            ),
+            chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
+        )
+        teams = teams_from(settings)
+        yield Gateway(
+            settings=settings,
+            clock=clock,
+            metrics=metrics,
+            background=background,
+            keys=FileKeys(
+                {
+                    digest: Caller(team=teams[owner.team], key_name=owner.key_name)
+                    for digest, owner in secrets.team_keys.items()
+                }
+            ),
+            images=ImageService(
+                catalog=catalog_from(settings),
+                providers=providers,
+                engine=engine,
+                wait_s=settings.server.wait_ms / 1000,
+                random_bytes=randomness.token_bytes,
+            ),
+            assets=assets,
+            store=store,
+            embedded=embedded,
+            poller=poller,
+            shelf=shelf,
+            snapshot=Snapshot(RedisLedger(store, clock), tuple(teams.values()), metrics),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """The ways out, one for each kind of call."""
+
+    submit: httpx.AsyncClient
+    poll: httpx.AsyncClient
+    fetch: httpx.AsyncClient
+
+
+async def _open_clients(stack: AsyncExitStack, network: NetworkSettings) -> _Clients:
+    proxy = network.proxy.get_secret_value()
+    ca_file = str(network.ca_file or "")
+    clients = _Clients(
+        submit=build_submit_client(proxy=proxy, ca_file=ca_file),
+        poll=build_poll_client(proxy=proxy, ca_file=ca_file),
+        fetch=build_fetch_client(proxy=proxy, ca_file=ca_file),
+    )
+    for client in (clients.submit, clients.poll, clients.fetch):
+        await stack.enter_async_context(client)
+    return clients
+
+
+def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics) -> Providers:
+    def count(provider: str, call: str, status: str) -> None:
+        metrics.upstream_requests.labels(provider, call, status).inc()
+
+    return {
+        name: EvolinkProvider(
+            EvolinkSettings(
+                name=name,
+                base_url=provider.base_url,
+                api_key=loaded.secrets.provider_keys[name].get_secret_value(),
+                min_poll_interval_s=loaded.settings.polling.min_interval_ms / 1000,
+                submit_timeout_s=provider.submit_timeout_ms / 1000,
+                poll_timeout_s=provider.poll_timeout_ms / 1000,
+            ),
+            submit_client=clients.submit,
+            poll_client=clients.poll,
+            clock=clock,
+            observe=partial(count, name),
+        )
+        for name, provider in loaded.settings.providers.items()
+    }
+
+
+def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
+    return FetchSettings(
+        result_hosts=frozenset(provider.result_hosts),
+        # An upstream that is spoken to without TLS (a simulator on this machine) links without it.
+        allow_http=provider.base_url.startswith("http://"),
+        max_result_bytes=provider.max_result_bytes,
+        total_timeout_s=provider.fetch_timeout_ms / 1000,
+    )
+
+
+async def _last_flush(shelf: Shelf) -> None:
+    with suppress(StoreUnavailable):
+        await shelf.flush()

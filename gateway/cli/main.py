@@ -1,0 +1,48 @@
+"""The `gateway` command: its subcommands in one list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli.check import check
+from gateway.cli.demo import demo
+from gateway.cli.serve import serve
+from gateway.cli.simulate import simulate
+
+app = typer.Typer(
+    name="gateway",
+    help="An image gateway: OpenAI's Images API in front, image tasks behind.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(serve)
+app.command()(simulate)
+app.command()(check)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
+    if asked:
+        typer.echo(f"gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: FBT002 - a flag is what it is
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take what comes before the subcommand."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
