@@ -23,6 +23,7 @@ from gateway.assets.interface import (
     StoredPicture,
 )
 from gateway.domain.images import PictureFormat
+from gateway.network.transport import NeverSentError, NoAnswerError
 
 #: Bytes that tell a picture's format.
 _MAGIC_BYTES = 16
@@ -77,8 +78,11 @@ class HttpPictureFetcher:
             raise LinkUnavailableError(
                 f"not copied within {self._settings.total_timeout_s:g} s"
             ) from None
-        except httpx.RequestError as error:
+        except (NeverSentError, NoAnswerError) as error:
             raise LinkUnavailableError(str(error)) from error
+        except httpx.RequestError as error:
+            # httpx's own, of an answer that it could not read; its message may quote it.
+            raise LinkUnavailableError(type(error).__name__) from None
 
     def _checked(self, link: str) -> httpx.URL:
         try:

@@ -84,7 +84,7 @@ class ObjectAssetStore:
         """
         async with (
             aclosing(self._stream(_checked(key), chunk_bytes)) as stream,
-            aclosing(_regroup(stream, chunk_bytes)) as pieces,
+            aclosing(stream) as pieces,
         ):
             async for piece in pieces:
                 yield piece

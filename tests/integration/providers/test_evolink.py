@@ -250,14 +250,17 @@ async def test_an_id_that_is_no_path_segment_is_never_asked_for(
 
 async def test_observing_is_optional() -> None:
     """A provider without a metrics callback works."""
-    async with build_submit_client() as submit_client, build_poll_client() as poll_client:
-        async with raw_server(answer(200, CREATED)) as server:
-            provider = EvolinkProvider(
-                EvolinkSettings(name="evolink", base_url=server.url, api_key="k"),
-                submit_client=submit_client,
-                poll_client=poll_client,
-                clock=SystemClock(),
-            )
-            outcome = await provider.submit(ORDER, idempotency_key=KEY)
+    async with (
+        build_submit_client() as submit_client,
+        build_poll_client() as poll_client,
+        raw_server(answer(200, CREATED)) as server,
+    ):
+        provider = EvolinkProvider(
+            EvolinkSettings(name="evolink", base_url=server.url, api_key="k"),
+            submit_client=submit_client,
+            poll_client=poll_client,
+            clock=SystemClock(),
+        )
+        outcome = await provider.submit(ORDER, idempotency_key=KEY)
 
     assert isinstance(outcome, Accepted)

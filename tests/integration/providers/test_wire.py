@@ -90,7 +90,7 @@ async def post(client: httpx.AsyncClient, url: str, *, total_s: float = 5.0) -> 
         pytest.param(raw(b"nonsense\r\n\r\n"), NoAnswer("ClientResponseError"), id="not HTTP"),
         pytest.param(
             answer(200, b"no gzip", {"Content-Encoding": "gzip"}),
-            NoAnswer("Error -3 while decompressing data: incorrect header check"),
+            NoAnswer("DecodingError"),
             id="compressed wrongly",
         ),
     ],
@@ -149,9 +149,11 @@ async def test_a_redirect_is_not_followed_with_our_key(
     client: httpx.AsyncClient, status: int
 ) -> None:
     """The host of a redirect sees neither the request nor the key."""
-    async with raw_server(answer()) as other:
-        async with raw_server(answer(status, headers={"Location": other.url})) as server:
-            outcome = await post(client, server.url)
+    async with (
+        raw_server(answer()) as other,
+        raw_server(answer(status, headers={"Location": other.url})) as server,
+    ):
+        outcome = await post(client, server.url)
 
     assert outcome == Answer(status, {})
     assert other.connections == 0
@@ -162,4 +164,4 @@ async def test_a_redirect_to_nowhere_is_no_answer(client: httpx.AsyncClient) -> 
     async with raw_server(answer(302, headers={"Location": "http://[::bad"})) as server:
         outcome = await post(client, server.url)
 
-    assert isinstance(outcome, NoAnswer)
+    assert outcome == NoAnswer("RemoteProtocolError")

@@ -26,7 +26,7 @@ budgets = [{ usd = 5, per = "fortnight" }]
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A settings file by the usual name in the current folder."""
+    """Write a settings file by the usual name in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DESIGN_CI_KEY", raising=False)
     path = Path("config.toml")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.catalog import Packaged, Thinking, catalog_from, packaged
+from gateway.config.catalog import Packaged, Thinking, catalog_from, packaged, routed
 from gateway.config.settings import Settings
 from gateway.domain.catalog import Model
 from gateway.domain.images import Operation, Picture, Size
@@ -33,7 +33,7 @@ def _settings(routes: tuple[str, ...] = ("evolink",), **rates: int) -> Settings:
 
 @pytest.fixture
 def model() -> Model:
-    """The one model of this release, made by one provider."""
+    """Return the one model of this release, made by one provider."""
     return catalog_from(_settings()).models["gpt-image-1.5"]
 
 
@@ -148,14 +148,13 @@ def test_offers_follow_the_routes_and_their_rates() -> None:
     ]
 
 
-def test_offers_of_another_kind_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offers_of_another_kind_are_left_out() -> None:
     """A provider makes only the offers of its kind."""
     text = files("gateway.config").joinpath("catalog.toml").read_text(encoding="utf-8")
     other = text.replace('kind = "evolink"', 'kind = "another"')
     rows = Packaged.model_validate(tomllib.loads(other, parse_float=Decimal))
-    monkeypatch.setattr("gateway.config.catalog.packaged", lambda: rows)
 
-    assert catalog_from(_settings()).models["gpt-image-1.5"].offers == ()
+    assert routed(_settings(), rows).models["gpt-image-1.5"].offers == ()
 
 
 def test_a_model_without_routes_is_not_offered() -> None:

@@ -65,7 +65,7 @@ def test_every_mistake_is_told_at_once(problems_of: Any) -> None:
         "not the key itself",
         "sever": "unknown setting; did you mean server?",
         "redis": "expected url or url_env, not both",
-        "providers.evolink": "expected exactly one of api_key_env and api_key_file, got none",
+        "providers.evolink": "expected exactly one of api_key_env and api_key_file, got 0",
         'models."gpt-image-1.5".routes[0]': "no such provider; did you mean evolink?",
         "teams.design.defaults.size": "expected 1024x1024, 1024x1536 or 1536x1024",
     }

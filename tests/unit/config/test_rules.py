@@ -25,12 +25,12 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
         (
             {"providers": {"evolink": {}}},
             "providers.evolink",
-            "expected exactly one of api_key_env and api_key_file, got none",
+            "expected exactly one of api_key_env and api_key_file, got 0",
         ),
         (
             {"providers": {"evolink": {"api_key_env": "A", "api_key_file": "b"}}},
             "providers.evolink",
-            "expected exactly one of api_key_env and api_key_file, got api_key_env and api_key_file",
+            "expected exactly one of api_key_env and api_key_file, got 2",
         ),
         (
             {"models": {"gpt-imgae-1.5": {}}},
@@ -81,12 +81,12 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
         (
             {"teams": {"a": {"keys": [{"name": "ci"}]}}},
             "teams.a.keys[0]",
-            "expected exactly one of sha256, env and file, got none",
+            "expected exactly one of sha256, env and file, got 0",
         ),
         (
             {"teams": {"a": {"keys": [{"sha256": DIGEST, "env": "", "file": "x"}]}}},
             "teams.a.keys[0]",
-            "expected exactly one of sha256, env and file, got sha256 and file",
+            "expected exactly one of sha256, env and file, got 2",
         ),
         (
             {"teams": {"a": {"keys": [{"name": "x", "env": "A"}, {"name": "x", "env": "B"}]}}},

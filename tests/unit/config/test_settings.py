@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+from _pytest.mark import ParameterSet
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -54,24 +55,33 @@ def _by_toml_name(section: type[Section]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
-def _section_under(header: str) -> type[Section]:
-    """Find the section that a line such as ``[teams.design]`` opens."""
+def _section_in(section: type[Section], name: str) -> type[Section]:
+    return next(_sections(_by_toml_name(section)[name].annotation))
+
+
+def _shown_in_the_file() -> Iterator[tuple[type[Section], str, str]]:
+    """Yield everything the file shows: the section it is in, its name and its line."""
     here: type[Section] = Settings
-    for step in header.strip("[]").split("."):
-        # Names that the user gives (`design`) are no fields, and are passed over.
-        field = _by_toml_name(here).get(step)
-        here = next(_sections(field.annotation)) if field else here
-    return here
-
-
-def _settings_in_the_file() -> Iterator[tuple[str, FieldInfo, str]]:
-    """Yield every setting that is in force: its name, its field and its line."""
-    section: type[Section] = Settings
     for line in CONFIG.read_text(encoding="utf-8").splitlines():
-        if header := re.match(r"\[+[^\]]+\]", line):
-            section = _section_under(header[0])
-        elif name := re.match(r"[a-z_0-9]+(?= = )", line):
-            yield name[0], _by_toml_name(section)[name[0]], line
+        if header := re.match(r"\[+([^\]]+)\]", line):
+            here = Settings
+            for step in header[1].split("."):
+                # Names that the user gives (`design`) are no fields, and are passed over.
+                if step in _by_toml_name(here):
+                    yield here, step, line
+                    here = _section_in(here, step)
+        elif setting := re.match(r"#?([a-z_0-9]+) = (.*)", line):
+            yield here, setting[1], line
+            for inner in re.findall(r"[{,] ([a-z_]+) = ", setting[2]):
+                yield _section_in(here, setting[1]), inner, line
+
+
+def _with_defaults() -> Iterator[ParameterSet]:
+    """Yield the settings in force that have a default: the field and its line."""
+    for section, name, line in _shown_in_the_file():
+        field = _by_toml_name(section)[name]
+        if line.startswith(f"{name} = ") and not field.is_required() and name not in CHOICES:
+            yield pytest.param(field, line, id=name)
 
 
 @pytest.mark.parametrize(("section", "name", "field"), FIELDS)
@@ -82,15 +92,11 @@ def test_every_setting_says_what_it_means(
     assert (field.description or "").endswith(".")
 
 
-@pytest.mark.parametrize(("section", "name", "field"), FIELDS)
-def test_every_setting_is_in_the_file(section: type[Section], name: str, field: FieldInfo) -> None:
-    """The file that comes with the product shows every setting, by the name it has in TOML."""
-    toml_name = re.escape(field.alias or name)
-    shown = re.compile(
-        rf"^(#?{toml_name} = |\[+([^\]]*\.)?{toml_name}[.\]])|[{{,] {toml_name} = ", re.MULTILINE
-    )
+def test_the_file_shows_every_setting() -> None:
+    """By the name it has in TOML, in the section it belongs to, and no other."""
+    expected = {(section, name) for section in SECTIONS for name in _by_toml_name(section)}
 
-    assert shown.search(CONFIG.read_text(encoding="utf-8"))
+    assert expected == {(section, name) for section, name, _ in _shown_in_the_file()}
 
 
 def test_the_file_works_as_it_stands() -> None:
@@ -104,14 +110,7 @@ def test_the_file_works_as_it_stands() -> None:
     assert loaded.settings.teams["design"].budgets[0].limit_microusd == 50_000_000
 
 
-@pytest.mark.parametrize(
-    ("field", "line"),
-    [
-        pytest.param(field, line, id=name)
-        for name, field, line in _settings_in_the_file()
-        if not field.is_required() and name not in CHOICES
-    ],
-)
+@pytest.mark.parametrize(("field", "line"), _with_defaults())
 def test_the_file_shows_the_defaults(field: FieldInfo, line: str) -> None:
     """A value in the file is the default, or the default stands in the comment beside it."""
     comment = re.search(r"(?:default|live): (.+)$", line)

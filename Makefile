@@ -1,0 +1,21 @@
+# The commands of this repository; each sets up its own virtual environment first.
+#   make demo ARGS=--once    the product on this machine, with a simulated upstream
+#   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
+#   make check               format, lint, types, floors, mirror, lengths; changes nothing
+
+.PHONY: demo test check
+
+demo: .venv/.demo
+	@.venv/bin/gateway demo $(ARGS)
+
+test: .venv/.dev
+	@scripts/test $(ARGS)
+
+check: .venv/.dev
+	@scripts/check
+
+.venv/.demo: pyproject.toml constraints.txt scripts/install
+	@scripts/install demo
+
+.venv/.dev: pyproject.toml constraints.txt scripts/install
+	@scripts/install dev

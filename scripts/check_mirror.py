@@ -1,0 +1,70 @@
+"""Fail when a module has no test of its name, or a test mirrors no module.
+
+gateway/x/y.py is mirrored by tests/unit/x/test_y.py (nothing started) or by
+tests/integration/x/test_y.py (real servers, sockets, files), or by both.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STOREYS = ("unit", "integration")
+
+#: Modules without a test of their own, and why. The list may only shrink.
+UNMIRRORED = {
+    "__main__.py": "one line that calls cli/main.py",
+    "access/interface.py": "only a protocol",
+    "assets/interface.py": "only protocols and values",
+    "ledger/interface.py": "only a protocol",
+    "providers/interface.py": "only a protocol and values",
+    "tasks/interface.py": "only a protocol and values",
+    "domain/clock.py": "only a protocol",
+    "assembly.py": "every test under tests/e2e runs what it wires",
+}
+
+#: Tests that mirror no module but hold a promise that several keep together.
+OF_THEIR_OWN = {
+    "integration/tasks/test_contention.py": "the money test: many reservers, one budget",
+}
+
+
+def main() -> int:
+    """Print every gap in the mirror; return an exit code."""
+    modules = {
+        path.relative_to(ROOT / "gateway").as_posix()
+        for path in (ROOT / "gateway").glob("**/*.py")
+        if path.name != "__init__.py"
+    }
+    tests = {
+        path.relative_to(ROOT / "tests").as_posix()
+        for storey in STOREYS
+        for path in (ROOT / "tests" / storey).glob("**/test_*.py")
+    }
+    mirrored = {test: _module_of(test) for test in tests}
+    problems = [
+        f"gateway/{module}: no tests/unit or tests/integration mirror"
+        for module in sorted(modules - set(mirrored.values()) - UNMIRRORED.keys())
+    ]
+    problems += [
+        f"gateway/{module}: has a mirror or is gone; take it off the list"
+        for module in sorted(UNMIRRORED.keys() & (set(mirrored.values()) | UNMIRRORED.keys() - modules))
+    ]
+    problems += [
+        f"tests/{test}: there is no gateway/{module}"
+        for test, module in sorted(mirrored.items())
+        if module not in modules and test not in OF_THEIR_OWN
+    ]
+    print("\n".join(problems) or "mirror: ok")
+    return 1 if problems else 0
+
+
+def _module_of(test: str) -> str:
+    """Return the module that `unit/x/test_y.py` mirrors: `x/y.py`."""
+    path = Path(*Path(test).parts[1:])
+    return (path.parent / path.name.removeprefix("test_")).as_posix()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+import gzip
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
+from gateway.assets.interface import (
+    AssetUnavailableError,
+    LinkDeadError,
+    LinkUnavailableError,
+    StoredPicture,
+)
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.domain.images import PictureFormat
+from gateway.network.clients import build_fetch_client
+from tests.support.sockets import (
+    RawServer,
+    Script,
+    answer,
+    closed_port,
+    drip,
+    raw,
+    raw_server,
+    raw_then_reset,
+    reset,
+    silent,
+)
+
+MAX_BYTES = 300_000
+KEY = "renders/a"
+
+
+def picture(kind: str) -> bytes:
+    """Return a small real picture."""
+    target = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(target, kind)
+    return target.getvalue()
+
+
+PNG = picture("PNG")
+
+
+class World:
+    """A fetcher, and the directory behind its store."""
+
+    def __init__(self, client: httpx.AsyncClient, folder: Path) -> None:
+        self._client = client
+        self.folder = folder
+        self.store = ObjectAssetStore.open(f"file:{folder}")
+
+    def fetcher(self, *hosts: str, allow_http: bool = True) -> HttpPictureFetcher:
+        """Return a fetcher that may ask these hosts."""
+        settings = FetchSettings(
+            result_hosts=frozenset(hosts),
+            allow_http=allow_http,
+            max_result_bytes=MAX_BYTES,
+            total_timeout_s=0.8,
+            idle_timeout_s=0.3,
+        )
+        return HttpPictureFetcher(self._client, self.store, settings)
+
+    async def ingest(self, server: RawServer) -> StoredPicture:
+        """Copy what the server serves."""
+        return await self.fetcher(server.host).ingest(f"{server.url}/a.png?sig=secret", KEY)
+
+    def files(self) -> list[Path]:
+        """Return what is in the store."""
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Return a fetcher on a real client and real files."""
+    async with build_fetch_client() as client:
+        yield World(client, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+async def test_a_picture_is_copied_and_recognised(world: World, kind: str) -> None:
+    """The bytes reach the store unchanged; the format is what they are, not what is claimed."""
+    content = picture(kind)
+    claims = answer(200, content, {"Content-Type": "application/octet-stream"})
+    async with raw_server(claims) as server:
+        stored = await world.ingest(server)
+
+    assert stored == StoredPicture(KEY, len(content), PictureFormat(kind.lower()))
+    assert content == (world.folder / KEY).read_bytes()
+
+
+async def test_the_host_hears_no_key_and_only_one_question(world: World) -> None:
+    """A download carries no Authorization and no cookie."""
+    async with raw_server(answer(200, PNG)) as server:
+        await world.ingest(server)
+
+    (seen,) = server.requests
+    assert (seen.method, seen.target) == ("GET", "/a.png?sig=secret")
+    assert {"authorization", "cookie"}.isdisjoint(seen.headers)
+    assert seen.headers["accept"] == "image/*"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + PNG, id="until the connection closes"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"".join(b"1\r\n%c\r\n" % byte for byte in PNG[:40])
+            + b"%x\r\n%b\r\n0\r\n\r\n" % (len(PNG) - 40, PNG[40:]),
+            id="in chunks of one byte",
+        ),
+    ],
+)
+async def test_pictures_without_a_length_are_copied(world: World, output: bytes) -> None:
+    """However the body is framed, all of it is copied."""
+    async with raw_server(raw(output)) as server:
+        stored = await world.ingest(server)
+
+    assert len(PNG) == stored.size_bytes
+    assert (world.folder / KEY).read_bytes() == PNG
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        pytest.param(answer(403, b"no"), "HTTP 403", id="403"),
+        pytest.param(answer(404, b"no"), "HTTP 404", id="404"),
+        pytest.param(answer(410, b"no"), "HTTP 410", id="410"),
+        pytest.param(answer(204, b""), "HTTP 204", id="no content"),
+        pytest.param(answer(206, PNG), "HTTP 206", id="a part that nobody asked for"),
+        pytest.param(
+            answer(302, PNG, {"Location": "https://files.evolink.ai/a.png"}), "HTTP 302", id="moved"
+        ),
+        pytest.param(answer(200, b"<html>expired</html>"), "not a PNG, JPEG or WebP", id="HTML"),
+        pytest.param(
+            answer(200, gzip.compress(PNG), {"Content-Encoding": "gzip"}),
+            "not a PNG, JPEG or WebP",
+            id="compressed",
+        ),
+        pytest.param(
+            answer(200, PNG + bytes(MAX_BYTES)), f"larger than {MAX_BYTES} bytes", id="too large"
+        ),
+        pytest.param(
+            drip(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + b"%x\r\n%b\r\n" % (len(PNG), PNG),
+                b"ffff\r\n" + bytes(0xFFFF) + b"\r\n",
+                pause_s=0,
+            ),
+            f"larger than {MAX_BYTES} bytes",
+            id="too large without saying so",
+        ),
+    ],
+)
+async def test_what_will_not_get_better_is_a_dead_link(
+    world: World, script: Script, reason: str
+) -> None:
+    """Answers that stay as they are end the copy for good and store nothing."""
+    async with raw_server(script) as server:
+        with pytest.raises(LinkDeadError, match=reason) as caught:
+            await world.ingest(server)
+
+    assert world.files() == []
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        pytest.param(answer(500), "HTTP 500", id="500"),
+        pytest.param(answer(503), "HTTP 503", id="503"),
+        pytest.param(answer(429), "HTTP 429", id="429"),
+        pytest.param(answer(408), "HTTP 408", id="408"),
+        pytest.param(answer(200, b""), "empty", id="empty"),
+        pytest.param(silent, "SocketTimeoutError", id="silent"),
+        pytest.param(reset, "ClientOSError|ServerDisconnectedError", id="reset"),
+        pytest.param(
+            raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + PNG),
+            "ClientPayloadError",
+            id="truncated",
+        ),
+        pytest.param(
+            raw_then_reset(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + PNG),
+            "Client.*Error",
+            id="reset amid the body",
+        ),
+        pytest.param(
+            drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + PNG, b"x", pause_s=0.05),
+            "not copied within 0.8 s",
+            id="dripping",
+        ),
+        pytest.param(
+            drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + PNG, b"x", pause_s=5),
+            "SocketTimeoutError",
+            id="stalled",
+        ),
+    ],
+)
+async def test_what_may_get_better_is_an_unavailable_link(
+    world: World, script: Script, reason: str
+) -> None:
+    """Failures of the moment may be tried again and store nothing."""
+    async with raw_server(script) as server:
+        with pytest.raises(LinkUnavailableError, match=reason) as caught:
+            await world.ingest(server)
+
+    assert world.files() == []
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_host_that_is_not_there_is_unavailable(world: World) -> None:
+    """A refused connection may be better next time."""
+    host = f"127.0.0.1:{closed_port()}"
+
+    with pytest.raises(LinkUnavailableError, match="ClientConnectorError"):
+        await world.fetcher(host).ingest(f"http://{host}/a.png", KEY)
+
+
+async def test_a_store_that_fails_is_not_the_link_s_fault(world: World) -> None:
+    """A full or missing store is told apart from a bad link."""
+    world.folder.rmdir()
+    world.folder.write_bytes(b"")
+    async with raw_server(answer(200, PNG)) as server:
+        with pytest.raises(AssetUnavailableError):
+            await world.ingest(server)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example/a.png",
+        "https://files.evolink.ai.evil.example/a.png",
+        "https://sub.files.evolink.ai/a.png",
+        "https://files.evolink.ai:8443/a.png",
+        "https://files.evolink.ai./a.png",
+        "https://files.evolink.ai\\@evil.example/a.png",
+        "https://files.evolink.ai%2f@evil.example/a.png",
+        "https://evil.example#@files.evolink.ai/",
+        "https://evil.example?@files.evolink.ai/",
+        "https://[::1]/a.png",
+        "https://169.254.169.254/latest/meta-data",
+        "https://xn--0/a.png",
+        "//files.evolink.ai/a.png",
+        "files.evolink.ai/a.png",
+        "/a.png",
+        "",
+    ],
+)
+async def test_only_listed_hosts_are_asked(world: World, link: str) -> None:
+    """A host is listed exactly or it is not asked, however the link is written."""
+    with pytest.raises(LinkDeadError):
+        await world.fetcher("files.evolink.ai").ingest(link, KEY)
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        ("https://user:pass@files.evolink.ai/a.png", "credentials"),
+        ("http://files.evolink.ai/a.png", "scheme"),
+        ("gs://files.evolink.ai/a.png", "scheme"),
+        ("file:///etc/passwd", "scheme"),
+        ("https://files.evolink.ai/a\tb.png", "not a URL"),
+        ("https://files.evolink.ai:port/a.png", "not a URL"),
+    ],
+)
+async def test_odd_links_are_dead(world: World, link: str, reason: str) -> None:
+    """Links with credentials, without TLS or of other schemes are never asked for."""
+    with pytest.raises(LinkDeadError, match=reason):
+        await world.fetcher("files.evolink.ai", allow_http=False).ingest(link, KEY)
+
+
+async def test_hosts_are_compared_without_regard_to_case(world: World) -> None:
+    """An upper-case host in link or setting is the same host."""
+    async with raw_server(answer(200, PNG)) as server:
+        port = server.port
+        link = f"http://LocalHost:{port}/a.png"
+        stored = await world.fetcher(f"LOCALHOST:{port}").ingest(link, KEY)
+
+    assert stored.format is PictureFormat.PNG

