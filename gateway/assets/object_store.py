@@ -84,7 +84,7 @@ class ObjectAssetStore:
         """
         async with (
             aclosing(self._stream(_checked(key), chunk_bytes)) as stream,
-            aclosing(stream) as pieces,
+            aclosing(_regroup(stream, chunk_bytes)) as pieces,
         ):
             async for piece in pieces:
                 yield piece

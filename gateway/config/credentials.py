@@ -74,10 +74,8 @@ class _Reader:
 
     def redis_url(self, redis: RedisSettings) -> SecretStr:
         """Return `url`, or what `url_env` holds."""
-        if not redis.url_env:
-            return redis.url
         place: Place = ("redis", "url_env")
-        text = self._variable(place, redis.url_env)
+        text = self._variable(place, redis.url_env) if redis.url_env else None
         if text is None:
             return redis.url
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,6 @@ from gateway.config.credentials import Secrets, find_secrets
 from gateway.config.problems import ConfigError, Problem, problems_in
 from gateway.config.rules import broken_rules
 from gateway.config.settings import Settings
-
-#: How tomllib ends its messages.
-_POSITION = re.compile(r"(.*) \(at (?:(line \d+), column \d+|end of document)\)", re.DOTALL)
 
 #: Validated even when the file leaves them out: their default paths belong to its folder, too.
 _SECTIONS_WITH_PATHS = ("redis", "assets")
@@ -70,17 +66,11 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError([Problem(str(path), "expected text in UTF-8")]) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([_syntax_problem(str(error))]) from None
+        # Its message ends with the line and the column.
+        raise ConfigError([Problem(str(path), str(error))]) from None
     except (ValueError, ArithmeticError):
         # Not of tomllib's own: a number with thousands of digits, or an endless exponent.
         raise ConfigError([Problem(str(path), "holds a number that is out of range")]) from None
-
-
-def _syntax_problem(message: str) -> Problem:
-    match = _POSITION.fullmatch(message)
-    if match is None:
-        return Problem("file", message)
-    return Problem(match[2] or "end of file", match[1])
 
 
 def _validate(document: dict[str, Any], *, folder: Path) -> Settings:

@@ -10,7 +10,7 @@ whatever is not proven so may have been read.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import aiohttp
@@ -27,6 +27,11 @@ _BEFORE_THE_FIRST_BYTE = (
     # the proxy answered CONNECT with a refusal
     aiohttp.ClientHttpProxyError,
 )
+
+
+#: All that can go wrong underneath: mapped, not mapped, and the bare TimeoutError that aiohttp lets
+#: through in places.
+_FAILURES = (aiohttp.ClientError, httpx.TransportError, OSError)
 
 
 class NeverSentError(httpx.TransportError):
@@ -51,11 +56,11 @@ class TruthfulTransport(AiohttpTransport):
         """Send one request and return once the answer's headers are there."""
         with _telling_what_was_sent():
             response = await super().handle_async_request(request)
-        response.stream = _TruthfulStream(cast("httpx.AsyncByteStream", response.stream))
+        response.stream = TruthfulStream(cast("httpx.AsyncByteStream", response.stream))
         return response
 
 
-class _TruthfulStream(httpx.AsyncByteStream):
+class TruthfulStream(httpx.AsyncByteStream):
     """An answer's body: what breaks off while it is read is a NoAnswerError."""
 
     def __init__(self, inner: httpx.AsyncByteStream) -> None:
@@ -67,16 +72,20 @@ class _TruthfulStream(httpx.AsyncByteStream):
                 yield chunk
 
     async def aclose(self) -> None:
-        with _telling_what_was_sent():
+        """Give the connection back, or close it when the body was not read to its end.
+
+        Never fails: httpx closes a body that was read to its end by itself, and an answer that is
+        whole (it may hold the id of something paid) must not be lost to what its connection does.
+        """
+        with suppress(*_FAILURES):
             await self._inner.aclose()
 
 
 @contextmanager
 def _telling_what_was_sent() -> Iterator[None]:
-    # OSError: aiohttp lets a bare TimeoutError through in places.
     try:
         yield
-    except (aiohttp.ClientError, httpx.TransportError, OSError) as error:
+    except _FAILURES as error:
         raise judge(error) from error
 
 

@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+#: Long enough for what was written to arrive by itself.
+PACKET_PAUSE_S = 0.05
+
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -139,12 +142,14 @@ def answer_then_close(body: bytes = b"{}") -> Script:
     return play
 
 
-def raw(output: bytes) -> Script:
-    """Return a script that writes these bytes and closes the connection."""
+def raw(*pieces: bytes) -> Script:
+    """Return a script that writes each piece in a packet of its own and closes the connection."""
 
     async def play(writer: asyncio.StreamWriter) -> None:
-        writer.write(output)
-        await writer.drain()
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(PACKET_PAUSE_S)
         writer.close()
 
     return play
@@ -156,7 +161,7 @@ def raw_then_reset(output: bytes) -> Script:
     async def play(writer: asyncio.StreamWriter) -> None:
         writer.write(output)
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(PACKET_PAUSE_S)
         reset_now(writer)
 
     return play

@@ -103,20 +103,22 @@ async def test_the_host_hears_no_key_and_only_one_question(world: World) -> None
 
 
 @pytest.mark.parametrize(
-    "output",
+    "script",
     [
-        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + PNG, id="until the connection closes"),
+        pytest.param(raw(b"HTTP/1.1 200 OK\r\n\r\n" + PNG), id="until the connection closes"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + b"".join(b"1\r\n%c\r\n" % byte for byte in PNG[:40])
-            + b"%x\r\n%b\r\n0\r\n\r\n" % (len(PNG) - 40, PNG[40:]),
-            id="in chunks of one byte",
+            raw(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                b"3\r\n%b\r\n" % PNG[:3],
+                b"%x\r\n%b\r\n0\r\n\r\n" % (len(PNG) - 3, PNG[3:]),
+            ),
+            id="in chunks, the first too short to tell",
         ),
     ],
 )
-async def test_pictures_without_a_length_are_copied(world: World, output: bytes) -> None:
+async def test_pictures_without_a_length_are_copied(world: World, script: Script) -> None:
     """However the body is framed, all of it is copied."""
-    async with raw_server(raw(output)) as server:
+    async with raw_server(script) as server:
         stored = await world.ingest(server)
 
     assert len(PNG) == stored.size_bytes
@@ -141,7 +143,9 @@ async def test_pictures_without_a_length_are_copied(world: World, output: bytes)
             id="compressed",
         ),
         pytest.param(
-            answer(200, PNG + bytes(MAX_BYTES)), f"larger than {MAX_BYTES} bytes", id="too large"
+            drip(b"HTTP/1.1 200 OK\r\nContent-Length: 300001\r\n\r\n", PNG, pause_s=5),
+            "larger than 300000 bytes",
+            id="too large before any of it was read",
         ),
         pytest.param(
             drip(

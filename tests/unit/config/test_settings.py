@@ -110,7 +110,7 @@ def test_the_file_works_as_it_stands() -> None:
     assert loaded.settings.teams["design"].budgets[0].limit_microusd == 50_000_000
 
 
-@pytest.mark.parametrize(("field", "line"), _with_defaults())
+@pytest.mark.parametrize(("field", "line"), list(_with_defaults()))
 def test_the_file_shows_the_defaults(field: FieldInfo, line: str) -> None:
     """A value in the file is the default, or the default stands in the comment beside it."""
     comment = re.search(r"(?:default|live): (.+)$", line)

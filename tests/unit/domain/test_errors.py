@@ -52,8 +52,10 @@ def test_the_drawing_shows_every_class() -> None:
         (UpstreamFailed(), "The image service failed to make this picture."),
         (
             SubmitUnknown(),
-            "The image service did not say whether it accepted this picture;"
-            " it is not ordered again.",
+            (
+                "The image service did not say whether it accepted this picture;"
+                " it is not ordered again."
+            ),
         ),
         (StillRunning(), "The picture is not finished yet; it is still being made."),
         (

@@ -129,7 +129,7 @@ WITH_TEXT = TokenUsage(image_output=272, text_input=4)
         (
             WITH_TEXT,
             Fraction(68),
-            Charge(1_000_000, {"image_output": 997_708, "text_input": 2292}, ChargeBasis.CREDITS),
+            Charge(1_000_000, {"image_output": 997_707, "text_input": 2293}, ChargeBasis.CREDITS),
         ),
         (LOW_SQUARE, Fraction(0), Charge(0, {"image_output": 0}, ChargeBasis.CREDITS)),
         (None, Fraction(34), Charge(500_000, {"image_output": 500_000}, ChargeBasis.CREDITS)),

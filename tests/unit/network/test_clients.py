@@ -1,3 +1,4 @@
+import ssl
 from pathlib import Path
 
 import certifi
@@ -15,6 +16,18 @@ def test_a_ca_file_takes_the_place_of_the_packaged_list(tmp_path: Path) -> None:
 
     assert len(tls_context(str(bundle)).get_ca_certs()) == 1
     assert len(tls_context("").get_ca_certs()) > 100
+
+
+def test_only_http_1_is_offered() -> None:
+    """The handshake names the one protocol that the transport speaks."""
+    outgoing = ssl.MemoryBIO()
+    handshake = tls_context("").wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="api.example")
+
+    with pytest.raises(ssl.SSLWantReadError):
+        handshake.do_handshake()
+
+    # A list of nine bytes: one length and eight letters.
+    assert b"\x00\x09\x08http/1.1" in outgoing.read()
 
 
 @pytest.mark.parametrize("content", [None, "", "not a certificate"])

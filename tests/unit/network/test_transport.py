@@ -1,11 +1,12 @@
 import ssl
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import aiohttp
 import httpx
 import pytest
 
-from gateway.network.transport import NeverSentError, NoAnswerError, judge
+from gateway.network.transport import NeverSentError, NoAnswerError, TruthfulStream, judge
 
 KEY = SimpleNamespace(host="api.example", port=443, ssl=True, is_ssl=True)
 REFUSED = OSError(111, "refused")
@@ -54,3 +55,43 @@ def test_only_failures_to_connect_prove_that_nothing_was_sent(
 def test_an_httpx_error_without_a_cause_proves_nothing() -> None:
     """A ConnectTimeout of httpx is no evidence: it may follow a request that was read."""
     assert NoAnswerError is type(judge(httpx.ConnectTimeout("?")))
+
+
+class BrokenStream(httpx.AsyncByteStream):
+    """A body that fails while it is read and while it is closed."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"first"
+        raise self._error
+
+    async def aclose(self) -> None:
+        """Fail."""
+        raise self._error
+
+
+ERRORS = [
+    caused_by(aiohttp.ClientOSError(104, "reset")),
+    aiohttp.ClientPayloadError("incomplete"),
+    TimeoutError(),
+    ConnectionResetError(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_a_body_that_cannot_be_closed_is_whole_all_the_same(error: Exception) -> None:
+    """What a connection does after its answer takes nothing from the answer."""
+    await TruthfulStream(BrokenStream(error)).aclose()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_a_body_that_fails_in_any_way_is_no_answer(error: Exception) -> None:
+    """Mapped, unmapped and built-in errors of a body all come out as the same class."""
+    stream = TruthfulStream(BrokenStream(error))
+
+    chunks = aiter(stream)
+    assert await anext(chunks) == b"first"
+    with pytest.raises(NoAnswerError):
+        await anext(chunks)

@@ -1,0 +1,53 @@
+"""What one picture costs in round trips to the store, counted by the store itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gateway.tasks.shelf import FLUSH_EVERY_S
+from tests.support.gateway import Running, running_gateway
+
+PICTURES = 20
+
+
+async def scripts_run(running: Running) -> int:
+    """Return how many scripts clients have called; EVAL only teaches a new server."""
+    stats = await running.gateway.store.command("INFO", "commandstats")
+    assert isinstance(stats, dict)
+    return sum(
+        stats[name]["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats
+    )
+
+
+async def test_a_picture_takes_four_scripts_and_admission_one(tmp_path: Path) -> None:
+    """Admit, begin, submitted, conclude: four round trips, and one more for many pictures."""
+    async with running_gateway(tmp_path) as running:
+        await running.generate()
+        await asyncio.sleep(2 * FLUSH_EVERY_S)
+        before = await scripts_run(running)
+        refused = await running.generate("too dear " * 30_000)
+        at_refusal = await scripts_run(running)
+        answers = await asyncio.gather(*(running.generate() for _ in range(PICTURES)))
+        at_answers = await scripts_run(running)
+        await asyncio.sleep(2 * FLUSH_EVERY_S)
+        after = await scripts_run(running)
+
+    assert [200] * PICTURES == [answer.status_code for answer in answers]
+    assert (400, 0) == (refused.status_code, at_refusal - before)
+    shelved_meanwhile = at_answers - at_refusal - 4 * PICTURES
+    assert 0 <= shelved_meanwhile <= 2
+    assert 1 <= after - at_refusal - 4 * PICTURES <= 3
+
+
+async def test_a_refused_call_takes_one_script(tmp_path: Path) -> None:
+    """A budget that refuses costs one round trip and reaches no upstream."""
+    async with running_gateway(tmp_path, budget="0.001") as running:
+        await running.generate()
+        before = await scripts_run(running)
+        answer = await running.generate()
+        after = await scripts_run(running)
+        simulated = await running.simulated()
+
+    assert (429, 1) == (answer.status_code, after - before)
+    assert 0 == simulated["submits"]

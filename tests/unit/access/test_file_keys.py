@@ -1,0 +1,36 @@
+import hashlib
+
+import pytest
+
+from gateway.access.file_keys import FileKeys
+from gateway.domain.accounts import Caller
+from tests.support.factories import KEY, a_caller, a_team
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+DESIGN, OPS = a_caller(), Caller(team=a_team(name="ops"), key_name="cli")
+KEYS = FileKeys({_digest(KEY): DESIGN, _digest("sk-ops"): OPS})
+
+
+@pytest.mark.parametrize(("key", "caller"), [(KEY, DESIGN), ("sk-ops", OPS)])
+def test_a_known_key(key: str, caller: Caller) -> None:
+    """A key leads to its own caller, wherever it stands in the file."""
+    assert caller is KEYS.find(key)
+
+
+@pytest.mark.parametrize("key", ["", "sk-op", "sk-opss", "SK-OPS", _digest("sk-ops").hex(), "ÿ"])
+def test_an_unknown_key(key: str) -> None:
+    """A near miss is a miss, and so is the digest of a key."""
+    assert KEYS.find(key) is None
+
+
+def test_the_table_is_a_copy() -> None:
+    """Changing the table later changes nothing: a reload makes a new directory."""
+    table = {_digest(KEY): DESIGN}
+    keys = FileKeys(table)
+    table.clear()
+
+    assert DESIGN is keys.find(KEY)

@@ -1,0 +1,228 @@
+import orjson
+import pytest
+from starlette.exceptions import HTTPException
+
+from gateway.domain.errors import (
+    BadReference,
+    BodyTooLarge,
+    BudgetExceeded,
+    ClientFault,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotAllowed,
+    ModerationBlocked,
+    NotAuthenticated,
+    NotFound,
+    ShuttingDown,
+    StillRunning,
+    StoreUnavailable,
+    SubmitUnknown,
+    UnsupportedImage,
+    UpstreamFailed,
+    UpstreamUnavailable,
+)
+from gateway.edge.errors import (
+    ROWS,
+    HttpError,
+    on_gateway_error,
+    on_http_exception,
+    respond,
+    to_http,
+)
+from gateway.edge.record import record_of
+from tests.support.factories import a_budget_state, a_request
+
+#: One of each, and what HTTP says of it: status, type, code, param, headers (design §5.2).
+TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]] = [
+    (
+        InvalidRequest("m", param="n", code="invalid_type"),
+        *(400, "invalid_request_error", "invalid_type", "n", {}),
+    ),
+    (
+        UnsupportedImage("m", param="size", code="invalid_value"),
+        *(400, "image_generation_user_error", "invalid_value", "size", {}),
+    ),
+    (BodyTooLarge(1), 413, "invalid_request_error", "request_too_large", None, {}),
+    (
+        NotAuthenticated("m", code="invalid_api_key"),
+        *(401, "invalid_request_error", "invalid_api_key", None, {}),
+    ),
+    (NotAuthenticated("m", code=None), 401, "invalid_request_error", None, None, {}),
+    (ModelNotAllowed("x"), 403, "invalid_request_error", "permission_denied", "model", {}),
+    (
+        NotFound("m", param="model", code="model_not_found"),
+        *(404, "invalid_request_error", "model_not_found", "model", {}),
+    ),
+    (
+        ModerationBlocked(),
+        *(400, "image_generation_user_error", "moderation_blocked", None, {}),
+    ),
+    (
+        BadReference(param="image[1]"),
+        *(400, "image_generation_user_error", "invalid_image", "image[1]", {}),
+    ),
+    (
+        BudgetExceeded(a_budget_state(), price_microusd=1),
+        *(429, "insufficient_quota", "insufficient_quota", None, {"x-should-retry": "false"}),
+    ),
+    (
+        UpstreamUnavailable(retry_after_s=7),
+        *(503, "service_unavailable_error", "upstream_unavailable", None, {"retry-after": "7"}),
+    ),
+    (
+        UpstreamFailed(),
+        *(502, "server_error", "upstream_failed", None, {"x-should-retry": "false"}),
+    ),
+    # Until retries are attached to the running task, another call would be another order.
+    (
+        SubmitUnknown(),
+        *(504, "server_error", "submit_unknown", None, {"x-should-retry": "false"}),
+    ),
+    (
+        StillRunning(),
+        *(504, "server_error", "still_running", None, {"x-should-retry": "false"}),
+    ),
+    (
+        StoreUnavailable(),
+        *(503, "service_unavailable_error", "ledger_unavailable", None, {"retry-after": "2"}),
+    ),
+    (
+        ShuttingDown(),
+        *(503, "service_unavailable_error", "shutting_down", None, {"retry-after": "2"}),
+    ),
+    (InternalError(), 500, "server_error", None, None, {"x-should-retry": "false"}),
+]
+
+
+def _every(kind: type[GatewayError]) -> set[type[GatewayError]]:
+    return {kind}.union(*(_every(child) for child in kind.__subclasses__()))
+
+
+def _raised() -> set[type[GatewayError]]:
+    """Return the classes that are raised: all leaves, and InvalidRequest, which has a kin."""
+    return {kind for kind in _every(GatewayError) if not kind.__subclasses__()} | {InvalidRequest}
+
+
+def test_every_leaf_has_a_row() -> None:
+    """The table has exactly the leaves of the error tree, and this test has a sample of each."""
+    assert _raised() == set(ROWS)
+    assert _raised() == {type(error) for error, *_ in TOLD} | {MethodNotAllowed}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "code", "param", "headers"),
+    TOLD,
+    ids=[type(row[0]).__name__ for row in TOLD],
+)
+def test_answers(  # noqa: PLR0917 - a row of the contract's table is this wide
+    error: GatewayError,
+    status: int,
+    kind: str,
+    code: str | None,
+    param: str | None,
+    headers: dict[str, str],
+) -> None:
+    """Each error has its status, type, code, param and headers, and its own message."""
+    expected = HttpError(status, kind, code, error.message, param, headers)
+
+    assert expected == to_http(error)
+
+
+@pytest.mark.parametrize("error", [row[0] for row in TOLD], ids=lambda error: type(error).__name__)
+def test_every_body_is_openais_envelope(error: GatewayError) -> None:
+    """All four keys are there, also when they are null, and nothing is beside them."""
+    answer = to_http(error)
+
+    assert orjson.loads(answer.body()) == {
+        "error": {
+            "message": error.message,
+            "type": answer.type,
+            "param": answer.param,
+            "code": answer.code,
+        }
+    }
+
+
+def test_bodies_are_pretty_printed() -> None:
+    """OpenAI indents its errors by two spaces, in this order of keys."""
+    assert HttpError(400, "t", None, "m", "n").body() == (
+        b'{\n  "error": {\n    "message": "m",\n    "type": "t",\n'
+        b'    "param": "n",\n    "code": null\n  }\n}'
+    )
+
+
+def test_respond() -> None:
+    """The response carries status, body, headers and the content type SDKs insist on."""
+    error = HttpError(503, "t", "c", "m", headers={"retry-after": "2"})
+    response = respond(error)
+
+    assert (503, error.body(), "application/json", "2") == (
+        *(response.status_code, response.body),
+        *(response.headers["content-type"], response.headers["retry-after"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(StoreUnavailable(), "ledger_unavailable"), (InternalError(), "")],
+)
+async def test_an_error_of_ours_is_answered_and_noted(error: GatewayError, code: str) -> None:
+    """The answer's code is on the request's record, empty when there is none."""
+    request = a_request()
+    response = await on_gateway_error(request, error)
+
+    assert (to_http(error).status, to_http(error).body()) == (response.status_code, response.body)
+    assert code == record_of(request).error_code
+
+
+async def test_foreign_errors_pass_through() -> None:
+    """A handler that is given somebody else's error raises it again."""
+    with pytest.raises(ZeroDivisionError):
+        await on_gateway_error(a_request(), ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await on_http_exception(a_request(), ZeroDivisionError())
+
+
+def test_an_abstract_error_has_no_answer() -> None:
+    """Only leaves are raised; a family alone does not say what happened."""
+    with pytest.raises(KeyError):
+        to_http(ClientFault())
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "refusal", "status", "code", "message"),
+    [
+        (
+            *("/v1/nope", "GET", HTTPException(404), 404, "unknown_url"),
+            "There is no GET /v1/nope here.",
+        ),
+        (
+            *("/images/generations", "POST", HTTPException(404), 404, "unknown_url"),
+            (
+                "There is no POST /images/generations here."
+                " The API is below /v1: set base_url to …/v1."
+            ),
+        ),
+        (
+            *("/v1/models", "PUT", HTTPException(405, headers={"Allow": "GET, HEAD"})),
+            *(405, "method_not_allowed"),
+            "PUT is not possible on /v1/models; it takes GET, HEAD.",
+        ),
+        (
+            *("/v1/models", "PUT", HTTPException(405), 405, "method_not_allowed"),
+            "PUT is not possible on /v1/models; it takes another method.",
+        ),
+    ],
+)
+async def test_what_the_framework_refuses(  # noqa: PLR0917 - as `test_answers`
+    path: str, method: str, refusal: HTTPException, status: int, code: str, message: str
+) -> None:
+    """A wrong path or method is told in the envelope, with a hint at the base URL."""
+    request = a_request(path, method=method)
+    response = await on_http_exception(request, refusal)
+
+    expected = HttpError(status, "invalid_request_error", code, message)
+    assert (status, expected.body()) == (response.status_code, response.body)
+    assert code == record_of(request).error_code

@@ -1,0 +1,406 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
+from gateway.edge.record import RequestRecord
+from gateway.telemetry.metrics import Metrics
+from tests.support.clock import FixedClock
+from tests.support.factories import a_scope
+
+REQUEST_ID = f"req_{'01' * 16}"
+
+
+class Stage:
+    """A record middleware around an application, with a clock and metrics to look at."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.clock = FixedClock()
+        self.metrics = Metrics(CollectorRegistry(), version="1")
+        self.sent: list[Message] = []
+        self.app: ASGIApp = RecordMiddleware(
+            app, clock=self.clock, metrics=self.metrics, random_bytes=lambda count: b"\x01" * count
+        )
+
+    async def serve(self, scope: Scope, *parts: bytes) -> None:
+        """Send one request with its body in these parts."""
+        inbox: list[Message] = [
+            {"type": "http.request", "body": part, "more_body": True} for part in parts
+        ]
+        inbox.append({"type": "http.request", "body": b"", "more_body": False})
+
+        async def receive() -> Message:
+            return inbox.pop(0)
+
+        async def send(message: Message) -> None:
+            self.sent.append(message)
+
+        await self.app(scope, receive, send)
+
+    @property
+    def status(self) -> int:
+        """The status of the answer."""
+        status: int = self.sent[0]["status"]
+        return status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        """The body of the answer."""
+        return b"".join(message.get("body", b"") for message in self.sent[1:])
+
+    def samples(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the samples of one metric by their label values, in the metric's own order."""
+        return {
+            tuple(value for label, value in sample.labels.items() if label != "le"): sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == f"gateway_{name}"
+        }
+
+
+async def _ok(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def _noting(note: Callable[[RequestRecord], None], status: int = 200) -> ASGIApp:
+    """Return an application that learns something about its request and answers."""
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        note(scope["state"]["record"])
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def _read_all(_scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["more_body"]:
+        pass
+    await _ok(_scope, receive, send)
+
+
+async def test_every_answer_has_an_id_and_a_time() -> None:
+    """Each request gets a record, an id of OpenAI's form, and the milliseconds it took."""
+
+    def learn(record: RequestRecord) -> None:
+        stage.clock.advance(0.0416)
+        record.task = "imgtask_1"
+
+    stage = Stage(_noting(learn))
+    await stage.serve(a_scope())
+
+    assert stage.headers == {
+        "x-request-id": REQUEST_ID,
+        "openai-processing-ms": "42",
+        "x-gateway-task-id": "imgtask_1",
+    }
+
+
+async def test_what_is_not_http_passes_by() -> None:
+    """Lifespan messages get no record and no account."""
+    seen = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope)
+
+    stage = Stage(BodyLimitMiddleware(SlashMiddleware(app), limit_bytes=1))
+    await stage.serve({"type": "lifespan"})
+
+    assert [scope["type"] for scope in seen] == ["lifespan"]
+    assert "state" not in seen[0]
+    assert stage.samples("requests_total") == {}
+
+
+async def test_state_of_the_server_is_kept() -> None:
+    """What the lifespan put into the state stays beside the record."""
+    stage = Stage(_ok)
+    scope = a_scope() | {"state": {"mine": 1}}
+    await stage.serve(scope)
+
+    assert {"mine", "record"} == set(scope["state"])
+
+
+async def test_streams_pass_through_unbuffered() -> None:
+    """Each event is sent the moment it is made, through all middlewares and the framework."""
+    order: list[str] = []
+
+    async def events() -> AsyncIterator[bytes]:
+        for number in range(3):
+            order.append(f"made {number}")
+            yield f"data: {number}\n\n".encode()
+
+    async def stream(_request: object) -> StreamingResponse:
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    stage = Stage(
+        Starlette(
+            routes=[Route("/v1/events", stream, name="events")],
+            middleware=[
+                Middleware(BodyLimitMiddleware, limit_bytes=10),
+                Middleware(SlashMiddleware),
+            ],
+        )
+    )
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        order.append(f"sent {message.get('body', message.get('status'))!r}")
+
+    await stage.app(a_scope("/v1/events"), receive, send)
+
+    assert order == [
+        "sent 200",
+        *("made 0", r"sent b'data: 0\n\n'"),
+        *("made 1", r"sent b'data: 1\n\n'"),
+        *("made 2", r"sent b'data: 2\n\n'"),
+        "sent b''",
+    ]
+
+
+async def test_a_crash_before_the_answer_becomes_one() -> None:
+    """A defect of ours is OpenAI's envelope with status 500, and its cause stays in the log."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ZeroDivisionError("secret")
+
+    stage = Stage(app)
+    with capture_logs() as logs:
+        await stage.serve(a_scope())
+
+    assert (stage.status, stage.headers["x-request-id"]) == (500, REQUEST_ID)
+    assert json.loads(stage.body)["error"]["type"] == "server_error"
+    assert b"secret" not in stage.body
+    assert stage.samples("requests_total") == {
+        ("other", "other", "other", "500", "internal_error"): 1
+    }
+    assert [(entry["action"], entry["request_id"]) for entry in logs] == [
+        ("request_broke", REQUEST_ID),
+        ("request", REQUEST_ID),
+    ]
+    assert logs[0]["exc_info"] is True
+
+
+async def test_a_crash_after_the_answer_began_breaks_it_off() -> None:
+    """A second status cannot be sent: the server must cut the connection, and it is counted."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    stage = Stage(app)
+    with capture_logs() as logs, pytest.raises(ZeroDivisionError):
+        await stage.serve(a_scope())
+
+    assert [message["type"] for message in stage.sent] == ["http.response.start"]
+    assert [entry["action"] for entry in logs] == ["request_broke", "request"]
+    assert sum(stage.samples("requests_total").values()) == 1
+
+
+async def test_a_client_that_goes_away_is_counted() -> None:
+    """A request that is cancelled before its answer has the status 0, and stays cancelled."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise asyncio.CancelledError
+
+    stage = Stage(app)
+    with pytest.raises(asyncio.CancelledError):
+        await stage.serve(a_scope())
+
+    assert stage.samples("requests_total") == {("other", "other", "other", "0", ""): 1}
+
+
+async def test_account_of_a_picture() -> None:
+    """Count, duration, overhead and log line carry what the record has learned."""
+
+    def learn(record: RequestRecord) -> None:
+        stage.clock.advance(10)
+        record.team = "design"
+        record.model = "gpt-image-1.5"
+        record.task = "imgtask_1"
+        record.provider = "evolink"
+        record.cost_microusd = 7834
+        record.upstream_s = 9.75
+        record.phases_s = {"render": 9.75}
+
+    stage = Stage(_noting(learn))
+    scope = a_scope(method="POST") | {"route": Route("/x", _ok, name="images.generations")}
+    with capture_logs() as logs:
+        await stage.serve(scope)
+
+    labels = ("images.generations", "design", "gpt-image-1.5")
+    assert {(*labels, "200", ""): 1} == stage.samples("requests_total")
+    assert {labels: 10} == stage.samples("request_duration_seconds_sum")
+    assert stage.samples("overhead_seconds_sum") == {("images.generations",): 0.25}
+    assert stage.samples("rejections_total") == {}
+    assert logs == [
+        {
+            "event": "request",
+            "log_level": "info",
+            "action": "request",
+            "request_id": REQUEST_ID,
+            "method": "POST",
+            "route": "images.generations",
+            "status": 200,
+            "team": "design",
+            "model": "gpt-image-1.5",
+            "code": None,
+            "task": "imgtask_1",
+            "provider": "evolink",
+            "cost_microusd": 7834,
+            "ms": 10_000.0,
+            "phases_ms": {"render": 9750.0},
+        }
+    ]
+
+
+async def test_overhead_is_never_negative() -> None:
+    """Clocks of phases may overlap a little; the gateway's own part is then nothing."""
+
+    def learn(record: RequestRecord) -> None:
+        record.task = "imgtask_1"
+        record.upstream_s = 5.0
+
+    stage = Stage(_noting(learn))
+    await stage.serve(a_scope())
+
+    assert stage.samples("overhead_seconds_sum") == {("other",): 0}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "task", "rejections"),
+    [
+        (429, "insufficient_quota", "", {("design", "insufficient_quota"): 1}),
+        # A task that failed was no refusal, an answer without a code has no reason to count,
+        # and what is fine is fine.
+        (502, "upstream_failed", "imgtask_1", {}),
+        (400, "", "", {}),
+        (200, "odd", "", {}),
+    ],
+)
+async def test_rejections(
+    status: int, code: str, task: str, rejections: dict[tuple[str, ...], float]
+) -> None:
+    """A call refused before anything was submitted is counted by its reason."""
+
+    def learn(record: RequestRecord) -> None:
+        record.team, record.error_code, record.task = "design", code, task
+
+    stage = Stage(_noting(learn, status))
+    await stage.serve(a_scope())
+
+    assert rejections == stage.samples("rejections_total")
+
+
+@pytest.mark.parametrize(
+    ("route", "lines"), [("healthz", 0), ("readyz", 0), ("metrics", 0), ("models.list", 1)]
+)
+async def test_probes_are_counted_but_not_logged(route: str, lines: int) -> None:
+    """Probes and scrapes leave no log lines."""
+    stage = Stage(_ok)
+    with capture_logs() as logs:
+        await stage.serve(a_scope() | {"route": Route("/x", _ok, name=route)})
+
+    assert (lines, 1) == (len(logs), sum(stage.samples("requests_total").values()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "parts"),
+    [
+        ({"content_length": "11"}, []),
+        ({"content_length": "11"}, [b"x" * 11]),
+        ({"transfer_encoding": "chunked"}, [b"x" * 6, b"x" * 5]),
+        ({"content_length": "1"}, [b"x" * 11]),
+    ],
+)
+async def test_a_body_above_the_limit(headers: dict[str, str], parts: list[bytes]) -> None:
+    """A body is refused by what it announces and by what it is, in OpenAI's envelope."""
+    stage = Stage(BodyLimitMiddleware(_read_all, limit_bytes=10))
+    await stage.serve(a_scope("/v1/x", method="POST", **headers), *parts)
+
+    assert (stage.status, stage.headers["content-type"]) == (413, "application/json")
+    assert str(len(stage.body)) == stage.headers["content-length"]
+    assert stage.headers["x-request-id"] == REQUEST_ID
+    assert json.loads(stage.body) == {
+        "error": {
+            "message": "The request body is larger than the 10 bytes accepted here.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "request_too_large",
+        }
+    }
+    assert stage.samples("rejections_total") == {("other", "request_too_large"): 1}
+
+
+async def test_an_announced_length_is_refused_although_nobody_reads() -> None:
+    """An application that answers without reading does not get around the limit."""
+    stage = Stage(BodyLimitMiddleware(_ok, limit_bytes=10))
+    await stage.serve(a_scope(content_length="11"))
+
+    assert (stage.status, len(stage.sent)) == (413, 2)
+
+
+@pytest.mark.parametrize("parts", [[], [b"x" * 10], [b"x" * 4, b"x" * 6]])
+async def test_a_body_within_the_limit(parts: list[bytes]) -> None:
+    """A body of exactly the limit is served."""
+    stage = Stage(BodyLimitMiddleware(_read_all, limit_bytes=10))
+    await stage.serve(a_scope("/v1/x", method="POST"), *parts)
+
+    assert (stage.status, stage.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type"), [(413, b"application/json"), (400, b"text/plain")]
+)
+async def test_answers_of_the_application_are_not_replaced(
+    status: int, content_type: bytes
+) -> None:
+    """Only the framework's own 413 is rewritten."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", content_type)]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"mine"})
+
+    stage = Stage(BodyLimitMiddleware(app, limit_bytes=10))
+    await stage.serve(a_scope())
+
+    assert (status, b"mine") == (stage.status, stage.body)
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        ("//v1/images/generations", "/v1/images/generations"),
+        ("/v1//images///generations", "/v1/images/generations"),
+        ("//", "/"),
+        ("/v1/models/", "/v1/models/"),
+        ("/v1/models", "/v1/models"),
+    ],
+)
+async def test_slashes_collapse(path: str, plain: str) -> None:
+    """Repeated slashes become one; a path without them is left alone."""
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope)
+
+    await Stage(SlashMiddleware(app)).serve(a_scope(path))
+
+    assert [(plain, plain.encode())] == [(scope["path"], scope["raw_path"]) for scope in seen]

@@ -1,0 +1,162 @@
+import asyncio
+import base64
+import json
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.images import ImageRequest, TokenUsage
+from gateway.edge.render import CHUNK_BYTES, render_answer, usage_fields
+from tests.support.clock import NOON_MS
+from tests.support.factories import a_delivery, a_task
+
+REQUEST = ImageRequest(model="gpt-image-1.5", prompt="a cat")
+USAGE = TokenUsage(text_input=18, image_output=196)
+
+
+async def _pieces(picture: bytes, piece_bytes: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(picture), piece_bytes):
+        yield picture[start : start + piece_bytes]
+
+
+def _answer(
+    picture: bytes,
+    *,
+    piece_bytes: int = CHUNK_BYTES,
+    usage: TokenUsage | None = None,
+    request: ImageRequest = REQUEST,
+) -> tuple[int, list[bytes]]:
+    async def run() -> tuple[int, list[bytes]]:
+        delivery = a_delivery(size_bytes=len(picture), usage=usage)
+        pieces = _pieces(picture, piece_bytes)
+        length, chunks = render_answer(delivery, a_task(), request, pieces)
+        return length, [chunk async for chunk in chunks]
+
+    return asyncio.run(run())
+
+
+@given(
+    picture=st.binary(min_size=1, max_size=64)
+    | st.builds(
+        lambda size, seed: random.Random(seed).randbytes(size),
+        st.integers(min_value=1, max_value=5000),
+        st.integers(),
+    ),
+    piece_bytes=st.integers(min_value=1, max_value=500).map(lambda third: 3 * third),
+)
+def test_pieces_join_to_the_exact_picture(picture: bytes, piece_bytes: int) -> None:
+    """Whatever its size, the answer is JSON of the announced length around the exact picture."""
+    length, chunks = _answer(picture, piece_bytes=piece_bytes)
+    body = b"".join(chunks)
+    encoded = json.loads(body)["data"][0]["b64_json"]
+
+    assert length == len(body)
+    assert base64.b64encode(picture).decode() == encoded
+
+
+@pytest.mark.parametrize("size", [CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_no_chunk_is_longer_than_a_piece(size: int) -> None:
+    """Each piece is passed on by itself: memory does not grow with the picture."""
+    picture = random.Random(size).randbytes(size)
+    _, chunks = _answer(picture)
+
+    assert 2 + -(-size // CHUNK_BYTES) == len(chunks)
+    assert max(map(len, chunks)) <= CHUNK_BYTES // 3 * 4
+    assert picture == base64.b64decode(b"".join(chunks[1:-1]), validate=True)
+
+
+async def test_head_goes_out_before_the_picture_is_read() -> None:
+    """The first chunk needs no piece, and each piece is asked for only when it is needed."""
+    asked = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(2):
+            asked.append(number)
+            yield b"abc"
+
+    _, chunks = render_answer(a_delivery(size_bytes=6), a_task(), REQUEST, pieces())
+    order = [(chunk[:1], list(asked)) async for chunk in chunks]
+
+    assert order == [(b"{", []), (b"Y", [0]), (b"Y", [0, 1]), (b'"', [0, 1])]
+
+
+def test_fields() -> None:
+    """The answer has OpenAI's fields in OpenAI's order, with the resolved values."""
+    _, chunks = _answer(b"abc", usage=USAGE)
+
+    assert json.loads(b"".join(chunks)) == {
+        "created": NOON_MS // 1000,
+        "background": "opaque",
+        "data": [{"b64_json": "YWJj"}],
+        "output_format": "png",
+        "quality": "low",
+        "size": "1024x1024",
+        "usage": {
+            "input_tokens": 18,
+            "input_tokens_details": {"image_tokens": 0, "text_tokens": 18},
+            "output_tokens": 196,
+            "output_tokens_details": {"image_tokens": 196, "text_tokens": 0},
+            "total_tokens": 214,
+        },
+    }
+
+
+def test_order_of_fields() -> None:
+    """Keys come as they were seen on OpenAI's wire (protocols/openai_images.md §4)."""
+    _, chunks = _answer(b"abc", usage=USAGE)
+
+    assert list(json.loads(b"".join(chunks))) == [
+        *("created", "background", "data", "output_format", "quality", "size", "usage"),
+    ]
+
+
+def test_usage_is_left_out_when_the_upstream_told_none() -> None:
+    """No usage is better than an invented one."""
+    _, chunks = _answer(b"abc")
+
+    assert "usage" not in json.loads(b"".join(chunks))
+
+
+@pytest.mark.parametrize("identifier", ["user-1", "", '","b64_json":"', "b64_json"])
+def test_safety_identifier_is_echoed(identifier: str) -> None:
+    """What the client sent comes back and cannot be taken for the picture's place."""
+    request = ImageRequest(model="m", prompt="p", safety_identifier=identifier)
+    _, chunks = _answer(b"abc", request=request)
+    answer = json.loads(b"".join(chunks))
+
+    assert (identifier, [{"b64_json": "YWJj"}]) == (answer["safety_identifier"], answer["data"])
+
+
+def test_safety_identifier_is_left_out_when_there_was_none() -> None:
+    """What the client did not send is not there, rather than null."""
+    _, chunks = _answer(b"abc")
+
+    assert "safety_identifier" not in json.loads(b"".join(chunks))
+
+
+def test_usage_fields_fold_cached_tokens_in() -> None:
+    """OpenAI's shape knows text and image; cached tokens count as what they are."""
+    usage = TokenUsage(
+        text_input=1,
+        text_cached_input=10,
+        image_input=100,
+        image_cached_input=1000,
+        image_output=10_000,
+        text_output=100_000,
+    )
+
+    assert usage_fields(usage) == {
+        "input_tokens": 1111,
+        "input_tokens_details": {"image_tokens": 1100, "text_tokens": 11},
+        "output_tokens": 110_000,
+        "output_tokens_details": {"image_tokens": 10_000, "text_tokens": 100_000},
+        "total_tokens": 111_111,
+    }
+
+
+def test_pieces_can_be_joined() -> None:
+    """Pieces are whole groups of three bytes, or their base64 would have padding inside."""
+    assert CHUNK_BYTES % 3 == 0

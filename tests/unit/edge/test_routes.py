@@ -1,0 +1,179 @@
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import cast
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from gateway.access.file_keys import FileKeys
+from gateway.assets.interface import AssetStore
+from gateway.domain.catalog import Catalog
+from gateway.domain.errors import GatewayError
+from gateway.edge.errors import on_gateway_error, on_http_exception
+from gateway.edge.images import ImageRoutes
+from gateway.edge.middleware import RecordMiddleware
+from gateway.edge.models import ModelRoutes
+from gateway.edge.ops import OpsRoutes
+from gateway.edge.routes import routes
+from gateway.service.images import ImageService
+from gateway.tasks.engine import Engine
+from gateway.telemetry.metrics import Metrics
+from tests.support.clock import FixedClock
+from tests.support.factories import KEY, a_caller, a_model, a_team
+
+#: A model whose name holds a slash, as catalogues of other gateways have them.
+SLASHED = "openai/gpt-image-2"
+#: A model of the catalogue that the team may not use.
+PRIVATE = "gpt-image-private"
+
+
+class Edge:
+    """The whole edge in this process, over a service that can start nothing."""
+
+    def __init__(self) -> None:
+        team = a_team(models=("gpt-image-1.5", SLASHED))
+        keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
+        images = ImageService(
+            catalog=Catalog({name: a_model(name) for name in (SLASHED, "gpt-image-1.5", PRIVATE)}),
+            providers={},
+            engine=cast("Engine", None),  # every call here is refused before it
+            wait_s=1.0,
+            random_bytes=bytes,
+        )
+        self.metrics = Metrics(CollectorRegistry(), version="1")
+        self.routes = routes(
+            ImageRoutes(keys=keys, images=images, assets=cast("AssetStore", None), help_url=""),
+            ModelRoutes(keys=keys, images=images, help_url=""),
+            OpsRoutes(checks={}, registry=self.metrics.registry),
+        )
+        app = Starlette(
+            routes=self.routes,
+            middleware=[
+                Middleware(
+                    RecordMiddleware,
+                    clock=FixedClock(),
+                    metrics=self.metrics,
+                    random_bytes=bytes,
+                )
+            ],
+            exception_handlers={GatewayError: on_gateway_error, HTTPException: on_http_exception},
+        )
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app),
+            base_url="http://gateway",
+            headers={"authorization": f"Bearer {KEY}"},
+        )
+
+    def scraped(self) -> str:
+        """Return all metrics as a scraper sees them."""
+        return generate_latest(self.metrics.registry).decode()
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    """Serve the edge to a client in this process."""
+    edge = Edge()
+    async with edge.client:
+        yield edge
+
+
+def test_the_table() -> None:
+    """Paths, methods and names: names are metric labels and dashboards rely on them."""
+    table = [
+        (route.path, sorted(route.methods or ()), route.name)
+        for route in Edge().routes
+        if isinstance(route, Route)
+    ]
+
+    assert table == [
+        ("/v1/images/generations", ["POST"], "images.generations"),
+        ("/v1/models", ["GET", "HEAD"], "models.list"),
+        ("/v1/models/{model:path}", ["GET", "HEAD"], "models.show"),
+        ("/healthz", ["GET", "HEAD"], "healthz"),
+        ("/readyz", ["GET", "HEAD"], "readyz"),
+        ("/metrics", ["GET", "HEAD"], "metrics"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "route"),
+    [
+        ("GET", "/v1/models", 200, "models.list"),
+        ("GET", "/v1/models/gpt-image-1.5", 200, "models.show"),
+        # Python 1.x sends the raw slash, later clients %2F.
+        ("GET", "/v1/models/openai/gpt-image-2", 200, "models.show"),
+        ("GET", "/v1/models/openai%2Fgpt-image-2", 200, "models.show"),
+        ("GET", "/v1/models/nope", 404, "models.show"),
+        ("GET", f"/v1/models/{PRIVATE}", 404, "models.show"),
+        ("POST", "/v1/images/generations", 400, "images.generations"),
+        ("GET", "/v1/images/generations", 405, "images.generations"),
+        ("POST", "/v1/images/variations", 404, "other"),
+        ("GET", "/nope", 404, "other"),
+        ("GET", "/healthz", 200, "healthz"),
+        ("GET", "/readyz", 200, "readyz"),
+        ("GET", "/metrics", 200, "metrics"),
+    ],
+)
+async def test_every_route(edge: Edge, method: str, path: str, status: int, route: str) -> None:
+    """Each path reaches its handler, and is counted under its route's name."""
+    response = await edge.client.request(method, path)
+
+    assert status == response.status_code
+    assert f'route="{route}",status="{status}"' in edge.scraped()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "model"),
+    [
+        ({"model": "made-up-by-a-client", "prompt": "x"}, 400, "invalid_value", "other"),
+        ({"model": ["made-up-by-a-client"], "prompt": "x"}, 400, "invalid_type", "other"),
+        (
+            {"model": "gpt-image-1.5", "made-up-by-a-client": 1},
+            *(400, "unknown_parameter", "other"),
+        ),
+        (
+            {"model": "gpt-image-1.5", "prompt": "x", "size": "made-up-by-a-client"},
+            *(400, "invalid_value", "other"),
+        ),
+        ({"model": PRIVATE, "prompt": "made-up-by-a-client"}, 403, "permission_denied", PRIVATE),
+    ],
+)
+async def test_labels_never_hold_what_a_client_made_up(
+    edge: Edge, fields: dict[str, object], status: int, code: str, model: str
+) -> None:
+    """An unknown model is `other`; no text of a client's becomes a label."""
+    response = await edge.client.post("/v1/images/generations", content=json.dumps(fields))
+    scraped = edge.scraped()
+
+    assert (status, code) == (response.status_code, response.json()["error"]["code"])
+    assert (
+        f'gateway_requests_total{{code="{code}",model="{model}",route="images.generations",'
+        f'status="{status}",team="design"}} 1.0'
+    ) in scraped
+    assert f'gateway_rejections_total{{reason="{code}",team="design"}} 1.0' in scraped
+    assert "made-up-by-a-client" not in scraped
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/v1/models/made-up-by-a-client", {}),
+        ("GET", "/made-up-by-a-client", {}),
+        ("GET", "/v1/models", {"authorization": "Bearer made-up-by-a-client"}),
+        ("GET", "/v1/models", {"user-agent": "made-up-by-a-client"}),
+        ("MADE-UP-BY-A-CLIENT", "/v1/models", {}),
+    ],
+)
+async def test_labels_never_hold_paths_keys_or_methods(
+    edge: Edge, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """Whatever a client sends, labels are ours."""
+    await edge.client.request(method, path, headers=headers)
+
+    assert "made-up-by-a-client" not in edge.scraped().lower()

@@ -1,0 +1,121 @@
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+from gateway.telemetry.metrics import OTHER, RENDER_BUCKETS, Metrics, usd
+
+#: Name, kind and labels of every metric: dashboards and alerts rely on them (design §5.4).
+TABLE: list[tuple[str, type, tuple[str, ...]]] = [
+    ("requests", Counter, ("route", "team", "model", "status", "code")),
+    ("request_duration_seconds", Histogram, ("route", "team", "model")),
+    ("phase_duration_seconds", Histogram, ("phase", "provider", "model")),
+    ("overhead_seconds", Histogram, ("route",)),
+    ("cost_usd", Counter, ("team", "model", "provider", "category")),
+    ("images", Counter, ("team", "model", "provider", "quality", "size")),
+    ("tokens", Counter, ("team", "model", "category")),
+    ("budget_limit_usd", Gauge, ("scope", "team", "name", "per")),
+    ("budget_spent_usd", Gauge, ("scope", "team", "name", "per")),
+    ("budget_held_usd", Gauge, ("scope", "team", "name", "per")),
+    ("rejections", Counter, ("team", "reason")),
+    ("tasks_in_flight", Gauge, ("provider",)),
+    ("renders", Counter, ("provider", "model", "outcome")),
+    ("upstream_requests", Counter, ("provider", "call", "status")),
+    ("polls_per_render", Histogram, ("provider",)),
+    ("detection_lag_seconds", Histogram, ("provider",)),
+    ("hold_overrun_usd", Counter, ("team",)),
+    ("possible_charge_usd", Counter, ("provider",)),
+    ("store_up", Gauge, ()),
+]
+
+#: The attribute each is used by, where it is not the name.
+ATTRIBUTES = {
+    "request_duration_seconds": "request_duration",
+    "phase_duration_seconds": "phase_duration",
+    "overhead_seconds": "overhead",
+    "cost_usd": "cost",
+    "budget_limit_usd": "budget_limit",
+    "budget_spent_usd": "budget_spent",
+    "budget_held_usd": "budget_held",
+    "detection_lag_seconds": "detection_lag",
+    "hold_overrun_usd": "hold_overrun",
+    "possible_charge_usd": "possible_charge",
+}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Build the metrics of one process on a registry of their own."""
+    return Metrics(CollectorRegistry(), version="1.2.3")
+
+
+@pytest.mark.parametrize(("name", "kind", "labels"), TABLE, ids=[row[0] for row in TABLE])
+def test_table(metrics: Metrics, name: str, kind: type, labels: tuple[str, ...]) -> None:
+    """Each metric has the promised name, kind and labels, and a text that explains it."""
+    metric = getattr(metrics, ATTRIBUTES.get(name, name))
+    (family,) = metric.collect()
+
+    assert (f"gateway_{name}", kind, labels) == (family.name, type(metric), metric._labelnames)
+    assert family.documentation.endswith(".") or "(1/0)" in family.documentation
+
+
+def test_nothing_else_is_registered(metrics: Metrics) -> None:
+    """A metric that is not in the table is not exported, and none is missing."""
+    expected = {f"gateway_{name}" for name, _, _ in TABLE} | {"gateway_build_info"}
+    declared = {
+        name for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)
+    }
+
+    assert expected == {family.name for family in metrics.registry.collect()}
+    assert len(TABLE) == len(declared)
+
+
+def test_no_label_can_be_invented_by_a_client() -> None:
+    """No metric is labelled by a key, a user, a task or a URL."""
+    labels = {label for _, _, row in TABLE for label in row}
+
+    assert not labels & {"key", "user", "task", "request", "url", "prompt", "path"}
+
+
+@pytest.mark.parametrize("name", ["request_duration", "phase_duration", "detection_lag"])
+def test_buckets_reach_a_quarter_of_an_hour(metrics: Metrics, name: str) -> None:
+    """Pictures take up to 900 s, and small ones milliseconds."""
+    bounds = getattr(metrics, name)._upper_bounds
+
+    assert [*RENDER_BUCKETS, float("inf")] == bounds
+    assert (bounds[0], bounds[-2]) == (0.005, 900)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"), [("overhead", 0.001, 10), ("polls_per_render", 1, 100)]
+)
+def test_other_buckets(metrics: Metrics, name: str, first: float, last: float) -> None:
+    """Overhead is measured from a millisecond, polls from one."""
+    bounds = getattr(metrics, name)._upper_bounds
+
+    assert (first, last) == (bounds[0], bounds[-2])
+
+
+def test_build_info(metrics: Metrics) -> None:
+    """The running version is a label, as dashboards join it."""
+    assert b'gateway_build_info{version="1.2.3"} 1.0' in generate_latest(metrics.registry)
+
+
+def test_each_process_has_its_own() -> None:
+    """Two sets of metrics do not share a registry."""
+    first = Metrics(CollectorRegistry(), version="1")
+    second = Metrics(CollectorRegistry(), version="1")
+    first.store_up.set(1)
+
+    assert first.registry.get_sample_value("gateway_store_up") == 1
+    assert second.registry.get_sample_value("gateway_store_up") == 0
+
+
+@pytest.mark.parametrize(("microusd", "dollars"), [(0, 0.0), (7834, 0.007834), (2_500_000, 2.5)])
+def test_usd(microusd: int, dollars: float) -> None:
+    """Metrics show dollars."""
+    assert dollars == pytest.approx(usd(microusd))
+
+
+def test_other() -> None:
+    """The label of the unknown is part of the contract."""
+    assert OTHER == "other"
