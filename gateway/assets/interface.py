@@ -6,7 +6,7 @@ nothing needs to be remembered about it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,10 +44,10 @@ class AssetStore(Protocol):
         """
         ...
 
-    def read(self, key: str, *, chunk_bytes: int) -> AsyncIterator[bytes]:
+    def read(self, key: str, *, chunk_bytes: int) -> AsyncGenerator[bytes]:
         """Stream an object in pieces of exactly `chunk_bytes` (the last may be shorter).
 
-        Raises AssetUnavailableError.
+        Whoever stops reading early closes it. Raises AssetUnavailableError.
         """
         ...
 

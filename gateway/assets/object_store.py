@@ -77,7 +77,7 @@ class ObjectAssetStore:
             del writer
         return size_bytes
 
-    async def read(self, key: str, *, chunk_bytes: int) -> AsyncIterator[bytes]:
+    async def read(self, key: str, *, chunk_bytes: int) -> AsyncGenerator[bytes]:
         """Stream an object in pieces of exactly `chunk_bytes` (the last may be shorter).
 
         Raises AssetUnavailableError.

@@ -158,7 +158,7 @@ class _Demo:
                 loaded = load(config, {"EVOLINK_API_KEY": "simulated", "DEMO_KEY": self._key})
                 async with build(loaded) as gateway, asyncio.TaskGroup() as group:
                     started = asyncio.Event()
-                    group.create_task(
+                    served = group.create_task(
                         serve(gateway, listener, stop=stop, on_started=started.set), name="serve"
                     )
                     try:
@@ -168,6 +168,8 @@ class _Demo:
                             await stop.wait()
                     finally:
                         stop.set()
+                        # Waited for here: a group left by an error cancels a server mid-way.
+                        await asyncio.wait({served})
 
     async def _show(self, root: str) -> None:
         base_url = f"{root}/v1"
@@ -230,8 +232,9 @@ async def _simulator() -> AsyncIterator[int]:
         uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
     )
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(sockets=[listener]), name="simulator")
+        served = group.create_task(server.serve(sockets=[listener]), name="simulator")
         try:
             yield int(listener.getsockname()[1])
         finally:
             server.should_exit = True
+            await asyncio.wait({served})

@@ -52,7 +52,7 @@ class ServerSettings(Section):
     wait_ms: PositiveDurationMs = Field(
         default=280_000,
         alias="wait",
-        description="Longest one HTTP call waits for its picture; then 504, and a retry joins it.",
+        description="Longest one HTTP call waits for its picture; then it is answered 504.",
     )
     deadline_ms: PositiveDurationMs = Field(
         default=600_000,

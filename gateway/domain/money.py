@@ -14,6 +14,9 @@ MICROUSD_PER_USD = 1_000_000
 #: Amounts above this are refused: Lua counts in doubles, which are exact up to 2**53.
 MAX_MICROUSD = 2**53 - 1
 
+#: No amount has more digits than this before its point, or that many zeros behind it.
+MAX_DIGITS = 12
+
 
 def parse_microusd(text: str | int | Decimal) -> int:
     """Return the micro-dollars in a decimal dollar amount such as ``"0.10"`` or ``50``.
@@ -31,6 +34,11 @@ def parse_microusd(text: str | int | Decimal) -> int:
         raise ValueError("expected a finite amount in dollars")
     if dollars < 0:
         raise ValueError("expected an amount of zero or more dollars")
+    if dollars.adjusted() > MAX_DIGITS:
+        # Before it becomes an integer: 1e9999999 would be one of ten million digits.
+        raise ValueError("expected an amount below 9,007,199,254 dollars")
+    if dollars and dollars.adjusted() < -MAX_DIGITS:
+        raise ValueError("expected at most six decimals: money is counted in micro-dollars")
     microusd = Fraction(dollars) * MICROUSD_PER_USD
     if microusd.denominator != 1:
         raise ValueError("expected at most six decimals: money is counted in micro-dollars")

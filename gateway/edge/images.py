@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -55,7 +56,7 @@ class ImageRoutes:
         )
 
 
-async def _opened(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """Read the first piece now: a picture that cannot be read must still become an error."""
     try:
         first = await anext(pieces)
@@ -64,10 +65,11 @@ async def _opened(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     return _resumed(first, pieces)
 
 
-async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
+async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 def _note(record: RequestRecord, live: LiveTask) -> None:

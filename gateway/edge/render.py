@@ -6,7 +6,8 @@ multiples of three bytes, so that their base64 can be joined.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import orjson
 import pybase64
@@ -22,7 +23,7 @@ _SLOT = "b64_json"
 
 
 def render_answer(
-    delivered: Delivered, task: Task, request: ImageRequest, pieces: AsyncIterator[bytes]
+    delivered: Delivered, task: Task, request: ImageRequest, pieces: AsyncGenerator[bytes]
 ) -> tuple[int, AsyncIterator[bytes]]:
     """Return the length of the answer in bytes and the answer as chunks.
 
@@ -33,11 +34,12 @@ def render_answer(
     return len(head) + encoded_bytes + len(tail), _chunks(head, pieces, tail)
 
 
-async def _chunks(head: bytes, pieces: AsyncIterator[bytes], tail: bytes) -> AsyncIterator[bytes]:
-    yield head
-    async for piece in pieces:
-        yield pybase64.b64encode(piece)
-    yield tail
+async def _chunks(head: bytes, pieces: AsyncGenerator[bytes], tail: bytes) -> AsyncIterator[bytes]:
+    async with aclosing(pieces):
+        yield head
+        async for piece in pieces:
+            yield pybase64.b64encode(piece)
+        yield tail
 
 
 def _around(delivered: Delivered, task: Task, request: ImageRequest) -> tuple[bytes, bytes]:

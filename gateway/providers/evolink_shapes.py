@@ -137,13 +137,10 @@ def _read_task(answer: Answer, upstream_id: str) -> PollOutcome:
 
 def _read_finished(body: dict[str, object]) -> Finished:
     usage = _mapping(body.get("usage"))
-    billed = exact_number(usage.get("credits_used"))
-    if billed is None:
-        billed = exact_number(_mapping(usage.get("cost")).get("credits"))
     return Finished(
         links=_links(body.get("results")) or _links(body.get("result_data")),
         usage=_tokens(usage),
-        credits_used=billed,
+        credits_used=_billed(usage),
         duration_s=_seconds(body.get("duration")),
     )
 
@@ -155,7 +152,17 @@ def _read_failed(body: dict[str, object], *, cancelled: bool) -> Failed:
     kind = failure_kind(envelope)
     if cancelled and kind is FailureKind.GENERATION_FAILED:
         kind = FailureKind.CANCELLED
-    return Failed(kind=kind, detail=envelope.describe() or "no reason given")
+    return Failed(
+        kind=kind,
+        detail=envelope.describe() or "no reason given",
+        credits_used=_billed(_mapping(body.get("usage"))),
+    )
+
+
+def _billed(usage: dict[str, object]) -> Fraction | None:
+    """Return the credits that were billed: what `cost` says, else `credits_used` (§4.4)."""
+    cost = exact_number(_mapping(usage.get("cost")).get("credits"))
+    return exact_number(usage.get("credits_used")) if cost is None else cost
 
 
 def _links(results: object) -> tuple[str, ...]:

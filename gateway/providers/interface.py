@@ -79,10 +79,11 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Ended without a picture and without a charge."""
+    """Ended without a picture; free unless the upstream says that it billed it all the same."""
 
     kind: FailureKind
     detail: str
+    credits_used: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class PollFailed:
-    """The question was not answered; the task goes on. `status` is an HTTP status or ``error``."""
+    """The question was not answered; the task goes on."""
 
     reason: str
     retry_after_s: float | None = None

@@ -20,6 +20,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import TypeVar
 
@@ -36,6 +37,7 @@ from gateway.domain.catalog import Offer
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, make_attempt_id
+from gateway.domain.images import TokenUsage
 from gateway.domain.pricing import NO_CHARGE, Charge, final, possible
 from gateway.domain.schedule import backoff_s, poll_delay_s
 from gateway.domain.task import Event, FailureKind, Task
@@ -221,7 +223,9 @@ class Engine:
         elif isinstance(outcome, Failed):
             self._accounting.detected(live, provider, self._clock.monotonic_s())
             self._note(live, "render_failed", kind=outcome.kind, detail=outcome.detail)
-            await self._end(live, Event.FAIL, outcome.kind)
+            await self._end(
+                live, Event.FAIL, outcome.kind, charge=self._failed_charge(live, outcome)
+            )
         elif followed_s > self._patience_s(outcome):
             await self._lose(live)
         else:
@@ -229,6 +233,22 @@ class Engine:
                 live.last_pending_s = asked_s
             wait_s = outcome.retry_after_s if isinstance(outcome, PollFailed) else None
             self._poll_later(live, provider, wait_s)
+
+    def _failed_charge(self, live: LiveTask, failed: Failed) -> Charge:
+        """Return what a failure cost: nothing, unless the upstream says it billed it."""
+        if not failed.credits_used:
+            return NO_CHARGE
+        return self._charge(live, None, failed.credits_used)
+
+    def _charge(
+        self, live: LiveTask, usage: TokenUsage | None, credits_used: Fraction | None
+    ) -> Charge:
+        return final(
+            live.offer.book,
+            usage=usage,
+            credits_used=credits_used,
+            hold_microusd=live.task.hold.amount_microusd,
+        )
 
     def _patience_s(self, outcome: PollOutcome) -> float:
         """Return how long after its submit a task may still answer this way."""
@@ -242,12 +262,7 @@ class Engine:
         await self._end(live, Event.LOSE, FailureKind.RESULT_LOST, charge=charge)
 
     async def _finish(self, live: LiveTask, finished: Finished) -> None:
-        charge = final(
-            live.offer.book,
-            usage=finished.usage,
-            credits_used=finished.credits_used,
-            hold_microusd=live.task.hold.amount_microusd,
-        )
+        charge = self._charge(live, finished.usage, finished.credits_used)
         # Completed and empty is charged, and is a failure (rule 4).
         failure = None if finished.links else FailureKind.GENERATION_FAILED
         ending = Ending(

@@ -168,7 +168,7 @@ async def test_nothing_listening_is_tried_thrice_and_costs_nothing(tmp_path: Pat
 
 async def test_budget_that_does_not_fit_is_refused_in_words(tmp_path: Path) -> None:
     """The refusal names limit, spent, held, this call's price and the reset, and is final."""
-    async with running_gateway(tmp_path, budget="0.02") as running:
+    async with running_gateway(tmp_path, budget="0.015") as running:
         first = await running.generate()
         second = await running.generate()
 
@@ -178,7 +178,7 @@ async def test_budget_that_does_not_fit_is_refused_in_words(tmp_path: Path) -> N
         assert "false" == second.headers["x-should-retry"]
         assert "retry-after" not in second.headers
         for words in (
-            "'month' budget of $0.02",
+            "'month' budget of $0.015",
             "$0.007852 is spent",
             "$0.00 is held",
             "resets at",

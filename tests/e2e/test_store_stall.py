@@ -74,7 +74,8 @@ async def test_calls_across_a_stall_are_answered_and_counted_once(
             assert took_s < STALL_S + 5.0
     assert (1 + pictures, 0) == (simulated["submits"], held)
     assert 7_852 * (1 + pictures) == spent
-    assert spent == round(simulated["credits_used"] / 68 * 1e6)
+    # Each picture is rounded once, so the sums differ by less than half a micro-dollar each.
+    assert abs(spent - simulated["credits_used"] / 68 * 1e6) <= 0.5 * (1 + pictures)
 
     def moved(prefix: str) -> float:
         return sum(after[name] - before.get(name, 0) for name in after if name.startswith(prefix))

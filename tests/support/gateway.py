@@ -119,11 +119,12 @@ async def serving_simulator(settings: SimulatorSettings) -> AsyncIterator[str]:
     )
     server = Server(config)
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(sockets=[listener]))
+        served = group.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
+            await asyncio.wait({served})
 
 
 @asynccontextmanager
@@ -168,3 +169,5 @@ async def running_gateway(
             finally:
                 await client.aclose()
                 stop.set()
+                # Waited for here: a group left by an error would cancel the server mid-way.
+                await asyncio.wait({served})

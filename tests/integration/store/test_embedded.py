@@ -278,6 +278,18 @@ async def test_killed_gateway_takes_its_server_along(tmp_path: Path, frozen: boo
     assert (still_there, value) == (False, b"the first")
 
 
+async def test_server_holds_its_own_lock(tmp_path: Path) -> None:
+    """The server's lock outlives its gateway: only the server's end frees it."""
+    async with serving(EmbeddedServer(tmp_path)) as server:
+        assert server._seat is not None
+        server._seat.lock.close()  # what the kernel does when the gateway is killed
+        with (tmp_path / "server.lock").open() as lock:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            await server.stop()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @contextmanager
 def orphan(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server as a killed gateway leaves it where the kernel does not end it."""

@@ -178,6 +178,7 @@ def test_an_address_of_the_store_that_is_missing_or_wrong_is_told() -> None:
             "redis://, rediss:// or unix://"
         )
     ]
+    assert wrong.secrets.redis_url.get_secret_value() == "embedded"
 
 
 def test_secrets_do_not_show() -> None:

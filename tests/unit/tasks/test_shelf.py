@@ -123,12 +123,16 @@ def test_the_loop_flushes_every_second_and_outlives_the_store() -> None:
         counts = []
         async with asyncio.TaskGroup() as group:
             loop = group.create_task(shelf.run())
-            for down in (True, False, False):
-                store.down = down
-                await asyncio.sleep(FLUSH_EVERY_S)
-                counts.append(len(store.calls))
+            await asyncio.sleep(1.5 * FLUSH_EVERY_S)
+            counts.append(len(store.calls))
+            store.down = False
+            await asyncio.sleep(FLUSH_EVERY_S)
+            counts.append(len(store.calls))
+            shelf.note(DESIGN, TaskId("b"))
+            await asyncio.sleep(FLUSH_EVERY_S)
+            counts.append(len(store.calls))
             loop.cancel()
         return counts
 
     assert FLUSH_EVERY_S == 1.0
-    assert in_virtual_time(scenario()) == [0, 0, 1]
+    assert in_virtual_time(scenario()) == [0, 1, 2]

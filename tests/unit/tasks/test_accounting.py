@@ -1,0 +1,169 @@
+from dataclasses import replace
+from typing import cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.domain.images import TokenUsage
+from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, possible
+from gateway.domain.task import Event, RenderState
+from gateway.providers.interface import Provider
+from gateway.tasks.accounting import Accounting
+from gateway.tasks.interface import Ending
+from gateway.telemetry.metrics import Metrics
+from tests.support.factories import a_delivery, a_live_task, a_task
+
+MODEL = "gpt-image-1.5"
+
+
+class Named:
+    """A provider as far as its name."""
+
+    name = "evolink"
+
+
+class Books:
+    """Accounting on fresh metrics."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(CollectorRegistry(), version="1")
+        self.accounting = Accounting(self.metrics)
+
+    def samples(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the samples of one metric by their label values, in the metric's own order."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == f"gateway_{name}"
+        }
+
+
+async def test_tasks_in_flight() -> None:
+    """A task is counted in once and out once, under its provider."""
+    books, live = Books(), a_live_task(a_task(provider="other-account"))
+    books.accounting.admitted(live)
+    books.accounting.admitted(a_live_task(a_task(provider="other-account")))
+    books.accounting.left(live)
+
+    assert books.samples("tasks_in_flight") == {("other-account",): 1}
+
+
+async def test_a_task_that_is_over_is_not_counted_out_again() -> None:
+    """An outcome that is there already means that the task has been counted out."""
+    books, live = Books(), a_live_task()
+    books.accounting.admitted(live)
+    live.resolve(a_delivery())
+    books.accounting.left(live)
+
+    assert books.samples("tasks_in_flight") == {("evolink",): 1}
+
+
+async def test_phases_add_up() -> None:
+    """Tries of one phase add up on the task; each is observed by itself."""
+    books, live = Books(), a_live_task()
+    books.accounting.phase(live, "submit", 0.5)
+    books.accounting.phase(live, "submit", 0.25)
+    books.accounting.phase(live, "render", 8.0)
+
+    assert live.phases_s == {"submit": 0.75, "render": 8.0}
+    assert books.samples("phase_duration_seconds_sum") == {
+        ("submit", "evolink", MODEL): 0.75,
+        ("render", "evolink", MODEL): 8.0,
+    }
+    assert books.samples("phase_duration_seconds_count")["submit", "evolink", MODEL] == 2
+
+
+async def test_detected() -> None:
+    """A render's end tells its length, its polls, and the lag: the gap since it last ran."""
+    books, live = Books(), a_live_task()
+    live.submitted_s, live.last_pending_s, live.polls = 100.0, 107.5, 4
+    books.accounting.detected(live, cast("Provider", Named()), 109.0)
+
+    assert live.phases_s == {"render": 9.0}
+    assert books.samples("phase_duration_seconds_sum") == {("render", "evolink", MODEL): 9.0}
+    assert books.samples("polls_per_render_sum") == {("evolink",): 4}
+    assert books.samples("detection_lag_seconds_sum") == {("evolink",): 1.5}
+
+
+@pytest.mark.parametrize(
+    ("charge", "cost", "possible_usd", "overrun"),
+    [
+        (
+            Charge(7852, {"image_output": 7834, "text_input": 18}, ChargeBasis.TOKENS),
+            {
+                ("design", MODEL, "evolink", "image_output"): 0.007834,
+                ("design", MODEL, "evolink", "text_input"): 0.000018,
+            },
+            {},
+            {},
+        ),
+        # The hold was 10,000; the truth is booked and what it exceeds the hold by is counted.
+        (
+            Charge(12_500, {"image_output": 12_500}, ChargeBasis.CREDITS),
+            {("design", MODEL, "evolink", "image_output"): 0.0125},
+            {},
+            {("design",): 0.0025},
+        ),
+        (
+            possible(10_000),
+            {("design", MODEL, "evolink", "image_output"): 0.01},
+            {("evolink",): 0.01},
+            {},
+        ),
+        (NO_CHARGE, {}, {}, {}),
+    ],
+)
+async def test_concluded(
+    charge: Charge,
+    cost: dict[tuple[str, ...], float],
+    possible_usd: dict[tuple[str, ...], float],
+    overrun: dict[tuple[str, ...], float],
+) -> None:
+    """The end of a render moves its money by category, and what was unknown or above the hold."""
+    books, live = Books(), a_live_task(a_task(hold_microusd=10_000))
+    books.accounting.concluded(live, Ending(event=Event.FINISH, charge=charge))
+
+    assert cost == pytest.approx(books.samples("cost_usd_total"))
+    assert possible_usd == pytest.approx(books.samples("possible_charge_usd_total"))
+    assert overrun == pytest.approx(books.samples("hold_overrun_usd_total"))
+
+
+@pytest.mark.parametrize("state", [RenderState.COMPLETED, RenderState.FAILED, RenderState.UNKNOWN])
+async def test_renders_by_outcome(state: RenderState) -> None:
+    """A render is counted by the state it ended in."""
+    books, live = Books(), a_live_task(a_task(state=state))
+    books.accounting.concluded(live, Ending(event=Event.FINISH, charge=NO_CHARGE))
+
+    assert {("evolink", MODEL, state.value): 1} == books.samples("renders_total")
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (None, {}),
+        (TokenUsage(), {}),
+        (
+            TokenUsage(text_input=4, image_output=272),
+            {
+                ("design", MODEL, "text_input"): 4,
+                ("design", MODEL, "image_output"): 272,
+            },
+        ),
+    ],
+)
+async def test_used(usage: TokenUsage | None, tokens: dict[tuple[str, ...], float]) -> None:
+    """Tokens are counted by category; categories that were not used do not appear."""
+    books = Books()
+    books.accounting.used(a_live_task(), usage)
+
+    assert tokens == books.samples("tokens_total")
+
+
+async def test_stored() -> None:
+    """A picture is counted by what was made and for whom."""
+    books = Books()
+    live = a_live_task(replace(a_task(), quality="high", size="1024x1536"))
+    books.accounting.stored(live)
+
+    assert books.samples("images_total") == {("design", MODEL, "evolink", "high", "1024x1536"): 1}
