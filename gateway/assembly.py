@@ -18,6 +18,7 @@ from gateway.access.interface import KeyDirectory
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
 from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import catalog_from
@@ -65,12 +66,14 @@ class Gateway:
     poller: Poller
     shelf: Shelf
     snapshot: Snapshot
+    sweeper: Sweeper
 
     def start(self) -> None:
         """Start the background loops."""
         self.background.loop("poller", self.poller.run)
         self.background.loop("shelf", self.shelf.run)
         self.background.loop("snapshot", self.snapshot.run)
+        self.background.loop("sweeper", self.sweeper.run)
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
 
@@ -154,6 +157,7 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             embedded=embedded,
             poller=poller,
             shelf=shelf,
+            sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
             snapshot=Snapshot(RedisLedger(store, clock), tuple(teams.values()), metrics),
         )
 

@@ -51,6 +51,13 @@ class AssetStore(Protocol):
         """
         ...
 
+    async def remove_before(self, moment_ms: int) -> int:
+        """Remove what was written before that Unix time in ms; return how many objects went.
+
+        Raises AssetUnavailableError; what was removed until then stays removed.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return when the store answers; AssetUnavailableError when it does not."""
         ...

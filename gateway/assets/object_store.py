@@ -24,6 +24,8 @@ PING_TIMEOUT_S = 5.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _MAX_KEY_CHARS = 200
 #: Cannot collide with a picture: keys start with a letter or a digit.
+#: Objects looked at together while old ones are removed.
+LIST_CHUNK = 500
 _PING_KEY = ".ping"
 
 
@@ -88,6 +90,22 @@ class ObjectAssetStore:
         ):
             async for piece in pieces:
                 yield piece
+
+    async def remove_before(self, moment_ms: int) -> int:
+        """Remove what was written before that Unix time in ms; return how many objects went."""
+        removed = 0
+        with _telling_unavailable("remove"):
+            async for batch in obstore.list(self._store, chunk_size=LIST_CHUNK):
+                old = [
+                    entry["path"]
+                    for entry in batch
+                    if entry["last_modified"].timestamp() * 1000 < moment_ms
+                    and entry["path"] != _PING_KEY
+                ]
+                if old:
+                    await obstore.delete_async(self._store, old)
+                removed += len(old)
+        return removed
 
     async def ping(self) -> None:
         """Return when the store takes a write; AssetUnavailableError when it does not."""

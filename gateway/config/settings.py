@@ -104,7 +104,9 @@ class AssetsSettings(Section):
         default="file:var/assets", validate_default=True, description="file:<folder>, or memory:."
     )
     keep_ms: PositiveDurationMs = Field(
-        default=86_400_000, alias="keep", description="How long a picture is kept."
+        default=86_400_000,
+        alias="keep",
+        description="How long a picture and the record of its task are kept.",
     )
 
     @property

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import orjson
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -194,7 +196,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 def _from_framework(request: Request, error: HTTPException) -> GatewayError:
     path = request.url.path
-    if error.status_code == 405:  # noqa: PLR2004 - Method Not Allowed
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return BodyTooLarge(request.scope[MAX_BODY_SIZE_SCOPE_KEY])
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         return MethodNotAllowed(
             f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}."

@@ -140,8 +140,8 @@ class SlashMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request below its plain path."""
         if scope["type"] == "http" and "//" in scope["path"]:
-            path = "/" + "/".join(part for part in scope["path"].split("/") if part)
-            scope = {**scope, "path": path, "raw_path": path.encode()}
+            # In place: the outer middleware reads from this scope which route was taken.
+            scope["path"] = "/" + "/".join(part for part in scope["path"].split("/") if part)
         await self._app(scope, receive, send)
 
 

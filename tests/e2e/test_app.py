@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.app import LoopDiedError
+from gateway.assembly import Gateway
+from gateway.simulator.settings import SimulatorSettings
+from tests.support.gateway import Running, running_gateway
+
+
+async def test_readiness_names_what_was_checked(tmp_path: Path) -> None:
+    """Ready means that store, assets and loops are fine."""
+    async with running_gateway(tmp_path) as running:
+        answer = await running.client.get("/readyz")
+        alive = await running.client.get("/healthz")
+
+    assert (200, 200) == (answer.status_code, alive.status_code)
+    assert {"ready": True, "checks": {"store": "ok", "assets": "ok", "loops": "ok"}} == (
+        answer.json()
+    )
+
+
+async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: Path) -> None:
+    """A gateway without its poller takes no more money: it says so, drains and ends with an error.
+
+    A call that is running keeps the process up long enough to see readiness.
+    """
+    die = asyncio.Event()
+
+    def poison(gateway: Gateway) -> None:
+        original = gateway.shelf.run
+
+        async def run_until_told() -> None:
+            await die.wait()
+            raise RuntimeError("the shelf broke")
+
+        assert original is not None
+        gateway.shelf.run = run_until_told  # type: ignore[method-assign]
+
+    settings = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
+    seen: list[httpx.Response] = []
+
+    async def watch(running: Running) -> None:
+        async with httpx.AsyncClient(base_url=running.url) as probe:
+            await probe.get("/readyz")
+            call = asyncio.get_running_loop().create_task(running.generate())
+            await asyncio.sleep(0.3)
+            die.set()
+            await asyncio.sleep(0)
+            seen.append(await probe.get("/readyz"))
+            seen.append(await call)
+            await asyncio.wait({running.served}, timeout=10)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        async with running_gateway(tmp_path, simulator=settings, prepare=poison) as running:
+            await watch(running)
+
+    assert ended.group_contains(LoopDiedError, match="shelf")
+    ready, picture = seen
+    assert 503 == ready.status_code
+    assert "dead: shelf" == ready.json()["checks"]["loops"]
+    assert 200 == picture.status_code
+
+
+async def test_a_crashed_store_is_restarted_and_readiness_follows(tmp_path: Path) -> None:
+    """The embedded server may be killed: calls are refused meanwhile, then money is where it was."""
+    async with running_gateway(tmp_path) as running:
+        await running.generate()
+        before = await running.budget()
+        embedded = running.gateway.embedded
+        assert embedded is not None
+        assert embedded.pid is not None
+        import os  # noqa: PLC0415 - only here
+        import signal  # noqa: PLC0415 - only here
+
+        os.kill(embedded.pid, signal.SIGKILL)
+        statuses = set()
+        for _ in range(100):
+            ready = await running.client.get("/readyz")
+            statuses.add(ready.status_code)
+            if ready.status_code == 200 and 503 in statuses:
+                break
+            await asyncio.sleep(0.01)
+        after = await running.budget()
+        again = await running.generate()
+
+    assert {200, 503} == statuses
+    assert before == after
+    assert 200 == again.status_code
+
+
+async def test_running_calls_finish_when_the_server_is_stopped(tmp_path: Path) -> None:
+    """A stop lets the call that waits have its picture."""
+    settings = SimulatorSettings(latency_median_s=0.8, latency_sigma=0.0, seed=7)
+    async with running_gateway(tmp_path, simulator=settings) as running:
+        call = asyncio.get_running_loop().create_task(running.generate())
+        await asyncio.sleep(0.3)
+        running.stop.set()
+        answer = await call
+
+    assert 200 == answer.status_code

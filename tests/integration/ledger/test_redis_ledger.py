@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from gateway.background import SystemClock
+from gateway.domain.accounts import Team
+from gateway.domain.ids import TeamId
+from gateway.domain.limits import Budget, Period
+from gateway.ledger.holds import candidates
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.store.client import Store
+
+TEAM = Team(
+    id=TeamId("design"),
+    models=("*",),
+    budgets=(
+        Budget(name="month", limit_microusd=100, per=Period.MONTH),
+        Budget(name="total", limit_microusd=250, per=Period.TOTAL),
+    ),
+)
+
+
+async def test_untouched_budgets_are_whole(store: Store) -> None:
+    """A window nobody has spent in reads as zero."""
+    month, total = await RedisLedger(store, SystemClock()).balances(TEAM)
+
+    assert (100, 250) == (month.remaining_microusd, total.remaining_microusd)
+    assert month.resets_at_ms is not None
+    assert total.resets_at_ms is None
+
+
+async def test_balances_are_those_of_the_current_window(store: Store) -> None:
+    """What other windows hold is not counted."""
+    clock = SystemClock()
+    current, following = candidates(TEAM, clock.now_ms())[0]
+    await store.command("HSET", current.key, "spent", 30, "held", 20)
+    await store.command("HSET", following.key, "spent", 99)
+    month, total = await RedisLedger(store, clock).balances(TEAM)
+
+    assert (30, 20, 50) == (month.spent_microusd, month.held_microusd, month.remaining_microusd)
+    assert ("month", "team", 0) == (month.name, month.scope, total.spent_microusd)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from typer.testing import CliRunner
+
+from gateway import __version__
+from gateway.cli.main import app
+
+runner = CliRunner()
+
+
+def test_version_is_printed() -> None:
+    """The version is one line."""
+    done = runner.invoke(app, ["--version"])
+
+    assert (0, f"gateway {__version__}\n") == (done.exit_code, done.stdout)
+
+
+def test_help_names_every_command() -> None:
+    """A newcomer sees what there is."""
+    done = runner.invoke(app, ["--help"])
+
+    assert 0 == done.exit_code
+    assert all(name in done.stdout for name in ("demo", "serve", "simulate", "check"))
+
+
+def test_unknown_commands_are_a_usage_error() -> None:
+    """Exit code 2 is for calls that are not understood."""
+    assert 2 == runner.invoke(app, ["bogus"]).exit_code
