@@ -21,7 +21,6 @@ UNMIRRORED = {
     "ledger/interface.py": "only a protocol",
     "providers/interface.py": "only a protocol and values",
     "tasks/interface.py": "only a protocol and values",
-    "domain/clock.py": "only a protocol",
     "assembly.py": "every test under tests/e2e runs what it wires",
 }
 

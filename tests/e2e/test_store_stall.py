@@ -20,8 +20,7 @@ STALL_S = 5.0
 async def settled(running: Running) -> tuple[int, int]:
     """Return spent and held once nothing is held any more (or after a while)."""
     for _ in range(100):
-        spent, held = await running.budget()
-        if held == 0:
+        if (await running.budget())[1] == 0:
             break
         await asyncio.sleep(0.1)
     return await running.budget()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
+from typing import Any
 
 from starlette.requests import Request
-from starlette.types import Scope
 
 from gateway.assets.interface import StoredPicture
 from gateway.domain.accounts import Caller, Team
@@ -221,7 +221,7 @@ def a_record() -> RequestRecord:
     return RequestRecord(request_id=RequestId("req_" + "0" * 32), started_s=1000.0)
 
 
-def a_scope(path: str = "/v1/models", *, method: str = "GET", **headers: str) -> Scope:
+def a_scope(path: str = "/v1/models", *, method: str = "GET", **headers: str) -> dict[str, Any]:
     """Build an ASGI scope; header names are written with underscores."""
     return {
         "type": "http",

@@ -214,6 +214,18 @@ def test_steps_that_are_over_hold_nothing_up() -> None:
     assert in_virtual_time(scenario()) == 0.0
 
 
+def test_steps_that_are_over_are_forgotten() -> None:
+    """Memory does not grow with the number of steps a process has run."""
+
+    async def scenario() -> int:
+        async with Background(grace_s=10.0) as background:
+            background.step("done", _return())
+            await _turns()
+            return len(background._steps)
+
+    assert in_virtual_time(scenario()) == 0
+
+
 def test_an_error_in_the_body_stops_everything_and_is_told() -> None:
     """Whatever ends the process ends its loops too, and is not hidden."""
 
@@ -296,6 +308,9 @@ def test_shielded_work_that_is_cut_off_cancels_its_caller() -> None:
 
     async def scenario() -> list[str]:
         ends: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: ends.append(str(context["message"]))
+        )
 
         async def ask(work: Coroutine[object, object, None]) -> None:
             try:

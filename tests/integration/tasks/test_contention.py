@@ -25,6 +25,7 @@ ORDER = SubmitOrder(provider="evolink", account="evolink:1", body={})
 
 
 def admission(number: int, hold: int) -> Admission:
+    """Ask for one low square."""
     return Admission(
         id=TaskId(f"task{number}"),
         caller=Caller(team=TEAM, key_name="ci"),

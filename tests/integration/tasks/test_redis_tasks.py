@@ -33,6 +33,7 @@ SETTLED = Charge(total_microusd=30, by_category={"image_output": 30}, basis=Char
 
 
 def admission(task_id: str = "task1", hold: int = 60, team: Team = TEAM) -> Admission:
+    """Ask for one low square."""
     return Admission(
         id=TaskId(task_id),
         caller=Caller(team=team, key_name="ci"),

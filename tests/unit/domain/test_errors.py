@@ -70,6 +70,9 @@ def test_the_drawing_shows_every_class() -> None:
         ),
         (BodyTooLarge(1024), "The request body is larger than the 1024 bytes accepted here."),
         (StillRunning("Later."), "Later."),
+        (InvalidRequest("Wrong.", param="n", code=None), "Wrong."),
+        (NotAuthenticated("Who?", code=None), "Who?"),
+        (NotFound("Gone."), "Gone."),
         (UnsupportedImage("No such size.", param="size", code=None), "No such size."),
     ],
 )

@@ -1,16 +1,16 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.images import TokenUsage
+from gateway.domain.images import Size, TokenUsage
 from gateway.domain.pricing import (
     NO_CHARGE,
     Charge,
     ChargeBasis,
     Quote,
-    TokenPrices,
     final,
     possible,
     quote,
@@ -19,7 +19,6 @@ from tests.support.factories import (
     EVOLINK_PRICES,
     PORTRAIT,
     SQUARE,
-    Size,
     a_book,
     a_picture,
 )
@@ -174,7 +173,7 @@ def test_a_quote_covers_what_it_assumes(prompt: str, thinking_tokens: int) -> No
 
 def test_free_tokens_cost_nothing() -> None:
     """A category that is free is listed at nothing, as gpt-image-1's text output is."""
-    free = TokenPrices(*[Fraction(0)] * 6, source="s", date="d")
+    free = replace(EVOLINK_PRICES, text_output=Fraction(0))
 
     assert {"text_output": Fraction(0)} == free.by_category(TokenUsage(text_output=5))
 

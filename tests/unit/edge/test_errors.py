@@ -116,7 +116,7 @@ def test_every_leaf_has_a_row() -> None:
     TOLD,
     ids=[type(row[0]).__name__ for row in TOLD],
 )
-def test_answers(  # noqa: PLR0917 - a row of the contract's table is this wide
+def test_answers(
     error: GatewayError,
     status: int,
     kind: str,
@@ -216,7 +216,7 @@ def test_an_abstract_error_has_no_answer() -> None:
         ),
     ],
 )
-async def test_what_the_framework_refuses(  # noqa: PLR0917 - as `test_answers`
+async def test_what_the_framework_refuses(
     path: str, method: str, refusal: HTTPException, status: int, code: str, message: str
 ) -> None:
     """A wrong path or method is told in the envelope, with a hint at the base URL."""

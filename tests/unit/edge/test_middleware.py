@@ -47,10 +47,9 @@ class Stage:
         await self.app(scope, receive, send)
 
     @property
-    def status(self) -> int:
+    def status(self) -> object:
         """The status of the answer."""
-        status: int = self.sent[0]["status"]
-        return status
+        return self.sent[0]["status"]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -231,13 +230,9 @@ async def test_account_of_a_picture() -> None:
 
     def learn(record: RequestRecord) -> None:
         stage.clock.advance(10)
-        record.team = "design"
-        record.model = "gpt-image-1.5"
-        record.task = "imgtask_1"
-        record.provider = "evolink"
-        record.cost_microusd = 7834
-        record.upstream_s = 9.75
-        record.phases_s = {"render": 9.75}
+        record.team, record.model = "design", "gpt-image-1.5"
+        record.task, record.provider, record.cost_microusd = "imgtask_1", "evolink", 7834
+        record.upstream_s, record.phases_s = 9.75, {"render": 9.75}
 
     stage = Stage(_noting(learn))
     scope = a_scope(method="POST") | {"route": Route("/x", _ok, name="images.generations")}
@@ -274,8 +269,7 @@ async def test_overhead_is_never_negative() -> None:
     """Clocks of phases may overlap a little; the gateway's own part is then nothing."""
 
     def learn(record: RequestRecord) -> None:
-        record.task = "imgtask_1"
-        record.upstream_s = 5.0
+        record.task, record.upstream_s = "imgtask_1", 5.0
 
     stage = Stage(_noting(learn))
     await stage.serve(a_scope())

@@ -135,6 +135,13 @@ def test_label_takes_anything(value: object, name: str) -> None:
             ),
         ),
         (
+            *(choice(["png", "webp", "jpeg"]), "output_format", "gif"),
+            (
+                "Invalid value: 'gif'. Supported values are: 'png', 'webp', and 'jpeg'.",
+                *("output_format", "invalid_value"),
+            ),
+        ),
+        (
             *(choice(["png"]), "output_format", "gif"),
             (
                 "Invalid value: 'gif'. Supported values are: 'png'.",

@@ -2,7 +2,9 @@ import asyncio
 import base64
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ REQUEST = ImageRequest(model="gpt-image-1.5", prompt="a cat")
 USAGE = TokenUsage(text_input=18, image_output=196)
 
 
-async def _pieces(picture: bytes, piece_bytes: int) -> AsyncIterator[bytes]:
+async def _pieces(picture: bytes, piece_bytes: int) -> AsyncGenerator[bytes, None]:
     for start in range(0, len(picture), piece_bytes):
         yield picture[start : start + piece_bytes]
 
@@ -72,7 +74,7 @@ async def test_head_goes_out_before_the_picture_is_read() -> None:
     """The first chunk needs no piece, and each piece is asked for only when it is needed."""
     asked = []
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncGenerator[bytes, None]:
         for number in range(2):
             asked.append(number)
             yield b"abc"
@@ -81,6 +83,25 @@ async def test_head_goes_out_before_the_picture_is_read() -> None:
     order = [(chunk[:1], list(asked)) async for chunk in chunks]
 
     assert order == [(b"{", []), (b"Y", [0]), (b"Y", [0, 1]), (b'"', [0, 1])]
+
+
+async def test_an_answer_that_is_broken_off_closes_the_picture() -> None:
+    """A client that hangs up half-way leaves no open picture behind."""
+    closed = []
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"abc"
+        finally:
+            closed.append("closed")
+
+    _, chunks = render_answer(a_delivery(size_bytes=300), a_task(), REQUEST, pieces())
+    async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)) as opened:
+        head, piece = await anext(opened), await anext(opened)
+
+    assert (b"{", b"YWJj") == (head[:1], piece)
+    assert ["closed"] == closed
 
 
 def test_fields() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from fractions import Fraction
 from typing import cast
 
 import pytest
@@ -20,7 +21,8 @@ from gateway.domain.errors import (
     UpstreamFailed,
     UpstreamUnavailable,
 )
-from gateway.domain.images import ImageRequest, Operation, Picture
+from gateway.domain.ids import TaskId
+from gateway.domain.images import ImageRequest, Operation, Picture, Size
 from gateway.domain.pricing import NO_CHARGE
 from gateway.domain.task import FailureKind, SubmitOrder, Task
 from gateway.providers.interface import Provider
@@ -38,7 +40,6 @@ from tests.support.factories import (
     LANDSCAPE,
     PORTRAIT,
     SQUARE,
-    Size,
     a_book,
     a_caller,
     a_delivery,
@@ -68,12 +69,19 @@ class Composer:
 
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
         """Write the order down as it was asked for."""
-        body = {"model": offer.upstream_model, "prompt": picture.prompt, "size": str(picture.size)}
-        return SubmitOrder(provider="evolink", account="evolink", body=body)
+        return SubmitOrder(
+            provider="evolink",
+            account="evolink",
+            body={
+                "model": offer.upstream_model,
+                "prompt": picture.prompt,
+                "size": str(picture.size),
+            },
+        )
 
 
-def _request(**fields: str) -> ImageRequest:
-    return replace(ImageRequest(model=MODEL.name, prompt="cats", quality="low"), **fields)
+def _request(*, model: str = MODEL.name, size: str = "auto", quality: str = "low") -> ImageRequest:
+    return ImageRequest(model=model, prompt="cats", size=size, quality=quality)
 
 
 def _plan(request: ImageRequest, *, team: Team | None = None, model: Model = MODEL) -> Plan:
@@ -179,7 +187,7 @@ def test_the_cheapest_offer_is_chosen() -> None:
     unpriced = an_offer(book=replace(a_book(), output_tokens={}))
     free_edit = an_offer(
         operation=Operation.EDIT,
-        book=replace(a_book(), prices=replace(EVOLINK_PRICES, image_output=0)),
+        book=replace(a_book(), prices=replace(EVOLINK_PRICES, image_output=Fraction(0))),
     )
     plan = _plan(_request(), model=a_model(offers=(unpriced, free_edit, dear, cheap, equal)))
 
@@ -252,7 +260,7 @@ def test_start_holds_the_quote() -> None:
 
     assert in_virtual_time(scenario()) == (
         Admission(
-            id="imgtask_" + "ab" * 16,
+            id=TaskId("imgtask_" + "ab" * 16),
             caller=a_caller(),
             model="gpt-image-1.5",
             size="1024x1024",

@@ -22,7 +22,7 @@ def test_waiting_for_the_outcome() -> None:
         asyncio.get_running_loop().call_later(5, live.resolve, DELIVERED)
         early = await asyncio.gather(live.wait(10), live.wait(6))
 
-        assert early == [DELIVERED, DELIVERED]
+        assert list(early) == [DELIVERED, DELIVERED]
         assert DELIVERED is await live.wait(0)
 
     in_virtual_time(scenario())
