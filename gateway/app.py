@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 from gateway.assembly import Gateway
 from gateway.domain.errors import GatewayError
+from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
@@ -29,22 +30,26 @@ log = structlog.get_logger(__name__)
 #: Clients reuse connections; closing an idle one sooner than they do makes them stumble over it.
 KEEP_ALIVE_S = 75
 
+#: After draining, answers that are being sent have this long to reach their clients.
+SEND_WITHIN_S = 5
+
 
 class LoopDiedError(Exception):
     """A background loop ended; the process stops so that a fresh one recovers from the store."""
 
 
-def create_app(gateway: Gateway) -> Starlette:
+def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     """Return the application for a wired gateway; it starts nothing."""
     server = gateway.settings.server
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
         assets=gateway.assets,
+        drain=drain,
         help_url=server.help_url,
     )
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
-    ops = OpsRoutes(checks=_checks(gateway), registry=gateway.metrics.registry)
+    ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
     return Starlette(
         routes=routes(images, models, ops),
         middleware=[
@@ -61,12 +66,17 @@ def create_app(gateway: Gateway) -> Starlette:
     )
 
 
-def _checks(gateway: Gateway) -> dict[str, Check]:
+def _checks(gateway: Gateway, drain: Drain) -> dict[str, Check]:
     async def loops() -> None:
         if dead := gateway.background.dead_loops:
             raise LoopDiedError(f"dead: {', '.join(dead)}")
 
-    return {"store": gateway.store.ping, "assets": gateway.assets.ping, "loops": loops}
+    return {
+        "store": gateway.store.ping,
+        "assets": gateway.assets.ping,
+        "loops": loops,
+        "serving": drain.check,
+    }
 
 
 class Server(uvicorn.Server):
@@ -104,10 +114,13 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set, then let running calls finish within `server.drain`.
 
+    Meanwhile the server still answers: readiness is red, and new calls are told to go elsewhere.
+
     Raises LoopDiedError after the same orderly stop when a background loop died.
     """
+    drain = Drain()
     config = uvicorn.Config(
-        create_app(gateway),
+        create_app(gateway, drain),
         http="httptools",
         ws="none",
         lifespan="off",
@@ -116,21 +129,25 @@ async def serve(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=-(-gateway.settings.server.drain_ms // 1000),
+        timeout_graceful_shutdown=SEND_WITHIN_S,
     )
     server = Server(config, on_started)
     gateway.background.on_death(stop.set)
     gateway.start()
-    gateway.background.step("stop_on_request", _stop(server, stop))
+    drain_s = gateway.settings.server.drain_ms / 1000
+    gateway.background.step("stop", _stop(server, drain, stop, drain_s))
     await server.serve(sockets=[listener])
     stop.set()
     if dead := gateway.background.dead_loops:
         raise LoopDiedError(f"background loop died: {', '.join(dead)}")
 
 
-async def _stop(server: uvicorn.Server, stop: asyncio.Event) -> None:
+async def _stop(server: uvicorn.Server, drain: Drain, stop: asyncio.Event, drain_s: float) -> None:
     await stop.wait()
     log.info("stopping", action="stopping")
+    waiting = await drain.finish(drain_s)
+    if waiting:
+        log.warning("calls_cut_off", action="calls_cut_off", calls=waiting)
     server.should_exit = True
 
 

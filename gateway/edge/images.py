@@ -10,8 +10,9 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
 from gateway.assets.interface import AssetStore, AssetUnavailableError
-from gateway.domain.errors import GatewayError, InternalError
+from gateway.domain.errors import InternalError
 from gateway.edge.auth import authenticate
+from gateway.edge.drain import Drain
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, render_answer
@@ -27,11 +28,18 @@ class ImageRoutes:
     """Handlers for making pictures."""
 
     def __init__(
-        self, *, keys: KeyDirectory, images: ImageService, assets: AssetStore, help_url: str
+        self,
+        *,
+        keys: KeyDirectory,
+        images: ImageService,
+        assets: AssetStore,
+        drain: Drain,
+        help_url: str,
     ) -> None:
         self._keys = keys
         self._images = images
         self._assets = assets
+        self._drain = drain
         self._help_url = help_url
 
     async def generations(self, request: Request) -> Response:
@@ -41,13 +49,12 @@ class ImageRoutes:
         asked = parse_generation(await request.body(), self._images.find_model)
         record.model = asked.model
         plan = self._images.plan(caller, asked)
-        live = await self._images.start(caller, plan)
-        try:
-            delivered = await self._images.finish(live)
-        except GatewayError:
-            _note(record, live)
-            raise
-        _note(record, live)
+        with self._drain.call():
+            live = await self._images.start(caller, plan)
+            try:
+                delivered = await self._images.finish(live)
+            finally:
+                _note(record, live)
         record.cost_microusd = delivered.charge.total_microusd
         pieces = self._assets.read(delivered.picture.key, chunk_bytes=CHUNK_BYTES)
         length, chunks = render_answer(delivered, live.task, asked, await _opened(pieces))

@@ -164,7 +164,6 @@ class EmbeddedServer:
             if self._process is not None:
                 await _end(self._process)
         finally:
-            self._answered_at_s = None
             self._held.close()
 
     def _take_directory(self) -> None:
@@ -221,7 +220,7 @@ class EmbeddedServer:
     def _spawn(self, seat: _Seat, binary: Path) -> subprocess.Popen[bytes]:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("the embedded server must be started on the main thread")
-        seat.socket.unlink(missing_ok=True)
+        # A socket file that a killed server left is no obstacle: the new one replaces it.
         places = ["--unixsocket", str(seat.socket), "--dir", str(self._data_dir)]
         parent = os.getpid()
         _put_aside(self._log_file)

@@ -21,16 +21,14 @@ async def test_readiness_names_what_was_checked(tmp_path: Path) -> None:
         alive = await running.client.get("/healthz")
 
     assert (200, 200) == (answer.status_code, alive.status_code)
-    assert {"ready": True, "checks": {"store": "ok", "assets": "ok", "loops": "ok"}} == (
-        answer.json()
-    )
+    assert {
+        "ready": True,
+        "checks": {"store": "ok", "assets": "ok", "loops": "ok", "serving": "ok"},
+    } == (answer.json())
 
 
 async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: Path) -> None:
-    """A gateway without its poller takes no more money: it says so, drains and ends with an error.
-
-    A call that is running keeps the process up long enough to see readiness.
-    """
+    """A gateway that lost a loop takes no more money: it says so, drains and ends with an error."""
     die = asyncio.Event()
 
     def poison(gateway: Gateway) -> None:
@@ -43,7 +41,7 @@ async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: P
         assert original is not None
         gateway.shelf.run = run_until_told  # type: ignore[method-assign]
 
-    settings = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
+    settings = SimulatorSettings(latency_median_s=1.5, latency_sigma=0.0, seed=7)
     seen: list[httpx.Response] = []
 
     async def watch(running: Running) -> None:
@@ -52,19 +50,21 @@ async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: P
             call = asyncio.get_running_loop().create_task(running.generate())
             await asyncio.sleep(0.3)
             die.set()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
             seen.append(await probe.get("/readyz"))
+            seen.append(await running.generate())
             seen.append(await call)
-            await asyncio.wait({running.served}, timeout=10)
+            await asyncio.wait({running.served}, timeout=20)
 
     with pytest.raises(ExceptionGroup) as ended:
         async with running_gateway(tmp_path, simulator=settings, prepare=poison) as running:
             await watch(running)
 
     assert ended.group_contains(LoopDiedError, match="shelf")
-    ready, picture = seen
+    ready, refused, picture = seen
     assert 503 == ready.status_code
     assert "dead: shelf" == ready.json()["checks"]["loops"]
+    assert (503, "shutting_down") == (refused.status_code, refused.json()["error"]["code"])
     assert 200 == picture.status_code
 
 
@@ -93,12 +93,16 @@ async def test_a_crashed_store_is_restarted_and_readiness_follows(tmp_path: Path
 
 
 async def test_running_calls_finish_when_the_server_is_stopped(tmp_path: Path) -> None:
-    """A stop lets the call that waits have its picture."""
+    """A stop lets the call that waits have its picture, and sends new ones elsewhere."""
     settings = SimulatorSettings(latency_median_s=0.8, latency_sigma=0.0, seed=7)
     async with running_gateway(tmp_path, simulator=settings) as running:
         call = asyncio.get_running_loop().create_task(running.generate())
         await asyncio.sleep(0.3)
         running.stop.set()
+        await asyncio.sleep(0.05)
+        ready = await running.client.get("/readyz")
+        refused = await running.generate()
         answer = await call
 
-    assert 200 == answer.status_code
+    assert (503, 503, 200) == (ready.status_code, refused.status_code, answer.status_code)
+    assert int(refused.headers["retry-after"]) <= 60

@@ -113,6 +113,12 @@ def kill_and_wait(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
+def silent_program(path: Path) -> None:
+    """Make a program that runs and never answers."""
+    path.write_text("#!/bin/sh\nexec sleep 60\n")
+    path.chmod(0o700)
+
+
 def alive(pid: int) -> bool:
     """Tell whether a process runs; one that only waits to be collected does not."""
     try:
@@ -200,9 +206,10 @@ def test_other_threads_may_not_start_it(tmp_path: Path) -> None:
     assert errors == ["the embedded server must be started on the main thread"]
 
 
-async def test_odd_directory(tmp_path: Path) -> None:
-    """Characters that mean something in a URL or on a command line do no harm in the path."""
-    async with serving(EmbeddedServer(tmp_path / 'a "b"#%41?ü')) as server:
+async def test_odd_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a relative path nor characters with a meaning in URLs or options do any harm."""
+    monkeypatch.chdir(tmp_path)
+    async with serving(EmbeddedServer(Path('a "b"#%41?ü'))) as server:
         write(server.url, "k", "v")
 
         assert read(server.url, "k") == b"v"
@@ -214,6 +221,8 @@ async def test_long_directory(tmp_path: Path) -> None:
         folder = Path(server.url.removeprefix("unix://")).parent
         mode = oct(folder.stat().st_mode)
         value = read(server.url, "k")
+        assert server.pid is not None
+        kill_and_wait(server.pid)  # so that it removes nothing itself
 
     assert (mode, value) == ("0o40700", None)
     assert not folder.exists()
@@ -290,6 +299,17 @@ async def test_server_holds_its_own_lock(tmp_path: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@linux_only
+@pytest.mark.parametrize(("parent", "code"), [("os.getppid()", 0), ("os.getpid()", 1)])
+def test_child_of_a_dead_parent_ends(parent: str, code: int) -> None:
+    """A child whose parent is gone before it can be told about its death ends by itself."""
+    program = f"import os; from gateway.store.embedded import *; die_with_parent({parent})"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+
+    assert code == done.returncode
+
+
 @contextmanager
 def orphan(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server as a killed gateway leaves it where the kernel does not end it."""
@@ -340,6 +360,7 @@ async def test_orphan_that_stays_is_named(tmp_path: Path) -> None:
 
 async def test_one_gateway_per_directory(tmp_path: Path) -> None:
     """A second gateway is told who has the directory; the first one notices nothing."""
+    (tmp_path / "gateway.lock").write_text("the process id of an earlier gateway\n")
     async with serving(EmbeddedServer(tmp_path)) as first:
         pid = first.pid
         write(first.url, "k", "v")
@@ -391,6 +412,25 @@ async def test_supervision_never_gives_up(tmp_path: Path) -> None:
     waits = [entry["retry_in_s"] for entry in logs if entry["action"] == "embedded_server_down"]
     assert (waits, down) == ([0.1, 0.2, 0.4], False)
     assert f"{binary} cannot be run: No such file or directory." in logs[1]["reason"]
+
+
+async def test_supervision_replaces_a_silent_server(tmp_path: Path) -> None:
+    """A restarted server that never answers is ended and another one is tried."""
+    binary = tmp_path / "server"
+    binary.symlink_to(find_binary())
+    server = EmbeddedServer(tmp_path / "valkey", binary=binary, patience_s=0.5)
+    async with supervised(server):
+        assert server.pid is not None
+        binary.unlink()
+        silent_program(binary)
+        with capture_logs() as logs:
+            kill_and_wait(server.pid)
+            await until(lambda: len(logs) >= 2)
+            binary.unlink()
+            binary.symlink_to(find_binary())
+            await until(lambda: server.running)
+
+    assert "said nothing for 0.5 s" in logs[1]["reason"]
 
 
 async def test_supervision_rests_after_stop(tmp_path: Path) -> None:
@@ -480,8 +520,7 @@ async def test_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 async def test_silent_server_is_given_up(tmp_path: Path) -> None:
     """A program that never answers is ended when the patience is over."""
     binary = tmp_path / "silent"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n")
-    binary.chmod(0o700)
+    silent_program(binary)
     server = EmbeddedServer(tmp_path / "valkey", binary=binary, patience_s=0.1)
 
     with pytest.raises(EmbeddedServerError, match=r"said nothing for 0\.1 s"):

@@ -35,6 +35,8 @@ def test_format_parse_round_trip(microusd: int) -> None:
         (0, 0),
         (Decimal("0.0288"), 28_800),
         ("0.1000000000", 100_000),
+        ("0.000000000000000000000000", 0),
+        ("0.000010000000000000000000000", 10),
         ("9007199254.740991", MAX_MICROUSD),
     ],
 )
@@ -56,6 +58,12 @@ def test_parse(amount: str | int | Decimal, microusd: int) -> None:
         (-1, "expected an amount of zero or more dollars"),
         ("0.0000001", "expected at most six decimals: money is counted in micro-dollars"),
         ("9007199254.740992", "expected an amount below 9,007,199,254 dollars"),
+        # Refused before they become integers of a hundred million digits.
+        ("1e100000000", "expected an amount below 9,007,199,254 dollars"),
+        (
+            "1e-100000000",
+            "expected at most six decimals: money is counted in micro-dollars",
+        ),
     ],
 )
 def test_parse_refuses(amount: str | int, complaint: str) -> None:

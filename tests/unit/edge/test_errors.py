@@ -1,6 +1,7 @@
 import orjson
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 
 from gateway.domain.errors import (
     BadReference,
@@ -226,3 +227,13 @@ async def test_what_the_framework_refuses(
     expected = HttpError(status, "invalid_request_error", code, message)
     assert (status, expected.body()) == (response.status_code, response.body)
     assert code == record_of(request).error_code
+
+
+async def test_a_body_that_grew_too_large_while_it_was_read() -> None:
+    """The framework's own 413 is told with the limit that the request met."""
+    request = a_request("/v1/images/generations", method="POST")
+    request.scope[MAX_BODY_SIZE_SCOPE_KEY] = 1000
+    response = await on_http_exception(request, HTTPException(413))
+
+    assert (413, to_http(BodyTooLarge(1000)).body()) == (response.status_code, response.body)
+    assert record_of(request).error_code == "request_too_large"

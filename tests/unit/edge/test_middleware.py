@@ -389,12 +389,8 @@ async def test_answers_of_the_application_are_not_replaced(
     ],
 )
 async def test_slashes_collapse(path: str, plain: str) -> None:
-    """Repeated slashes become one; a path without them is left alone."""
-    seen: list[Scope] = []
+    """Repeated slashes become one, in the scope that the outer middleware reads the route from."""
+    scope = a_scope(path)
+    await Stage(SlashMiddleware(_ok)).serve(scope)
 
-    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
-        seen.append(scope)
-
-    await Stage(SlashMiddleware(app)).serve(a_scope(path))
-
-    assert [(plain, plain.encode())] == [(scope["path"], scope["raw_path"]) for scope in seen]
+    assert plain == scope["path"]

@@ -16,8 +16,9 @@ from gateway.assets.interface import AssetStore
 from gateway.domain.catalog import Catalog
 from gateway.domain.errors import GatewayError
 from gateway.edge.errors import on_gateway_error, on_http_exception
+from gateway.edge.drain import Drain
 from gateway.edge.images import ImageRoutes
-from gateway.edge.middleware import RecordMiddleware
+from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.routes import routes
@@ -31,6 +32,8 @@ from tests.support.factories import KEY, a_caller, a_model, a_team
 SLASHED = "openai/gpt-image-2"
 #: A model of the catalogue that the team may not use.
 PRIVATE = "gpt-image-private"
+
+LIMIT_BYTES = 1000
 
 
 class Edge:
@@ -48,7 +51,13 @@ class Edge:
         )
         self.metrics = Metrics(CollectorRegistry(), version="1")
         self.routes = routes(
-            ImageRoutes(keys=keys, images=images, assets=cast("AssetStore", None), help_url=""),
+            ImageRoutes(
+                keys=keys,
+                images=images,
+                assets=cast("AssetStore", None),
+                drain=Drain(),
+                help_url="",
+            ),
             ModelRoutes(keys=keys, images=images, help_url=""),
             OpsRoutes(checks={}, registry=self.metrics.registry),
         )
@@ -60,7 +69,9 @@ class Edge:
                     clock=FixedClock(),
                     metrics=self.metrics,
                     random_bytes=bytes,
-                )
+                ),
+                Middleware(BodyLimitMiddleware, limit_bytes=LIMIT_BYTES),
+                Middleware(SlashMiddleware),
             ],
             exception_handlers={GatewayError: on_gateway_error, HTTPException: on_http_exception},
         )
@@ -114,6 +125,9 @@ def test_the_table() -> None:
         ("POST", "/v1/images/generations", 400, "images.generations"),
         ("GET", "/v1/images/generations", 405, "images.generations"),
         ("POST", "/v1/images/variations", 404, "other"),
+        # A base URL that ends in a slash, joined to a path that begins with one.
+        ("POST", "http://gateway/v1//images/generations", 400, "images.generations"),
+        ("GET", "http://gateway//v1/models", 200, "models.list"),
         ("GET", "/nope", 404, "other"),
         ("GET", "/healthz", 200, "healthz"),
         ("GET", "/readyz", 200, "readyz"),
@@ -177,3 +191,26 @@ async def test_labels_never_hold_paths_keys_or_methods(
     await edge.client.request(method, path, headers=headers)
 
     assert "made-up-by-a-client" not in edge.scraped().lower()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_above_the_limit(edge: Edge, announced: bool) -> None:
+    """The framework's refusal from within a handler is the same 413 as the one before it."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * (LIMIT_BYTES // 2)
+
+    body = b"x" * (LIMIT_BYTES + 1) if announced else chunks()
+    response = await edge.client.post("/v1/images/generations", content=body)
+
+    assert response.status_code == 413
+    assert response.json() == {
+        "error": {
+            "message": "The request body is larger than the 1000 bytes accepted here.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "request_too_large",
+        }
+    }
+    assert 'code="request_too_large",model="other",route="images.generations"' in edge.scraped()

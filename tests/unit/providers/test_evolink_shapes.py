@@ -227,14 +227,15 @@ def test_tokens_are_counted_or_not_told(usage: object, tokens: TokenUsage | None
         ({"credits_used": 0}, Fraction(0)),
         ({"cost": {"credits": 30.31603, "usd": 0.4458, "cny": 3}}, Fraction("30.31603")),
         ({"credits_used": None, "cost": {"credits": 4}}, Fraction(4)),
-        ({"credits_used": 0, "cost": {"credits": 4}}, Fraction(0)),
+        ({"credits_used": 3, "cost": {"credits": 4}}, Fraction(4)),
+        ({"credits_used": 3, "cost": {"credits": 0}}, Fraction(0)),
         ({"credits_used": -1}, None),
         ({"cost": "free"}, None),
         ({}, None),
     ],
 )
 def test_credits_are_exact_or_not_told(usage: object, billed: Fraction | None) -> None:
-    """What was billed is `credits_used`, else `cost.credits` (§14 row 7), to the last decimal."""
+    """What was billed is `cost.credits`, else `credits_used` (§14 row 7), to the last decimal."""
     outcome = read_poll(task(status="completed", usage=usage), ID)
 
     assert isinstance(outcome, Finished)
