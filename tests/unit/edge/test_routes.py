@@ -15,8 +15,8 @@ from gateway.access.file_keys import FileKeys
 from gateway.assets.interface import AssetStore
 from gateway.domain.catalog import Catalog
 from gateway.domain.errors import GatewayError
-from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.drain import Drain
+from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
