@@ -25,7 +25,7 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
 from gateway.config.teams import teams_from
-from gateway.domain.accounts import Caller
+from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, make_replica_id
@@ -141,7 +141,7 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             background=background,
             keys=FileKeys(
                 {
-                    digest: Caller(team=teams[owner.team], key_name=owner.key_name)
+                    digest: Caller(team=teams[owner.team], key=ApiKey(owner.key_name))
                     for digest, owner in secrets.team_keys.items()
                 }
             ),

@@ -22,6 +22,27 @@ class Period(StrEnum):
     TOTAL = "total"
 
 
+class Scope(StrEnum):
+    """Whose budget it is."""
+
+    TEAM = "team"
+    KEY = "key"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """How much may be asked for, whatever it costs; None is no limit.
+
+    `requests_per_minute` counts calls, the others count images.
+    """
+
+    requests_per_minute: int | None = None
+    images_per_minute: int | None = None
+    images_per_day: int | None = None
+    in_flight_images: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A limit in micro-dollars per calendar window of `timezone`; `name` is unique in its scope."""

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 
 from gateway.assets.interface import StoredPicture
-from gateway.domain.accounts import Caller, Team
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.catalog import Model, Offer
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import RequestId, TaskId, TeamId
@@ -125,7 +125,7 @@ def a_team(
 
 def a_caller(team: Team | None = None) -> Caller:
     """Build a caller with the team's key `ci`."""
-    return Caller(team=team or a_team(), key_name="ci")
+    return Caller(team=team or a_team(), key=ApiKey("ci"))
 
 
 def a_budget_state(

@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from gateway.background import SystemClock
-from gateway.domain.accounts import Caller, Team
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.errors import BudgetExceeded
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.limits import Budget, Period
@@ -28,7 +28,7 @@ def admission(number: int, hold: int) -> Admission:
     """Ask for one low square."""
     return Admission(
         id=TaskId(f"task{number}"),
-        caller=Caller(team=TEAM, key_name="ci"),
+        caller=Caller(team=TEAM, key=ApiKey("ci")),
         model="gpt-image-1.5",
         size="1024x1024",
         quality="low",

@@ -16,7 +16,7 @@ from gateway.assets.interface import (
     StoredPicture,
 )
 from gateway.background import Background, SystemClock
-from gateway.domain.accounts import Caller, Team
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.catalog import Offer
 from gateway.domain.errors import InternalError, StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
@@ -158,7 +158,7 @@ class House:
         """Admit the one task of a test."""
         admission = Admission(
             id=TaskId("task1"),
-            caller=Caller(team=TEAM, key_name="ci"),
+            caller=Caller(team=TEAM, key=ApiKey("ci")),
             model="gpt-image-1.5",
             size="1024x1024",
             quality="low",

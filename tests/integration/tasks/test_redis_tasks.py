@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.background import SystemClock
-from gateway.domain.accounts import Caller, Team
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.errors import BudgetExceeded, StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.limits import Budget, Period
@@ -36,7 +36,7 @@ def admission(task_id: str = "task1", hold: int = 60, team: Team = TEAM) -> Admi
     """Ask for one low square."""
     return Admission(
         id=TaskId(task_id),
-        caller=Caller(team=team, key_name="ci"),
+        caller=Caller(team=team, key=ApiKey("ci")),
         model="gpt-image-1.5",
         size="1024x1024",
         quality="low",

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from gateway.access.file_keys import FileKeys
-from gateway.domain.accounts import Caller
+from gateway.domain.accounts import ApiKey, Caller
 from tests.support.factories import KEY, a_caller, a_team
 
 
@@ -11,7 +11,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-DESIGN, OPS = a_caller(), Caller(team=a_team(name="ops"), key_name="cli")
+DESIGN, OPS = a_caller(), Caller(team=a_team(name="ops"), key=ApiKey("cli"))
 KEYS = FileKeys({_digest(KEY): DESIGN, _digest("sk-ops"): OPS})
 
 

@@ -194,6 +194,8 @@ async def test_a_crash_before_the_answer_becomes_one() -> None:
         ("request", REQUEST_ID),
     ]
     assert logs[0]["exc_info"] is True
+    told = [logs[1][field] for field in ("code", "task", "provider")]
+    assert told == ["internal_error", None, None]
 
 
 async def test_a_crash_after_the_answer_began_breaks_it_off() -> None:
@@ -280,7 +282,7 @@ async def test_overhead_is_never_negative() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "task", "rejections"),
     [
-        (429, "insufficient_quota", "", {("design", "insufficient_quota"): 1}),
+        (400, "invalid_type", "", {("design", "invalid_type"): 1}),
         # A task that failed was no refusal, an answer without a code has no reason to count,
         # and what is fine is fine.
         (502, "upstream_failed", "imgtask_1", {}),
@@ -291,7 +293,7 @@ async def test_overhead_is_never_negative() -> None:
 async def test_rejections(
     status: int, code: str, task: str, rejections: dict[tuple[str, ...], float]
 ) -> None:
-    """A call refused before anything was submitted is counted by its reason."""
+    """A call refused before anything was submitted is counted by its reason; it has no overhead."""
 
     def learn(record: RequestRecord) -> None:
         record.team, record.error_code, record.task = "design", code, task
@@ -300,6 +302,7 @@ async def test_rejections(
     await stage.serve(a_scope())
 
     assert rejections == stage.samples("rejections_total")
+    assert bool(task) is bool(stage.samples("overhead_seconds_count"))
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ async def test_notes_go_out_once() -> None:
     await shelf.flush()
 
     assert store.calls == [(DESIGN, ["a"])]
+    assert not shelf._pending
 
 
 async def test_nothing_noted_nothing_sent() -> None:
