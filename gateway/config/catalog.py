@@ -1,7 +1,8 @@
 """The packaged catalogue: what models there are, what makes them, and what that costs.
 
 `catalog.toml` is the data and these are its shapes. Routes in the settings choose which providers
-serve a model; each offer of a provider's kind then becomes an offer of that provider.
+serve a model; each offer of a provider's kind then becomes offers of that provider, one for each
+operation.
 """
 
 from __future__ import annotations
@@ -12,22 +13,49 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from gateway.config.settings import ProviderSettings, Settings
-from gateway.config.values import Count, Exact, Section
-from gateway.domain.catalog import Catalog, Model, Offer
+from gateway.config.values import Count, Exact, Section, parse_exact
+from gateway.domain.catalog import Catalog, FixedSizes, FreeSizes, Model, Offer, SizeRule
 from gateway.domain.images import Operation, Size
 from gateway.domain.money import MICROUSD_PER_USD
-from gateway.domain.pricing import PriceBook, TokenPrices
+from gateway.domain.pricing import (
+    AreaFormula,
+    Billing,
+    CallBilling,
+    CallTier,
+    OutputTokens,
+    PictureBilling,
+    PriceBook,
+    TokenBilling,
+    TokenPrices,
+    TokenTable,
+)
 
+
+def parse_price(number: object) -> Fraction:
+    """Return a price as `parse_exact` does, and nothing at all for ``"0"``: what is free."""
+    return Fraction(0) if number == "0" else parse_exact(number)
+
+
+Amount = Annotated[Fraction, BeforeValidator(parse_price)]
+Whole = Annotated[int, Field(strict=True, ge=0)]
 ParsedSize = Annotated[Size, PlainValidator(Size.parse)]
 OptionalDate = Annotated[
     str | None,
     Field(pattern=r"^\d{4}-\d{2}-\d{2}$"),
     BeforeValidator(lambda text: text or None),
+]
+Category = Literal[
+    "text_input",
+    "text_cached_input",
+    "image_input",
+    "image_cached_input",
+    "image_output",
+    "text_output",
 ]
 
 
@@ -50,41 +78,10 @@ class Created(Fact):
     unix_s: Count
 
 
-class Thinking(Fact):
-    """Tokens of text that a hold has room for."""
+class Tokens(Fact):
+    """A number of tokens that a price reckons with."""
 
-    tokens: Annotated[int, Field(strict=True, ge=0)]
-
-
-class Prices(Fact):
-    """Dollars for `per_tokens` tokens, by category, and where they come from."""
-
-    per_tokens: Count
-    text_input: Exact
-    text_cached_input: Exact
-    image_input: Exact
-    image_cached_input: Exact
-    image_output: Exact
-    text_output: Exact
-    source: str = Field(min_length=1)
-    date: str = Field(min_length=4)
-
-    def per_token(self) -> TokenPrices:
-        """Return the prices in micro-dollars per token, exact."""
-
-        def microusd(usd: Fraction) -> Fraction:
-            return usd * MICROUSD_PER_USD / self.per_tokens
-
-        return TokenPrices(
-            text_input=microusd(self.text_input),
-            text_cached_input=microusd(self.text_cached_input),
-            image_input=microusd(self.image_input),
-            image_cached_input=microusd(self.image_cached_input),
-            image_output=microusd(self.image_output),
-            text_output=microusd(self.text_output),
-            source=self.source,
-            date=self.date,
-        )
+    tokens: Whole
 
 
 class TokenRow(Section):
@@ -96,31 +93,186 @@ class TokenRow(Section):
     assumed: bool = False
 
 
-class TokenTable(Section):
-    """Image output tokens by quality and size, and where they come from."""
+class Sourced(Section):
+    """Where a block of figures comes from, and from when it is."""
 
     source: str = Field(min_length=1)
     date: str = Field(min_length=4)
     note: str = Field(min_length=1)
+
+
+class TableRows(Sourced):
+    """Image output tokens by quality and size."""
+
+    form: Literal["table"]
     rows: tuple[TokenRow, ...]
 
-    def by_picture(self) -> dict[tuple[str, str], int]:
-        """Return the tokens by (quality, size), as a price book holds them."""
-        return {(row.quality, str(row.size)): row.tokens for row in self.rows}
+    def output(self) -> OutputTokens:
+        """Return the table as a price book holds it."""
+        return TokenTable({(row.quality, str(row.size)): row.tokens for row in self.rows})
+
+
+class AreaBases(Sourced):
+    """The base number of each quality in the formula of `AreaFormula`."""
+
+    form: Literal["area"]
+    bases: Mapping[str, Count]
+
+    def output(self) -> OutputTokens:
+        """Return the formula as a price book holds it."""
+        return AreaFormula(dict(self.bases))
+
+
+OutputRow = Annotated[TableRows | AreaBases, Field(discriminator="form")]
+
+
+class PriceSheet(Sourced):
+    """Prices of one form, in dollars or in the provider's credits."""
+
+    unit: Literal["usd", "credits"] = "usd"
+
+    def microusd(self, amount: Fraction, credits_per_usd: Fraction) -> Fraction:
+        """Return an amount of this sheet in exact micro-dollars."""
+        per_usd = credits_per_usd if self.unit == "credits" else 1
+        return amount * MICROUSD_PER_USD / per_usd
+
+
+class TokenSheet(PriceSheet):
+    """Prices for `per_tokens` tokens by category; `assumed` names those that no source confirms.
+
+    `output_tokens` names the block that tells how many tokens a picture is.
+    """
+
+    form: Literal["tokens"]
+    per_tokens: Count
+    text_input: Amount
+    text_cached_input: Amount
+    image_input: Amount
+    image_cached_input: Amount
+    image_output: Amount
+    text_output: Amount
+    assumed: tuple[Category, ...] = ()
+    output_tokens: str
+    reference: Tokens
+    thinking: Tokens
+
+    def billing(
+        self, outputs: Mapping[str, TableRows | AreaBases], credits_per_usd: Fraction
+    ) -> Billing:
+        """Return the billing of this sheet."""
+
+        def price(amount: Fraction) -> Fraction:
+            return self.microusd(amount, credits_per_usd) / self.per_tokens
+
+        return TokenBilling(
+            prices=TokenPrices(
+                text_input=price(self.text_input),
+                text_cached_input=price(self.text_cached_input),
+                image_input=price(self.image_input),
+                image_cached_input=price(self.image_cached_input),
+                image_output=price(self.image_output),
+                text_output=price(self.text_output),
+            ),
+            output=outputs[self.output_tokens].output(),
+            reference_tokens=self.reference.tokens,
+            thinking_tokens=self.thinking.tokens,
+        )
+
+
+class TierRow(Section):
+    """The price of one call for pictures of up to `max_pixels`; any, when it is left out."""
+
+    max_pixels: Count | None = None
+    price: Exact
+
+
+class CallSheet(PriceSheet):
+    """Prices for a call, by tiers of area in rising order."""
+
+    form: Literal["call"]
+    tiers: tuple[TierRow, ...] = Field(min_length=1)
+
+    def billing(
+        self,
+        outputs: Mapping[str, TableRows | AreaBases],  # noqa: ARG002 - the form of every sheet
+        credits_per_usd: Fraction,
+    ) -> Billing:
+        """Return the billing of this sheet."""
+        return CallBilling(
+            tuple(
+                CallTier(tier.max_pixels, self.microusd(tier.price, credits_per_usd))
+                for tier in self.tiers
+            )
+        )
+
+
+class PictureRow(Section):
+    """The price of one picture."""
+
+    quality: str
+    size: ParsedSize
+    price: Exact
+
+
+class PictureSheet(PriceSheet):
+    """Prices for a picture by quality and size, and for each reference image."""
+
+    form: Literal["picture"]
+    rows: tuple[PictureRow, ...] = Field(min_length=1)
+    reference: Amount
+
+    def billing(
+        self,
+        outputs: Mapping[str, TableRows | AreaBases],  # noqa: ARG002 - the form of every sheet
+        credits_per_usd: Fraction,
+    ) -> Billing:
+        """Return the billing of this sheet."""
+        return PictureBilling(
+            rows={
+                (row.quality, str(row.size)): self.microusd(row.price, credits_per_usd)
+                for row in self.rows
+            },
+            reference=self.microusd(self.reference, credits_per_usd),
+        )
+
+
+SheetRow = Annotated[TokenSheet | CallSheet | PictureSheet, Field(discriminator="form")]
+
+
+class SizeBounds(Section):
+    """Free sizes: pixels, all bounds inclusive; see `FreeSizes`."""
+
+    step: Count
+    min_edge: Count
+    max_edge: Count
+    min_pixels: Count
+    max_pixels: Count
+    max_aspect: Count
+
+    def rule(self) -> FreeSizes:
+        """Return the bounds as an offer holds them."""
+        return FreeSizes(**self.model_dump())
 
 
 class OfferRow(Section):
-    """How providers of one kind make a model's pictures; prices and tokens by name."""
+    """How providers of one kind make a model's pictures; `prices` names a sheet.
+
+    `sizes` is a list of them, or the bounds of free ones.
+    """
 
     kind: str
-    operation: Operation
+    operations: tuple[Operation, ...] = Field(min_length=1)
     upstream_model: str
-    sizes: tuple[ParsedSize, ...]
+    sizes: tuple[ParsedSize, ...] | SizeBounds
     qualities: tuple[str, ...]
     prompt_max_chars: Count | None = None
+    max_references: Whole = 0
     prices: str
-    output_tokens: str
-    thinking: Thinking
+
+    def size_rule(self) -> SizeRule:
+        """Return the sizes as an offer holds them."""
+        sizes = self.sizes
+        return sizes.rule() if isinstance(sizes, SizeBounds) else FixedSizes(sizes)
 
 
 class ModelRow(Section):
@@ -138,24 +290,26 @@ class Packaged(Section):
     """The whole of `catalog.toml`."""
 
     models: Mapping[str, ModelRow]
-    prices: Mapping[str, Prices]
-    output_tokens: Mapping[str, TokenTable]
+    prices: Mapping[str, SheetRow]
+    output_tokens: Mapping[str, OutputRow]
 
     def sizes(self) -> list[str]:
-        """Return every size that some offer makes, in the order they are written."""
-        return list(dict.fromkeys(str(size) for row in self._offers() for size in row.sizes))
+        """Return every size that some offer lists, in the order they are written."""
+        listed = (row.sizes for row in self._offers() if not isinstance(row.sizes, SizeBounds))
+        return list(dict.fromkeys(str(size) for sizes in listed for size in sizes))
 
     def qualities(self) -> list[str]:
         """Return every quality that some offer makes, in the order they are written."""
         return list(dict.fromkeys(quality for row in self._offers() for quality in row.qualities))
 
-    def book(self, row: OfferRow, credits_per_usd: Fraction) -> PriceBook:
-        """Return all that is needed to price an offer of this row."""
+    def book(self, prices: str, credits_per_usd: Fraction) -> PriceBook:
+        """Return the price book of the sheet of that name."""
+        sheet = self.prices[prices]
         return PriceBook(
-            prices=self.prices[row.prices].per_token(),
-            output_tokens=self.output_tokens[row.output_tokens].by_picture(),
-            thinking_tokens=row.thinking.tokens,
+            billing=sheet.billing(self.output_tokens, credits_per_usd),
             credits_per_usd=credits_per_usd,
+            source=sheet.source,
+            date=sheet.date,
         )
 
     def _offers(self) -> Iterator[OfferRow]:
@@ -192,22 +346,29 @@ def _model(name: str, settings: Settings, known: Packaged) -> Model:
         shutdown_date=row.shutdown_date,
         default_size=row.default_size,
         default_quality=row.default_quality,
+        unpriced_hold_microusd=settings.models[name].unpriced_hold_microusd,
         offers=tuple(
-            _offer(offer, provider, settings.providers[provider], known)
+            offer
             for provider in settings.models[name].routes
-            for offer in row.offers
-            if offer.kind == settings.providers[provider].kind
+            for offered in row.offers
+            if offered.kind == settings.providers[provider].kind
+            for offer in _offers(offered, provider, settings.providers[provider], known)
         ),
     )
 
 
-def _offer(row: OfferRow, name: str, provider: ProviderSettings, known: Packaged) -> Offer:
-    return Offer(
-        provider=name,
-        upstream_model=row.upstream_model,
-        operation=row.operation,
-        sizes=row.sizes,
-        qualities=row.qualities,
-        prompt_max_chars=row.prompt_max_chars,
-        book=known.book(row, provider.credits_per_usd),
-    )
+def _offers(
+    row: OfferRow, name: str, provider: ProviderSettings, known: Packaged
+) -> Iterator[Offer]:
+    book = known.book(row.prices, provider.credits_per_usd)
+    for operation in row.operations:
+        yield Offer(
+            provider=name,
+            upstream_model=row.upstream_model,
+            operation=operation,
+            sizes=row.size_rule(),
+            qualities=row.qualities,
+            prompt_max_chars=row.prompt_max_chars,
+            book=book,
+            max_references=row.max_references,
+        )

@@ -34,6 +34,9 @@ from gateway.config.values import (
     EnvironmentName,
     Exact,
     Name,
+    OptionalAmountMicrousd,
+    OptionalCount,
+    OptionalMomentMs,
     OptionalName,
     PositiveDurationMs,
     Section,
@@ -177,6 +180,11 @@ class ModelSettings(Section):
     routes: tuple[str, ...] = Field(
         min_length=1, description="Providers that make this model's pictures, in order."
     )
+    unpriced_hold_microusd: OptionalAmountMicrousd = Field(
+        default=None,
+        alias="unpriced_hold_usd",
+        description="What is held for a picture that has no price; without it, it is refused.",
+    )
 
 
 class BudgetSettings(Section):
@@ -192,6 +200,31 @@ class BudgetSettings(Section):
     )
 
 
+class UserBudgetSettings(Section):
+    """A limit on what each end user of a team spends."""
+
+    limit_microusd: AmountMicrousd = Field(alias="usd", description="The limit in dollars.")
+    per: Period = Field(description="The calendar window: minute to month, or total.")
+
+
+class LimitsSettings(Section):
+    """How much a team may ask for, whatever it costs; 0 is no limit."""
+
+    requests_per_minute: OptionalCount = Field(default=0, description="Calls in a minute.")
+    images_per_minute: OptionalCount = Field(default=0, description="Images in a minute.")
+    images_per_day: OptionalCount = Field(
+        default=0, description="Images in a day of the team's time zone."
+    )
+    in_flight_images: OptionalCount = Field(
+        default=0, description="Images that are being made at once."
+    )
+    queue_ms: DurationMs = Field(
+        default=0,
+        alias="queue",
+        description="How long a call above a limit waits for its turn before it is refused.",
+    )
+
+
 class DefaultsSettings(Section):
     """What `auto` becomes for a team; empty leaves it to the model."""
 
@@ -203,6 +236,18 @@ class KeySettings(Section):
     """A key of a team; `sha256`, `env` or `file`, exactly one."""
 
     name: Name = Field(description="What the key is called in logs and answers.")
+    models: tuple[str, ...] = Field(
+        default=("*",), description="Models the key may use, out of the team's."
+    )
+    budgets: tuple[BudgetSettings, ...] = Field(
+        default=(), description="Limits on what this key spends, beside the team's."
+    )
+    per_call_microusd: OptionalAmountMicrousd = Field(
+        default=None, alias="per_call_usd", description="The most one call may cost in dollars."
+    )
+    expires_ms: OptionalMomentMs = Field(
+        default=None, alias="expires", description="When the key ends, such as 2027-01-31."
+    )
     sha256: Sha256 = Field(default="", repr=False, description="SHA-256 of the key in hexadecimal.")
     env: EnvironmentName = Field(default="", description="Environment variable with the key.")
     file: OptionalPath = Field(default=None, description="File that holds the key.")
@@ -220,6 +265,15 @@ class TeamSettings(Section):
     )
     defaults: DefaultsSettings = Field(
         default_factory=DefaultsSettings, description="What `auto` becomes for this team."
+    )
+    limits: LimitsSettings = Field(
+        default_factory=LimitsSettings, description="How much the team may ask for."
+    )
+    per_call_microusd: OptionalAmountMicrousd = Field(
+        default=None, alias="per_call_usd", description="The most one call may cost in dollars."
+    )
+    user_budget: UserBudgetSettings | None = Field(
+        default=None, description="A budget that each end user of the team has."
     )
     keys: tuple[KeySettings, ...] = Field(default=(), description="The team's keys.")
 

@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
-from gateway.config.settings import BudgetSettings, Settings, TeamSettings
-from gateway.domain.accounts import Team
+from collections.abc import Mapping
+from datetime import tzinfo
+
+from gateway.config.credentials import KeyOwner
+from gateway.config.settings import (
+    BudgetSettings,
+    KeySettings,
+    LimitsSettings,
+    Settings,
+    TeamSettings,
+    UserBudgetSettings,
+)
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.ids import TeamId
-from gateway.domain.limits import Budget
+from gateway.domain.limits import Budget, Quotas
 
 
 def teams_from(settings: Settings) -> dict[TeamId, Team]:
     """Return every team by its id."""
-    return {TeamId(name): _team(TeamId(name), team) for name, team in settings.teams.items()}
+    return {TeamId(name): team_from(TeamId(name), team) for name, team in settings.teams.items()}
 
 
-def _team(team_id: TeamId, team: TeamSettings) -> Team:
+def callers_from(settings: Settings, owners: Mapping[bytes, KeyOwner]) -> dict[bytes, Caller]:
+    """Return who holds each of the file's keys, by the SHA-256 of the key."""
+    teams = teams_from(settings)
+    keys = {
+        (TeamId(name), key.name): _key(key, team.timezone)
+        for name, team in settings.teams.items()
+        for key in team.keys
+    }
+    return {
+        digest: Caller(team=teams[owner.team], key=keys[owner.team, owner.key_name])
+        for digest, owner in owners.items()
+    }
+
+
+def team_from(team_id: TeamId, team: TeamSettings) -> Team:
+    """Return a team as its settings describe it, without its keys."""
     return Team(
         id=team_id,
         models=team.models,
-        budgets=tuple(_budget(budget, team) for budget in team.budgets),
+        budgets=tuple(_budget(budget, team.timezone) for budget in team.budgets),
         default_size=team.defaults.size or None,
         default_quality=team.defaults.quality or None,
+        timezone=team.timezone,
+        quotas=_quotas(team.limits),
+        per_call_microusd=team.per_call_microusd,
+        user_budgets=_user_budgets(team.user_budget, team.timezone),
     )
 
 
-def _budget(budget: BudgetSettings, team: TeamSettings) -> Budget:
+def _key(key: KeySettings, timezone: tzinfo) -> ApiKey:
+    return ApiKey(
+        name=key.name,
+        models=key.models,
+        budgets=tuple(_budget(budget, timezone) for budget in key.budgets),
+        per_call_microusd=key.per_call_microusd,
+        expires_ms=key.expires_ms,
+    )
+
+
+def _budget(budget: BudgetSettings, timezone: tzinfo) -> Budget:
     return Budget(
         name=budget.name or budget.per.value,
         limit_microusd=budget.limit_microusd,
         per=budget.per,
-        timezone=budget.timezone or team.timezone,
+        timezone=budget.timezone or timezone,
+    )
+
+
+def _user_budgets(budget: UserBudgetSettings | None, timezone: tzinfo) -> tuple[Budget, ...]:
+    if budget is None:
+        return ()
+    return (Budget(budget.per.value, budget.limit_microusd, budget.per, timezone),)
+
+
+def _quotas(limits: LimitsSettings) -> Quotas:
+    return Quotas(
+        requests_per_minute=limits.requests_per_minute or None,
+        images_per_minute=limits.images_per_minute or None,
+        images_per_day=limits.images_per_day or None,
+        in_flight_images=limits.in_flight_images or None,
+        queue_ms=limits.queue_ms,
     )

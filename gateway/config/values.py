@@ -8,7 +8,7 @@ pasted into the wrong line must not travel into a log.
 from __future__ import annotations
 
 import re
-from datetime import UTC, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Annotated
@@ -166,12 +166,30 @@ def parse_timezone(name: object) -> tzinfo:
         raise ValueError('unknown time zone; expected a name such as "Europe/Berlin"') from None
 
 
+def parse_moment_ms(written: object) -> int:
+    """Return Unix milliseconds of a TOML date or date-time; without an offset it is UTC."""
+    if isinstance(written, str):
+        try:
+            written = datetime.fromisoformat(written)
+        except ValueError:
+            raise ValueError("expected a date such as 2027-01-31") from None
+    if isinstance(written, date) and not isinstance(written, datetime):
+        written = datetime(written.year, written.month, written.day, tzinfo=UTC)
+    if not isinstance(written, datetime):
+        raise ValueError("expected a date such as 2027-01-31")  # noqa: TRY004 - pydantic wants it
+    moment = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
+    return round(moment.timestamp()) * 1000
+
+
 DurationMs = Annotated[int, BeforeValidator(parse_duration_ms)]
 PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms)]
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes)]
 AmountMicrousd = Annotated[int, BeforeValidator(parse_usd)]
 Exact = Annotated[Fraction, BeforeValidator(parse_exact)]
 Count = Annotated[int, Strict(), Field(ge=1)]
+OptionalCount = Annotated[int, Strict(), Field(ge=0)]
+OptionalAmountMicrousd = Annotated[int | None, BeforeValidator(parse_usd)]
+OptionalMomentMs = Annotated[int | None, BeforeValidator(parse_moment_ms)]
 Name = Annotated[str, AfterValidator(check_name)]
 OptionalName = Annotated[str, AfterValidator(check_optional_name)]
 EnvironmentName = Annotated[str, AfterValidator(check_environment_name)]

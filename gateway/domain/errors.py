@@ -11,7 +11,10 @@ GatewayError
 │   ├── MethodNotAllowed            the route exists, the verb does not
 │   ├── ModerationBlocked           the upstream's safety system refused
 │   ├── BadReference                a reference image cannot be used
-│   └── BudgetExceeded              the price does not fit into a budget
+│   ├── BudgetExceeded              the price does not fit into a budget
+│   ├── CostLimitExceeded           one call may cost more than a call may
+│   ├── DailyQuotaExceeded          the day's images are used up
+│   └── RateLimited                 too much at once; it fits a moment later
 ├── UpstreamFault                   the upstream did not deliver
 │   ├── UpstreamUnavailable         nothing was created; may be tried again soon
 │   ├── UpstreamFailed              the picture failed after our own tries, or is lost
@@ -37,7 +40,9 @@ class GatewayError(Exception):
     """The gateway could not serve the request."""
 
     def __init__(self, message: str | None = None) -> None:
-        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.message = (
+            message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        )
         super().__init__(self.message)
 
 
@@ -96,6 +101,10 @@ class NotFound(ClientFault):
 class MethodNotAllowed(ClientFault):
     """This route exists, but not with this method."""
 
+    def __init__(self, message: str | None = None, *, allow: str = "") -> None:
+        super().__init__(message)
+        self.allow = allow
+
 
 class ModerationBlocked(ClientFault):
     """Your request was rejected by the safety system."""
@@ -113,10 +122,12 @@ class BadReference(ClientFault):
 class BudgetState:
     """One budget as it stood when it was asked; amounts in micro-dollars.
 
-    `resets_at_ms` is when the window ends (Unix milliseconds), None for a total.
+    `owner` is empty for the team's, a key's name, or an end user's hash. `resets_at_ms` is when the
+    window ends (Unix milliseconds), None for a total.
     """
 
     scope: str
+    owner: str
     name: str
     per: str
     limit_microusd: int
@@ -136,8 +147,7 @@ class BudgetExceeded(ClientFault):
     def __init__(self, budget: BudgetState, *, price_microusd: int) -> None:
         resets = ""
         if budget.resets_at_ms is not None:
-            moment = datetime.fromtimestamp(budget.resets_at_ms / 1000, UTC)
-            resets = f" The budget resets at {moment:%Y-%m-%dT%H:%M:%SZ}."
+            resets = f" The budget resets at {_utc(budget.resets_at_ms)}."
         super().__init__(
             f"This call would exceed the {budget.scope}'s '{budget.name}' budget of"
             f" ${format_usd(budget.limit_microusd)} ({budget.per}):"
@@ -147,6 +157,51 @@ class BudgetExceeded(ClientFault):
         )
         self.budget = budget
         self.price_microusd = price_microusd
+
+
+class CostLimitExceeded(ClientFault):
+    """This one call may cost more than is allowed for a call."""
+
+    def __init__(self, *, price_microusd: int, cap_microusd: int, param: str | None) -> None:
+        super().__init__(
+            f"This call may cost up to ${format_usd(price_microusd)}, more than the"
+            f" ${format_usd(cap_microusd)} allowed for one call."
+        )
+        self.param = param
+
+
+class DailyQuotaExceeded(ClientFault):
+    """The team's images of this day are used up."""
+
+    def __init__(self, *, limit: int, used: int, resets_at_ms: int) -> None:
+        super().__init__(
+            f"This call would exceed the team's quota of {limit} images per day: {used} are used."
+            f" It resets at {_utc(resets_at_ms)}."
+        )
+
+
+class RateLimited(ClientFault):
+    """More is asked for at once than a quota allows; a moment later it fits."""
+
+    def __init__(self, *, resource: str, limit: int, retry_after_ms: int) -> None:
+        super().__init__(
+            f"Rate limit reached on {_RATE_WORDS[resource]}: Limit {limit}."
+            f" Please try again in {retry_after_ms}ms."
+        )
+        self.resource = resource
+        self.retry_after_ms = retry_after_ms
+
+
+#: How a refusal names what there is too much of.
+_RATE_WORDS = {
+    "requests": "requests per min",
+    "input-images": "images per min",
+    "in-flight": "images in progress at once",
+}
+
+
+def _utc(moment_ms: int) -> str:
+    return f"{datetime.fromtimestamp(moment_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class UpstreamFault(GatewayError):

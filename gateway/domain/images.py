@@ -45,6 +45,11 @@ class Size:
             raise ValueError("expected WIDTHxHEIGHT in pixels, for example 1024x1024")
         return cls(int(match[1]), int(match[2]))
 
+    @property
+    def pixels(self) -> int:
+        """The area."""
+        return self.width * self.height
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 
@@ -71,12 +76,16 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The picture a render is asked for, with nothing left to guess: what is priced and sent."""
+    """The picture a render is asked for, with nothing left to guess: what is priced and sent.
+
+    `references` is how many pictures it is made from.
+    """
 
     operation: Operation
     prompt: str
     size: Size
     quality: str
+    references: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,15 @@ class Scope(StrEnum):
 class Quotas:
     """How much may be asked for, whatever it costs; None is no limit.
 
-    `requests_per_minute` counts calls, the others count images.
+    `requests_per_minute` counts calls, the others count images. A call above a limit waits for up
+    to `queue_ms` for its turn.
     """
 
     requests_per_minute: int | None = None
     images_per_minute: int | None = None
     images_per_day: int | None = None
     in_flight_images: int | None = None
+    queue_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ def _window_at(budget: Budget, moment_ms: int) -> Window:
     if budget.per in (Period.MINUTE, Period.HOUR):
         # Fixed lengths: an hour stays an hour when clocks are put back.
         length_ms = 60_000 if budget.per is Period.MINUTE else 3_600_000
-        start_ms = moment_ms - moment_ms % length_ms
+        # Some zones are half an hour or a quarter off the full one.
+        offset_ms = _offset_ms(moment_ms, budget.timezone)
+        start_ms = moment_ms - (moment_ms + offset_ms) % length_ms
         return Window(start_ms, start_ms + length_ms)
     local = datetime.fromtimestamp(moment_ms // 1000, budget.timezone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
@@ -91,6 +95,11 @@ def _window_at(budget: Budget, moment_ms: int) -> Window:
     else:
         following = midnight + timedelta(days=1)
     return Window(_to_ms(midnight, budget.timezone), _to_ms(following, budget.timezone))
+
+
+def _offset_ms(moment_ms: int, timezone: tzinfo) -> int:
+    offset = datetime.fromtimestamp(moment_ms // 1000, timezone).utcoffset() or timedelta()
+    return round(offset.total_seconds()) * 1000
 
 
 def _to_ms(local_midnight: datetime, timezone: tzinfo) -> int:

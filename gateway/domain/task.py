@@ -135,9 +135,12 @@ class HeldWindow:
     """One budget window a hold was taken from: the store's key, and the budget as it was then."""
 
     key: str
+    scope: str
+    owner: str
     name: str
     per: str
     limit_microusd: int
+    starts_at_ms: int
     resets_at_ms: int | None
 
 
@@ -173,11 +176,13 @@ class Task:
     """One client call, from admission to settled result.
 
     `size` and `quality` are the resolved ones that were priced and sent. `epoch` counts owners.
+    `user` is the end user's hash, empty when the call named none.
     """
 
     id: TaskId
     team: TeamId
     key_name: str
+    user: str
     model: str
     size: str
     quality: str

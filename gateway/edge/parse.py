@@ -6,14 +6,15 @@ fields, prompt, n, the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from gateway.domain.catalog import Model
+from gateway.domain.catalog import FixedSizes, FreeSizes, Model, SizeFault, SizeRule
 from gateway.domain.errors import InvalidRequest, UnsupportedImage
-from gateway.domain.images import ImageRequest, Operation
+from gateway.domain.images import ImageRequest, Operation, Size
 from gateway.edge.params import (
+    Checker,
     Param,
     boolean,
     choice,
@@ -93,13 +94,12 @@ def _model(fields: Mapping[str, object], find_model: Callable[[str], Model | Non
 def _generation_table(model: Model) -> tuple[Param, ...]:
     """Return the fields of a generation by this model, in the order they are checked."""
     offers = model.offers_for(Operation.GENERATION)
-    sizes = dict.fromkeys(str(size) for offer in offers for size in offer.sizes)
     qualities = dict.fromkeys(quality for offer in offers for quality in offer.qualities)
     return (
         Param("n", integer(1, 10)),
         Param("quality", choice([*qualities, "auto"])),
         Param("output_compression", integer(0, 100)),
-        Param("size", choice([*sizes, "auto"])),
+        Param("size", _size([offer.sizes for offer in offers])),
         Param("background", choice(["transparent", "opaque", "auto"])),
         Param("output_format", choice(["png", "webp", "jpeg"])),
         Param("moderation", choice(["auto", "low"])),
@@ -108,6 +108,59 @@ def _generation_table(model: Model) -> tuple[Param, ...]:
         Param("user", label()),
         Param("safety_identifier", label()),
     )
+
+
+def _size(rules: Sequence[SizeRule]) -> Checker:
+    """Take `auto` and what one of the rules allows."""
+    listed = {
+        str(size): None for rule in rules if isinstance(rule, FixedSizes) for size in rule.sizes
+    }
+    free = [rule for rule in rules if isinstance(rule, FreeSizes)]
+    if not free:
+        return choice([*listed, "auto"])
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise wrong_type(name, "a string", value)
+        if value == "auto" or value in listed:
+            return value
+        try:
+            size = Size.parse(value)
+        except ValueError:
+            raise _refused_size(
+                name,
+                f"Invalid size '{value}'. Expected WIDTHxHEIGHT, for example '1824x1024'.",
+            ) from None
+        faults = [(fault, rule) for rule in free if (fault := rule.fault(size)) is not None]
+        if len(faults) == len(free):
+            fault, rule = faults[0]
+            raise _refused_size(name, _SIZE_FAULTS[fault].format(size=size, rule=rule))
+        return value
+
+    return check
+
+
+#: Why a free size is refused: the first and the fourth are OpenAI's (protocols/openai_images.md
+#: §7.3), the others are not on record there and in the same manner.
+_SIZE_FAULTS = {
+    SizeFault.STEP: (
+        "Invalid size '{size}'. Width and height must both be divisible by {rule.step}."
+    ),
+    SizeFault.EDGE: (
+        "Invalid size '{size}'. Width and height must both be between {rule.min_edge} and"
+        " {rule.max_edge}."
+    ),
+    SizeFault.ASPECT: (
+        "Invalid size '{size}'. The longer edge must be at most {rule.max_aspect} times the"
+        " shorter one."
+    ),
+    SizeFault.TOO_FEW_PIXELS: "Requested resolution is below the current minimum pixel budget.",
+    SizeFault.TOO_MANY_PIXELS: "Requested resolution is above the current maximum pixel budget.",
+}
+
+
+def _refused_size(name: str, message: str) -> UnsupportedImage:
+    return UnsupportedImage(message, param=name, code="invalid_value")
 
 
 def _check_png_compression(given: Mapping[str, object]) -> None:

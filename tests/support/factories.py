@@ -14,12 +14,21 @@ from starlette.requests import Request
 
 from gateway.assets.interface import StoredPicture
 from gateway.domain.accounts import ApiKey, Caller, Team
-from gateway.domain.catalog import Model, Offer
+from gateway.domain.catalog import FixedSizes, FreeSizes, Model, Offer
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import RequestId, TaskId, TeamId
 from gateway.domain.images import Operation, Picture, PictureFormat, Size, TokenUsage
 from gateway.domain.limits import Budget, Period
-from gateway.domain.pricing import Charge, ChargeBasis, PriceBook, TokenPrices
+from gateway.domain.pricing import (
+    Billing,
+    Charge,
+    ChargeBasis,
+    OutputTokens,
+    PriceBook,
+    TokenBilling,
+    TokenPrices,
+    TokenTable,
+)
 from gateway.domain.task import Hold, Render, RenderState, SubmitOrder, Task
 from gateway.edge.record import RequestRecord
 from gateway.tasks.live import Delivered, LiveTask
@@ -50,27 +59,55 @@ EVOLINK_PRICES = TokenPrices(
     image_cached_input=Fraction("1.8"),
     image_output=Fraction("28.8"),
     text_output=Fraction(9),
-    source="protocols/evolink.md §12",
-    date="2026",
 )
 
 
-def a_book(*, thinking_tokens: int = 0) -> PriceBook:
-    """Build EvoLink's price book of gpt-image-1.5; no allowance for thinking unless asked."""
-    return PriceBook(
-        prices=EVOLINK_PRICES,
-        output_tokens=OUTPUT_TOKENS,
-        thinking_tokens=thinking_tokens,
-        credits_per_usd=Fraction(68),
+def a_token_billing(
+    *,
+    prices: TokenPrices = EVOLINK_PRICES,
+    output: OutputTokens = TokenTable(OUTPUT_TOKENS),  # noqa: B008 - frozen
+    thinking_tokens: int = 0,
+) -> TokenBilling:
+    """Build the billing of gpt-image-1.5; no allowance for thinking unless asked."""
+    return TokenBilling(
+        prices=prices, output=output, reference_tokens=1536, thinking_tokens=thinking_tokens
     )
+
+
+def a_book(*, billing: Billing | None = None, thinking_tokens: int = 0) -> PriceBook:
+    """Build EvoLink's price book of gpt-image-1.5, or one of another billing."""
+    return PriceBook(
+        billing=billing or a_token_billing(thinking_tokens=thinking_tokens),
+        credits_per_usd=Fraction(68),
+        source="protocols/evolink.md §12",
+        date="2026",
+    )
+
+
+def an_unpriced_book() -> PriceBook:
+    """Build a price book that knows the output tokens of no picture."""
+    return a_book(billing=a_token_billing(output=TokenTable({})))
+
+
+#: The sizes of gpt-image-2 (protocols/evolink.md §2.3).
+FREE_SIZES = FreeSizes(
+    step=16,
+    min_edge=16,
+    max_edge=3840,
+    min_pixels=655_360,
+    max_pixels=8_294_400,
+    max_aspect=3,
+)
 
 
 def an_offer(
     *,
     provider: str = "evolink",
     operation: Operation = Operation.GENERATION,
-    sizes: tuple[Size, ...] = (SQUARE, PORTRAIT, LANDSCAPE),
+    sizes: tuple[Size, ...] | FreeSizes = (SQUARE, PORTRAIT, LANDSCAPE),
     qualities: tuple[str, ...] = ("low", "medium", "high"),
+    prompt_max_chars: int | None = None,
+    max_references: int = 16,
     book: PriceBook | None = None,
 ) -> Offer:
     """Build an offer of gpt-image-1.5."""
@@ -78,14 +115,20 @@ def an_offer(
         provider=provider,
         upstream_model="gpt-image-1.5",
         operation=operation,
-        sizes=sizes,
+        sizes=sizes if isinstance(sizes, FreeSizes) else FixedSizes(sizes),
         qualities=qualities,
-        prompt_max_chars=None,
+        prompt_max_chars=prompt_max_chars,
         book=book or a_book(),
+        max_references=max_references,
     )
 
 
-def a_model(name: str = "gpt-image-1.5", *, offers: tuple[Offer, ...] | None = None) -> Model:
+def a_model(
+    name: str = "gpt-image-1.5",
+    *,
+    offers: tuple[Offer, ...] | None = None,
+    unpriced_hold_microusd: int | None = None,
+) -> Model:
     """Build a model with one offer, unless others are given."""
     return Model(
         name=name,
@@ -95,6 +138,7 @@ def a_model(name: str = "gpt-image-1.5", *, offers: tuple[Offer, ...] | None = N
         default_size=SQUARE,
         default_quality="medium",
         offers=(an_offer(),) if offers is None else offers,
+        unpriced_hold_microusd=unpriced_hold_microusd,
     )
 
 
@@ -138,6 +182,7 @@ def a_budget_state(
 ) -> BudgetState:
     """Build a budget as a script has answered it."""
     return BudgetState(
+        owner="",
         scope="team",
         name=name,
         per="day" if resets_at_ms is not None else "total",
@@ -149,11 +194,11 @@ def a_budget_state(
 
 
 def a_picture(
-    *, prompt: str = "a cat", size: Size = SQUARE, quality: str = "low", edit: bool = False
+    *, prompt: str = "a cat", size: Size = SQUARE, quality: str = "low", references: int = 0
 ) -> Picture:
-    """Build a picture to be priced."""
-    operation = Operation.EDIT if edit else Operation.GENERATION
-    return Picture(operation=operation, prompt=prompt, size=size, quality=quality)
+    """Build a picture to be priced; an edit when it has references."""
+    operation = Operation.EDIT if references else Operation.GENERATION
+    return Picture(operation, prompt, size, quality, references)
 
 
 def a_task(
@@ -169,6 +214,7 @@ def a_task(
         id=TaskId("imgtask_" + "0" * 32),
         team=TeamId("design"),
         key_name="ci",
+        user="",
         model="gpt-image-1.5",
         size=size,
         quality=quality,
@@ -193,6 +239,7 @@ def a_live_task(task: Task | None = None, *, admitted_s: float = 0.0) -> LiveTas
         team_label="design",
         admitted_s=admitted_s,
         budgets=(),
+        rates=(),
         outcome=asyncio.get_running_loop().create_future(),
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import tomllib
 from decimal import Decimal
 from fractions import Fraction
@@ -9,15 +10,109 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.catalog import Packaged, Thinking, catalog_from, packaged, routed
+from gateway.config.catalog import (
+    Packaged,
+    TableRows,
+    Tokens,
+    TokenSheet,
+    catalog_from,
+    packaged,
+    parse_price,
+    routed,
+)
 from gateway.config.settings import Settings
-from gateway.domain.catalog import Model
-from gateway.domain.images import Operation, Picture, Size
-from gateway.domain.pricing import quote
+from gateway.domain.catalog import FixedSizes, Model
+from gateway.domain.images import Operation, Picture, Size, TokenUsage
+from gateway.domain.pricing import TokenBilling, final, list_price, quote
+from gateway.simulator.models import MODELS as MODEL_ROWS
+from gateway.simulator.pricing import REFERENCE_IMAGE_TOKENS, Usage, charge, text_tokens
+from tests.support.factories import FREE_SIZES
+
+#: OpenAI's limit (protocols/openai_images.md §2.1).
+PROMPT_MAX_CHARS = 32_000
+MODELS = ("gpt-image-1", "gpt-image-1.5", "gpt-image-2")
 
 
 def _provider(**changes: Any) -> dict[str, Any]:
     return {"kind": "evolink", "api_key_env": "KEY"} | changes
+
+
+SIZES = (Size(1024, 1024), Size(1024, 1536), Size(1536, 1024))
+QUALITIES = ("low", "medium", "high")
+
+#: The pixels behind EvoLink's ratios at 1K, 2K and 4K (protocols/evolink.md §2.3).
+LANDSCAPES = (
+    *((1024, 1024), (2048, 2048), (2880, 2880)),
+    *((1456, 720), (2896, 1456), (3840, 1920)),
+    *((1776, 592), (3552, 1184), (3840, 1280)),
+    *((1248, 832), (2512, 1680), (3520, 2352)),
+    *((1184, 880), (2368, 1776), (3312, 2480)),
+    *((1152, 912), (2288, 1824), (3216, 2576)),
+    *((1360, 768), (2736, 1536), (3840, 2160)),
+    *((1568, 672), (3136, 1344), (3840, 1632)),
+)
+RATIO_SIZES = tuple(
+    Size(*edges) for landscape in LANDSCAPES for edges in {landscape, landscape[::-1]}
+)
+SIZES_OF = {"gpt-image-1": SIZES, "gpt-image-1.5": SIZES, "gpt-image-2": RATIO_SIZES}
+
+#: What prompts are written in; signs without letters are what makes the most tokens of a byte.
+ALPHABETS = (
+    "abcdefghijklmnopqrstuvwxyz ,.-",
+    "абвгдежзийклмнопрстуфхцчшщ ",
+    "一丁七万三上下不与世丘丙丢两严並。、",
+    "ابتثجحخدذرزسشصضطظعغفقكلمنهوي ",
+    "🦊🎨🌄🏔👩\u200d👩\u200d👧\u200d👦🇰🇷✨",
+    "!?.,;:-+*/()[]{}",
+    "".join(map(chr, range(1, 256))),
+)
+
+
+class Calls:
+    """Random calls, the same at every run: prompts up to the limit, sizes within the bounds."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        #: Prompts are cut out of these; making each letter by letter would take minutes.
+        self.texts = [
+            "".join(self.chance.choices(alphabet, k=2 * PROMPT_MAX_CHARS)) for alphabet in ALPHABETS
+        ]
+
+    def picture(self, model: Model) -> Picture:
+        """Return a picture that this model makes."""
+        size = self._free_size() if model.name == "gpt-image-2" else self.chance.choice(SIZES)
+        return _picture(
+            self.chance.choice(QUALITIES), size, self.chance.randint(0, 16), prompt=self._prompt()
+        )
+
+    def _prompt(self) -> str:
+        chars = self.chance.choice((1, 7, 80, 400, 2000, PROMPT_MAX_CHARS))
+        start = self.chance.randrange(PROMPT_MAX_CHARS)
+        return self.chance.choice(self.texts)[start : start + chars]
+
+    def _free_size(self) -> Size:
+        while True:
+            size = Size(self.chance.randint(1, 240) * 16, self.chance.randint(1, 240) * 16)
+            if FREE_SIZES.allows(size):
+                return size
+
+
+def _picture(
+    quality: str, size: Size, references: int = 0, *, prompt: str = "a small red fox"
+) -> Picture:
+    operation = Operation.EDIT if references else Operation.GENERATION
+    return Picture(operation, prompt, size, quality, references)
+
+
+def _billing(model: Model) -> TokenBilling:
+    billing = model.offers[0].book.billing
+    assert isinstance(billing, TokenBilling)
+    return billing
+
+
+def _half_up(amount: Fraction, places: int) -> str:
+    scaled = (2 * amount * 10**places + 1) // 2
+    return f"{Decimal(int(scaled)).scaleb(-places):f}"
 
 
 def _settings(routes: tuple[str, ...] = ("evolink",), **rates: int) -> Settings:
@@ -26,7 +121,7 @@ def _settings(routes: tuple[str, ...] = ("evolink",), **rates: int) -> Settings:
             "providers": {
                 name: _provider(credits_per_usd=rates.get(name, 68)) for name in set(routes)
             },
-            "models": {"gpt-image-1.5": {"routes": list(routes)}},
+            "models": {name: {"routes": list(routes)} for name in MODELS},
         }
     )
 
@@ -48,16 +143,18 @@ def test_a_model_is_shown_as_the_data_says(model: Model) -> None:
 
 
 def test_the_offer_of_evolink(model: Model) -> None:
-    """Three sizes, three qualities, no limit on characters."""
-    [offer] = model.offers
+    """Three sizes, three qualities, no limit on characters; it generates and edits."""
+    offer, edits = model.offers
+
+    assert (Operation.EDIT, 16) == (edits.operation, edits.max_references)
 
     assert offer.provider == "evolink"
     assert offer.upstream_model == "gpt-image-1.5"
     assert Operation.GENERATION is offer.operation
-    assert [str(size) for size in offer.sizes] == ["1024x1024", "1024x1536", "1536x1024"]
+    assert FixedSizes((Size(1024, 1024), Size(1024, 1536), Size(1536, 1024))) == offer.sizes
     assert offer.qualities == ("low", "medium", "high")
     assert offer.prompt_max_chars is None
-    assert offer.book.thinking_tokens == 256
+    assert _billing(model).thinking_tokens == 256
     assert Fraction(68) == offer.book.credits_per_usd
 
 
@@ -76,7 +173,7 @@ def test_prices_are_those_of_the_product_page(
     model: Model, category: str, usd_per_1k: str, credits_per_1k: str
 ) -> None:
     """Dollars and credits of protocols/evolink.md §12 agree at 68 credits for a dollar."""
-    price = getattr(model.offers[0].book.prices, category)
+    price = getattr(_billing(model).prices, category)
 
     assert Fraction(usd_per_1k) * 1_000_000 / 1000 == price
     assert Fraction(credits_per_1k) / 68 * 1_000_000 / 1000 == price
@@ -84,10 +181,9 @@ def test_prices_are_those_of_the_product_page(
 
 def test_the_price_of_the_smallest_picture_is_exact(model: Model) -> None:
     """272 tokens cost 7833.6 micro-dollars, not one digit more or less."""
-    book = model.offers[0].book
-    tokens = book.output_tokens["low", "1024x1024"]
+    listed = list_price(model.offers[0].book, _picture("low", Size(1024, 1024)))
 
-    assert Fraction(78336, 10) == tokens * book.prices.image_output
+    assert Fraction(78336, 10) == listed
 
 
 @pytest.mark.parametrize(
@@ -96,19 +192,81 @@ def test_the_price_of_the_smallest_picture_is_exact(model: Model) -> None:
 )
 def test_the_table_of_output_tokens(model: Model, quality: str, tokens: tuple[int, ...]) -> None:
     """By quality, for the square, the tall and the wide picture."""
-    offer = model.offers[0]
+    billing = _billing(model)
 
-    assert tokens == tuple(offer.book.output_tokens[quality, str(size)] for size in offer.sizes)
+    assert tokens == tuple(billing.output.tokens(_picture(quality, size)) for size in SIZES)
 
 
-def test_everything_that_is_offered_has_a_price() -> None:
+@pytest.mark.parametrize(
+    ("name", "usd", "credit_ends"),
+    [
+        ("gpt-image-1.5", ("0.0078", "0.357"), ("0.53268", "24.25283")),
+        ("gpt-image-1", ("0.0098", "0.446"), ("0.66586", "30.31603")),
+        ("gpt-image-2", ("0.0017", "0.817"), ("0.11383", "55.58049")),
+    ],
+)
+def test_list_prices_span_what_evolink_publishes(
+    name: str, usd: tuple[str, str], credit_ends: tuple[str, str]
+) -> None:
+    """Over quality, size and 0 or 16 references both ends are the published ones (§12)."""
+    model = catalog_from(_settings()).models[name]
+    prices = [
+        bid.listed
+        for references in (0, 16)
+        for quality in QUALITIES
+        for size in SIZES_OF[name]
+        for bid in model.bids(_picture(quality, size, references))
+        if bid.listed is not None
+    ]
+    dollars = [price / 1_000_000 for price in (min(prices), max(prices))]
+
+    assert 2 * len(QUALITIES) * len(SIZES_OF[name]) == len(prices)
+    assert credit_ends == tuple(_half_up(price * 68, 5) for price in dollars)
+    assert usd == (_half_up(dollars[0], 4), _half_up(dollars[1], 3))
+
+
+def test_no_bill_of_the_simulator_is_above_its_quote() -> None:
+    """Ten thousand random calls in many scripts: what was held always covers what is billed.
+
+    The simulator bills by its own copy of the published formulas. No bill has a part that the
+    gateway would reckon differently.
+    """
+    calls = Calls(seed=20_261_123)
+    models = list(catalog_from(_settings()).models.values())
+    uncovered = []
+    for _ in range(10_000):
+        model = calls.chance.choice(models)
+        picture = calls.picture(model)
+        [bid] = model.bids(picture)
+        simulated = MODEL_ROWS[model.name]
+        usage = TokenUsage(
+            text_input=text_tokens(picture.prompt),
+            image_input=REFERENCE_IMAGE_TOKENS * picture.references,
+            image_output=simulated.output.tokens(
+                picture.quality, picture.size.width, picture.size.height
+            ),
+        )
+        billed = Fraction(
+            charge(simulated.prices, Usage(usage.image_output, usage.image_input, usage.text_input))
+        )
+        booked = final(bid.offer.book, usage=usage, credits_used=billed, hold_microusd=0)
+        covered = bid.quote is not None and bid.quote.total_microusd >= billed * 1_000_000 / 68
+        if not covered or booked.drift_microusd != 0:
+            uncovered.append((model.name, str(picture.size), picture.quality, len(picture.prompt)))
+
+    assert [] == uncovered
+
+
+def test_everything_that_is_listed_has_a_price() -> None:
     """No size and quality of any offer is without a quote, the model's defaults included."""
     for row in catalog_from(_settings()).models.values():
         for offer in row.offers:
-            for size in offer.sizes:
+            sizes = offer.sizes.sizes if isinstance(offer.sizes, FixedSizes) else RATIO_SIZES
+            for size in sizes:
+                assert offer.sizes.allows(size)
                 for quality in offer.qualities:
                     assert quote(offer.book, Picture(offer.operation, "a cat", size, quality))
-            assert row.default_size in offer.sizes
+            assert offer.sizes.allows(row.default_size)
             assert row.default_quality in offer.qualities
 
 
@@ -125,18 +283,111 @@ def test_every_price_says_whence() -> None:
 
 def test_what_no_source_confirms_is_marked() -> None:
     """Only the two ends of the token table are confirmed by EvoLink's own numbers."""
-    table = packaged().output_tokens["gpt-image-1.5"]
-    row = packaged().models["gpt-image-1.5"]
+    table = packaged().output_tokens["gpt-image-1"]
+    sheet = packaged().prices["evolink/gpt-image-1.5"]
 
+    assert isinstance(table, TableRows)
     assert [entry.tokens for entry in table.rows if not entry.assumed] == [272, 6240]
-    assert row.created.assumed
-    assert row.offers[0].thinking.assumed
+    assert packaged().models["gpt-image-1.5"].created.assumed
+    assert isinstance(sheet, TokenSheet)
+    assert sheet.thinking.assumed
+
+
+@pytest.mark.parametrize(
+    ("name", "categories"),
+    [
+        ("evolink/gpt-image-1", set()),
+        ("evolink/gpt-image-1.5", set()),
+        (
+            "evolink/gpt-image-2",
+            {"text_input", "text_cached_input", "image_cached_input", "text_output"},
+        ),
+    ],
+)
+def test_prices_that_no_page_names_are_marked(name: str, categories: set[str]) -> None:
+    """EvoLink publishes only two of the six prices of gpt-image-2 (protocols/evolink.md §18)."""
+    sheet = packaged().prices[name]
+
+    assert isinstance(sheet, TokenSheet)
+    assert categories == set(sheet.assumed)
+
+
+@pytest.mark.parametrize(
+    ("name", "per_million_usd"),
+    [
+        ("gpt-image-1", ("4.5", "1.125", "9", "2.25", "36", "0")),
+        ("gpt-image-1.5", ("4.5", "1.125", "7.2", "1.8", "28.8", "9")),
+        ("gpt-image-2", ("4.5", "1.125", "7.2", "1.8", "27", "0")),
+    ],
+)
+def test_six_categories_of_every_model(name: str, per_million_usd: tuple[str, ...]) -> None:
+    """A million tokens cost so many dollars; the order is that of the usage."""
+    billing = _billing(catalog_from(_settings()).models[name])
+    prices = billing.prices.by_category(TokenUsage(1, 1, 1, 1, 1, 1))
+
+    assert tuple(map(Fraction, per_million_usd)) == tuple(prices.values())
+    assert 1536 == billing.reference_tokens
+
+
+def test_gpt_image_2_makes_free_sizes() -> None:
+    """Any size within EvoLink's bounds, at three qualities, with prompts of 32,000 characters."""
+    model = catalog_from(_settings()).models["gpt-image-2"]
+
+    assert (Size(1024, 1024), "medium") == (model.default_size, model.default_quality)
+    assert {
+        (Operation.GENERATION, FREE_SIZES, QUALITIES, 32_000, 16),
+        (Operation.EDIT, FREE_SIZES, QUALITIES, 32_000, 16),
+    } == {
+        (
+            *(offer.operation, offer.sizes, offer.qualities),
+            *(offer.prompt_max_chars, offer.max_references),
+        )
+        for offer in model.offers
+    }
+
+
+@pytest.mark.parametrize(
+    ("edge", "usd"), [(1024, "0.015"), (2048, "0.0255"), (2880, "0.039"), (100_000, "0.039")]
+)
+def test_prices_for_the_call(edge: int, usd: str) -> None:
+    """A call costs what its tier does, at any quality (protocols/evolink.md §12)."""
+    book = packaged().book("evolink/gpt-image-2-beta", Fraction(68))
+
+    assert Fraction(usd) * 1_000_000 == list_price(book, _picture("any", Size(edge, edge)))
+
+
+@pytest.mark.parametrize(
+    ("quality", "square", "oblong"),
+    [("low", "0.509", "0.749"), ("medium", "1.958", "2.879"), ("high", "7.657", "11.256")],
+)
+def test_prices_for_the_picture_in_credits(quality: str, square: str, oblong: str) -> None:
+    """A list in credits follows the account's rate of exchange."""
+    book = packaged().book("evolink/gpt-image-1.5 by picture", Fraction(72))
+
+    assert [Fraction(price) * 1_000_000 / 72 for price in (square, oblong, oblong)] == [
+        list_price(book, _picture(quality, size)) for size in SIZES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "price"), [("0", Fraction(0)), ("0.0045", Fraction(9, 2000)), (2, Fraction(2))]
+)
+def test_a_price_may_be_nothing(number: object, price: Fraction) -> None:
+    """What is free is written as "0"; anything else is read digit for digit."""
+    assert price == parse_price(number)
+
+
+@pytest.mark.parametrize("number", ["-1", 0.5, "", None])
+def test_a_price_is_a_number(number: object) -> None:
+    """Floats, negative amounts and what is no number are refused."""
+    with pytest.raises(ValueError, match="expected a number"):
+        parse_price(number)
 
 
 def test_an_assumption_needs_a_note() -> None:
     """Whoever assumes something says why."""
     with pytest.raises(ValidationError, match="an assumption needs a note"):
-        Thinking.model_validate({"tokens": 256, "assumed": True})
+        Tokens.model_validate({"tokens": 256, "assumed": True})
 
 
 def test_offers_follow_the_routes_and_their_rates() -> None:
@@ -144,7 +395,9 @@ def test_offers_follow_the_routes_and_their_rates() -> None:
     offers = catalog_from(_settings(("new", "old"), old=72)).models["gpt-image-1.5"].offers
 
     assert [("new", Fraction(68)), ("old", Fraction(72))] == [
-        (offer.provider, offer.book.credits_per_usd) for offer in offers
+        (offer.provider, offer.book.credits_per_usd)
+        for offer in offers
+        if offer.operation is Operation.GENERATION
     ]
 
 

@@ -124,7 +124,8 @@ def test_the_file_shows_the_defaults(field: FieldInfo, line: str) -> None:
 def test_what_is_commented_out_is_a_setting(found: re.Match[str]) -> None:
     """A reader who takes the # away gets a setting that exists, where it stands."""
     text = CONFIG.read_text(encoding="utf-8")
-    document = tomllib.loads(text[: found.start()] + found["line"] + text[found.end() :])
+    changed = text[: found.start()] + found["line"] + text[found.end() :]
+    document = tomllib.loads(changed, parse_float=Decimal)
 
     Settings.model_validate(document)
 

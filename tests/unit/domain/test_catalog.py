@@ -1,6 +1,21 @@
-from gateway.domain.catalog import Catalog
-from gateway.domain.images import Operation
-from tests.support.factories import a_model, an_offer
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.catalog import Bid, Catalog, FixedSizes, SizeFault, unpriced
+from gateway.domain.images import ImageRequest, Operation, Picture, Size
+from gateway.domain.pricing import configured, list_price, quote
+from tests.support.factories import (
+    FREE_SIZES,
+    LANDSCAPE,
+    PORTRAIT,
+    SQUARE,
+    a_book,
+    a_model,
+    a_picture,
+    an_offer,
+    an_unpriced_book,
+)
 
 
 def test_offers_for_one_operation() -> None:
@@ -20,3 +35,183 @@ def test_get_by_exact_name() -> None:
 
     assert model is catalog.get("gpt-image-1.5")
     assert catalog.get("gpt-image-1") is None
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(SQUARE, True), (PORTRAIT, False)])
+def test_fixed_sizes(size: Size, allowed: bool) -> None:
+    """A list allows what is in it."""
+    assert allowed is FixedSizes((SQUARE, LANDSCAPE)).allows(size)
+
+
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [
+        (Size(1024, 1024), None),
+        # The bounds themselves are within: pixels, aspect and edges.
+        (Size(1024, 640), None),
+        (Size(2880, 2880), None),
+        (Size(3840, 2160), None),
+        (Size(3840, 1280), None),
+        (Size(1280, 3840), None),
+        (Size(1025, 1024), SizeFault.STEP),
+        (Size(1024, 1032), SizeFault.STEP),
+        (Size(9, 9), SizeFault.STEP),
+        (Size(3856, 2160), SizeFault.EDGE),
+        (Size(1600, 3856), SizeFault.EDGE),
+        (Size(3840, 1264), SizeFault.ASPECT),
+        (Size(1264, 3840), SizeFault.ASPECT),
+        (Size(1024, 624), SizeFault.TOO_FEW_PIXELS),
+        (Size(16, 16), SizeFault.TOO_FEW_PIXELS),
+        (Size(2880, 2896), SizeFault.TOO_MANY_PIXELS),
+        (Size(3840, 3840), SizeFault.TOO_MANY_PIXELS),
+    ],
+)
+def test_free_sizes(size: Size, fault: SizeFault | None) -> None:
+    """A size within every bound is allowed; else the first bound it breaks is told."""
+    assert fault == FREE_SIZES.fault(size)
+    assert (fault is None) is FREE_SIZES.allows(size)
+
+
+def test_the_shortest_edge() -> None:
+    """The shortest edge is a bound of its own."""
+    rule = replace(FREE_SIZES, min_edge=32, min_pixels=1)
+
+    assert (SizeFault.EDGE, None) == (rule.fault(Size(16, 32)), rule.fault(Size(32, 32)))
+
+
+@pytest.mark.parametrize(
+    ("picture", "made"),
+    [
+        (a_picture(), True),
+        (a_picture(size=PORTRAIT), False),
+        (a_picture(quality="high"), False),
+        (a_picture(references=1), False),
+        (a_picture(prompt="x" * 10), True),
+        (a_picture(prompt="x" * 11), False),
+    ],
+)
+def test_makes(picture: Picture, made: bool) -> None:
+    """An offer makes pictures of its operation, sizes, qualities and lengths of prompt."""
+    offer = an_offer(sizes=(SQUARE,), qualities=("low",), prompt_max_chars=10)
+
+    assert made is offer.makes(picture)
+
+
+@pytest.mark.parametrize(("references", "made"), [(1, True), (4, True), (5, False)])
+def test_makes_from_references(references: int, made: bool) -> None:
+    """An offer takes so many references and no more."""
+    offer = an_offer(operation=Operation.EDIT, max_references=4)
+
+    assert made is offer.makes(a_picture(references=references))
+
+
+def test_an_offer_without_a_limit_takes_any_prompt() -> None:
+    """Where no limit is known none is applied."""
+    assert an_offer(prompt_max_chars=None).makes(a_picture(prompt="x" * 100_000))
+
+
+REQUEST = ImageRequest(model="gpt-image-1.5", prompt="cats")
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "size"),
+    [
+        ("1536x1024", "1024x1536", LANDSCAPE),
+        ("auto", "1024x1536", PORTRAIT),
+        ("auto", None, SQUARE),
+    ],
+)
+def test_picture_size(asked: str, default: str | None, size: Size) -> None:
+    """What is asked for wins, then the given default, then the model's."""
+    picture = a_model().picture(replace(REQUEST, size=asked), default_size=default)
+
+    assert size == picture.size
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "quality"),
+    [("high", "low", "high"), ("auto", "low", "low"), ("auto", None, "medium")],
+)
+def test_picture_quality(asked: str, default: str | None, quality: str) -> None:
+    """What is asked for wins, then the given default, then the model's."""
+    picture = a_model().picture(replace(REQUEST, quality=asked), default_quality=default)
+
+    assert quality == picture.quality
+
+
+@pytest.mark.parametrize(
+    ("references", "operation"), [(0, Operation.GENERATION), (3, Operation.EDIT)]
+)
+def test_picture_operation(references: int, operation: Operation) -> None:
+    """A picture made from others is an edit."""
+    picture = a_model().picture(REQUEST, references=references)
+
+    assert Picture(operation, "cats", SQUARE, "medium", references) == picture
+
+
+def test_a_default_size_that_is_none() -> None:
+    """A default that is no size is a mistake of whoever gave it."""
+    with pytest.raises(ValueError, match="expected WIDTHxHEIGHT"):
+        a_model().picture(REQUEST, default_size="bogus")
+
+
+def test_bids() -> None:
+    """Every offer that can make the picture is asked, in order; one may have no price."""
+    picture = a_picture(prompt="cats")
+    known, unknown = an_offer(), an_offer(book=an_unpriced_book())
+    other = an_offer(sizes=(PORTRAIT,))
+
+    assert a_model(offers=(unknown, other, known)).bids(picture) == (
+        Bid(unknown, None, None),
+        Bid(known, list_price(known.book, picture), quote(known.book, picture)),
+    )
+
+
+def test_the_best_offer_is_the_cheapest_that_can_do_it() -> None:
+    """Of offers with a price the cheapest is taken, and the first of equals."""
+    picture = a_picture()
+    dear = an_offer(book=a_book(thinking_tokens=1))
+    cheap, equal = an_offer(provider="cheap"), an_offer(provider="equal")
+    cannot = an_offer(provider="cannot", qualities=("high",))
+    unknown = an_offer(book=an_unpriced_book())
+    best = a_model(offers=(unknown, cannot, dear, cheap, equal)).best(picture)
+
+    assert best == (cheap, quote(cheap.book, picture))
+
+
+@pytest.mark.parametrize("hold_microusd", [None, 0, 90_000])
+def test_the_best_offer_without_a_price(hold_microusd: int | None) -> None:
+    """Without a price there is no best, unless an amount is configured: then it is the first."""
+    first, second = (an_offer(provider=name, book=an_unpriced_book()) for name in ("a", "b"))
+    model = a_model(offers=(first, second), unpriced_hold_microusd=hold_microusd)
+    expected = None if hold_microusd is None else (first, configured(hold_microusd))
+
+    assert expected == model.best(a_picture())
+
+
+def test_a_price_wins_over_the_configured_amount() -> None:
+    """The configured amount is for pictures without a price only."""
+    model = a_model(unpriced_hold_microusd=1)
+
+    assert (model.offers[0], quote(a_book(), a_picture())) == model.best(a_picture())
+
+
+def test_a_picture_that_nobody_makes_is_not_held_for() -> None:
+    """A configured amount does not make what no offer can do."""
+    model = a_model(unpriced_hold_microusd=90_000)
+
+    assert model.best(a_picture(quality="max")) is None
+
+
+def test_unpriced() -> None:
+    """The refusal names the model, the size and the quality."""
+    error = unpriced(a_model(), a_picture(size=PORTRAIT, quality="high"))
+
+    assert (error.message, error.param, error.code) == (
+        (
+            "There is no price for 'gpt-image-1.5' at size 1024x1536 and quality 'high',"
+            " so it is not made here."
+        ),
+        None,
+        "unpriced",
+    )

@@ -25,6 +25,11 @@ def test_size_parses_width_first(text: str, size: Size) -> None:
     assert size == Size.parse(text)
 
 
+def test_size_in_pixels() -> None:
+    """The area counts for what a picture costs."""
+    assert 8_294_400 == Size(3840, 2160).pixels
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.limits import Budget, Period, Window, windows_around
+from tests.support.clock import NOON_MS
 
 #: Clocks change at 2:00 in Berlin, at midnight in Santiago and Havana (once skipping it, once
 #: repeating it), by half an hour on Lord Howe, and never in Seoul.
@@ -165,3 +166,12 @@ def test_a_total_is_one_window_without_an_end() -> None:
 def test_budgets_count_in_utc_unless_told() -> None:
     """A budget without a timezone follows UTC."""
     assert UTC is Budget(name="b", limit_microusd=1, per=Period.DAY).timezone
+
+
+def test_hours_begin_where_the_zone_begins_them() -> None:
+    """In a zone half an hour off, an hour's window begins at half past (design §5.3)."""
+    budget = Budget("hour", 1, Period.HOUR, ZoneInfo("Asia/Kolkata"))
+    current, following = windows_around(budget, NOON_MS)
+
+    assert (NOON_MS - 1_800_000, NOON_MS + 1_800_000) == (current.start_ms, current.end_ms)
+    assert current.end_ms == following.start_ms

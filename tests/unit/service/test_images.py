@@ -23,7 +23,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.ids import TaskId
 from gateway.domain.images import ImageRequest, Operation, Picture, Size
-from gateway.domain.pricing import NO_CHARGE
+from gateway.domain.pricing import NO_CHARGE, configured
 from gateway.domain.task import FailureKind, SubmitOrder, Task
 from gateway.providers.interface import Provider
 from gateway.service.images import ImageService, Plan, error_of
@@ -48,7 +48,9 @@ from tests.support.factories import (
     a_picture,
     a_task,
     a_team,
+    a_token_billing,
     an_offer,
+    an_unpriced_book,
 )
 
 MODEL = a_model()
@@ -156,7 +158,7 @@ def test_model_of_other_teams() -> None:
     ("offers", "message"),
     [
         (
-            (an_offer(book=replace(a_book(), output_tokens={})),),
+            (an_offer(book=an_unpriced_book()),),
             (
                 "There is no price for 'gpt-image-1.5' at size 1024x1024 and quality 'low',"
                 " so it is not made here."
@@ -180,15 +182,21 @@ def test_unpriced(offers: tuple[Offer, ...], message: str) -> None:
     assert (message, None, "unpriced") == (error.message, error.param, error.code)
 
 
+def test_unpriced_at_a_configured_amount() -> None:
+    """Where an operator has set an amount, that is held for a call without a price."""
+    model = a_model(offers=(an_offer(book=an_unpriced_book()),), unpriced_hold_microusd=90_000)
+    plan = _plan(_request(), model=model)
+
+    assert (model.offers[0], configured(90_000)) == (plan.offer, plan.quote)
+
+
 def test_the_cheapest_offer_is_chosen() -> None:
     """Of the offers with a price the cheapest is taken, and the first of equals."""
     dear = an_offer(book=a_book(thinking_tokens=1))
     cheap, equal = an_offer(provider="cheap"), an_offer(provider="equal")
-    unpriced = an_offer(book=replace(a_book(), output_tokens={}))
-    free_edit = an_offer(
-        operation=Operation.EDIT,
-        book=replace(a_book(), prices=replace(EVOLINK_PRICES, image_output=Fraction(0))),
-    )
+    unpriced = an_offer(book=an_unpriced_book())
+    free = a_token_billing(prices=replace(EVOLINK_PRICES, image_output=Fraction(0)))
+    free_edit = an_offer(operation=Operation.EDIT, book=a_book(billing=free))
     plan = _plan(_request(), model=a_model(offers=(unpriced, free_edit, dear, cheap, equal)))
 
     assert plan.offer is cheap
@@ -221,7 +229,7 @@ class Journal:
     async def admit(self, admission: Admission) -> Admitted:
         """Write down what was asked for."""
         self.admissions.append(admission)
-        return Admitted(task=a_task(), budgets=())
+        return Admitted(task=a_task(), budgets=(), rates=())
 
     async def begin_submit(self, task: Task, attempt_id: str) -> Task:
         """Never answer: nothing is submitted in these tests."""
@@ -254,7 +262,7 @@ def test_start_holds_the_quote() -> None:
         async with Background(grace_s=0.0) as background:
             service = _service(engine=_engine(journal, background))
             caller = a_caller()
-            live = await service.start(caller, service.plan(caller, _request()))
+            live = await service.start(caller, _request(), service.plan(caller, _request()))
         (admission,) = journal.admissions
         return admission, live.team_label
 
@@ -262,6 +270,8 @@ def test_start_holds_the_quote() -> None:
         Admission(
             id=TaskId("imgtask_" + "ab" * 16),
             caller=a_caller(),
+            user="",
+            images=1,
             model="gpt-image-1.5",
             size="1024x1024",
             quality="low",

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState, StoreUnavailable
 from gateway.service.snapshot import EVERY_S, Snapshot
 from gateway.telemetry.metrics import Metrics
@@ -19,12 +19,14 @@ class Books:
         self.down = False
         self.reads = 0
 
-    async def balances(self, team: Team) -> tuple[BudgetState, ...]:
+    async def balances(self, caller: Caller, user: str = "") -> tuple[BudgetState, ...]:
         """Return the team's budgets. Raises StoreUnavailable."""
+        assert not caller.key.budgets
+        assert not user
         self.reads += 1
         if self.down:
             raise StoreUnavailable
-        return self.states[team.id]
+        return self.states[caller.team.id]
 
 
 DAY = a_budget_state(
