@@ -2,68 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
-from gateway.domain.limits import Budget, Window, windows_around
+from gateway.domain.ids import TeamId
+from gateway.domain.limits import Budget, Scope, Window, windows_around
 from gateway.domain.task import HeldWindow
 from gateway.store.keyspace import budget_window_key
 
+#: Hex digits of an end user's hash: enough that two users of a team never share one.
+USER_HASH_DIGITS = 16
+
+
+def user_hash(team: TeamId, user: str) -> str:
+    """Return what the books call an end user: never the name the client sent."""
+    return hashlib.sha256(f"{team}\n{user}".encode()).hexdigest()[:USER_HASH_DIGITS]
+
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One budget with a window the store's clock may be in."""
+class ScopedBudget:
+    """A budget and whose it is: `owner` is empty for the team, a key's name, or a user's hash."""
 
+    team: TeamId
+    scope: Scope
+    owner: str
     budget: Budget
-    window: Window
-    key: str
 
-    def held(self) -> HeldWindow:
-        """Return what a hold remembers of this window."""
+    @property
+    def sum_field(self) -> str:
+        """Return the owner's name in the sums of what was spent."""
+        return f"{self.scope}|{self.owner}"
+
+    def candidates(self, now_ms: int) -> tuple[HeldWindow, ...]:
+        """Return the windows that `now_ms` is in or near, as a hold would remember them."""
+        return tuple(self._window(window) for window in windows_around(self.budget, now_ms))
+
+    def _window(self, window: Window) -> HeldWindow:
         return HeldWindow(
-            key=self.key,
+            key=budget_window_key(
+                self.team, self.scope, self.owner, self.budget.name, window.start_ms
+            ),
+            scope=self.scope.value,
+            owner=self.owner,
             name=self.budget.name,
             per=self.budget.per.value,
             limit_microusd=self.budget.limit_microusd,
-            resets_at_ms=self.window.end_ms,
+            starts_at_ms=window.start_ms,
+            resets_at_ms=window.end_ms,
         )
 
 
-def candidates(team: Team, now_ms: int) -> tuple[tuple[Candidate, ...], ...]:
-    """Return, for each budget of the team in order, the windows that `now_ms` is in or near."""
-    return tuple(
-        tuple(
-            Candidate(budget, window, budget_window_key(team.id, budget.name, window.start_ms))
-            for window in windows_around(budget, now_ms)
-        )
-        for budget in team.budgets
-    )
+def budgets_of(caller: Caller, user: str) -> tuple[ScopedBudget, ...]:
+    """Return every budget a call counts against; `user` is an end user's hash or empty."""
+    return tuple(_budgets_of(caller, user))
 
 
-def order_of(choices: Sequence[Sequence[Candidate]]) -> list[dict[str, object]]:
+def _budgets_of(caller: Caller, user: str) -> Iterator[ScopedBudget]:
+    team, key = caller.team, caller.key
+    for budget in team.budgets:
+        yield ScopedBudget(team.id, Scope.TEAM, "", budget)
+    for budget in key.budgets:
+        yield ScopedBudget(team.id, Scope.KEY, key.name, budget)
+    if user:
+        for budget in team.user_budgets:
+            yield ScopedBudget(team.id, Scope.USER, user, budget)
+
+
+def order_of(
+    budgets: Sequence[ScopedBudget], choices: Sequence[Sequence[HeldWindow]]
+) -> list[dict[str, object]]:
     """Return the budgets as `admit.lua` reads them; a total has no `end_ms` at all."""
     return [
         {
-            "limit": choice[0].budget.limit_microusd,
-            "windows": [
-                {"key": candidate.key, "start_ms": candidate.window.start_ms}
-                | ({} if candidate.window.end_ms is None else {"end_ms": candidate.window.end_ms})
-                for candidate in choice
-            ],
+            "scope": budget.scope,
+            "owner": budget.owner,
+            "limit": budget.budget.limit_microusd,
+            "windows": [window_order(window) for window in choice],
         }
-        for choice in choices
+        for budget, choice in zip(budgets, choices, strict=True)
     ]
 
 
-def state_of(window: HeldWindow, spent_microusd: int, held_microusd: int) -> BudgetState:
+def window_order(window: HeldWindow) -> dict[str, object]:
+    """Return a window as the scripts read it."""
+    bounds: dict[str, object] = {"key": window.key, "start_ms": window.starts_at_ms}
+    if window.resets_at_ms is not None:
+        bounds["end_ms"] = window.resets_at_ms
+    return bounds
+
+
+def state_of(
+    window: HeldWindow, spent_microusd: int, held_microusd: int, topped_up_microusd: int = 0
+) -> BudgetState:
     """Return a budget as it stands after a script answered with its figures."""
     return BudgetState(
-        scope="team",
+        scope=window.scope,
+        owner=window.owner,
         name=window.name,
         per=window.per,
-        limit_microusd=window.limit_microusd,
+        limit_microusd=window.limit_microusd + topped_up_microusd,
         spent_microusd=spent_microusd,
         held_microusd=held_microusd,
         resets_at_ms=window.resets_at_ms,
@@ -71,10 +111,9 @@ def state_of(window: HeldWindow, spent_microusd: int, held_microusd: int) -> Bud
 
 
 def states_of(windows: Sequence[HeldWindow], flat: Sequence[int]) -> tuple[BudgetState, ...]:
-    """Pair windows with the flat (spent, held, spent, held, …) of a script's answer."""
+    """Pair windows with the flat (spent, held, topped up, spent, …) of a script's answer."""
     return tuple(
-        state_of(window, flat[2 * index], flat[2 * index + 1])
-        for index, window in enumerate(windows)
+        state_of(window, *flat[3 * index : 3 * index + 3]) for index, window in enumerate(windows)
     )
 
 

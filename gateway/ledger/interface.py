@@ -23,13 +23,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
 
 
 class Ledger(Protocol):
     """Reads what the scripts have written."""
 
-    async def balances(self, team: Team) -> tuple[BudgetState, ...]:
-        """Return every budget of the team in its current window. Raises StoreUnavailable."""
+    async def balances(self, caller: Caller, user: str = "") -> tuple[BudgetState, ...]:
+        """Return every budget that counts for this caller, in its current window.
+
+        `user` is an end user's hash; without one the user budgets are left out. Raises
+        StoreUnavailable.
+        """
         ...

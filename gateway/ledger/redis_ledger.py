@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import Caller
 from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetState
-from gateway.ledger.holds import candidates, state_of
+from gateway.domain.task import HeldWindow
+from gateway.ledger.holds import budgets_of, state_of
 from gateway.store.client import Store
 
 
@@ -16,12 +17,18 @@ class RedisLedger:
         self._store = store
         self._clock = clock
 
-    async def balances(self, team: Team) -> tuple[BudgetState, ...]:
-        """Return every budget of the team in its current window."""
-        states = []
-        for choice in candidates(team, self._clock.now_ms()):
-            current = choice[0]
-            reply = await self._store.command("HMGET", current.key, "spent", "held")
-            spent, held = (int(value or 0) for value in reply)  # type: ignore[union-attr, arg-type]  # HMGET answers a list
-            states.append(state_of(current.held(), spent, held))
-        return tuple(states)
+    async def balances(self, caller: Caller, user: str = "") -> tuple[BudgetState, ...]:
+        """Return every budget that counts for this caller, in its current window."""
+        now_ms = self._clock.now_ms()
+        return tuple(
+            [
+                await self._balance(budget.candidates(now_ms)[0])
+                for budget in budgets_of(caller, user)
+            ]
+        )
+
+    async def _balance(self, window: HeldWindow) -> BudgetState:
+        reply = await self._store.command("HMGET", window.key, "spent", "held", "topped_up")
+        if not isinstance(reply, list):
+            raise TypeError("HMGET answers a list")
+        return state_of(window, *(int(value or 0) for value in reply))  # type: ignore[arg-type]  # HMGET answers texts

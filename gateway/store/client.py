@@ -34,8 +34,9 @@ from gateway.store.scripts import Script
 
 T = TypeVar("T")
 
-#: What a script may return, and what goes in as arguments.
-Reply = bytes | int | None | list["Reply"]
+#: What the store may answer, and what goes in as arguments. Scripts answer bytes, integers and
+#: lists; redis-py makes mappings and sets of what some plain commands answer.
+Reply = bytes | int | None | list["Reply"] | dict[bytes, "Reply"] | set[bytes]
 Argument = bytes | str | int
 
 #: Refusals that pass: the server is loading, failing over, full, or read-only for the moment.

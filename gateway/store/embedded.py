@@ -34,6 +34,8 @@ from urllib.parse import quote
 
 import structlog
 
+from gateway.store.notes import SERVER_LOCK, read_note, write_note
+
 log = structlog.get_logger(__name__)
 
 _OPTIONS = shlex.split(
@@ -172,9 +174,9 @@ class EmbeddedServer:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             if (lock := _lock(path)) is not None:
                 self._held.enter_context(lock)
-                _write_note(lock, str(os.getpid()))
+                write_note(lock, str(os.getpid()))
                 return
-            pid = _read_note(path)[0]
+            pid = read_note(path)[0]
         raise DataDirInUseError(
             f"Another gateway (process {pid or 'unknown'}) is using {self._data_dir}. Stop it, give"
             " this one another redis.data_dir, or set redis.url so that both share one server."
@@ -182,7 +184,7 @@ class EmbeddedServer:
 
     async def _take_seat(self) -> _Seat:
         """Wait until the server of a gateway that was killed has left; take its place."""
-        path = self._data_dir / "server.lock"
+        path = self._data_dir / SERVER_LOCK
         deadline_s = _now_s() + self._patience_s
         while True:
             with self._on_disk():
@@ -190,7 +192,7 @@ class EmbeddedServer:
                 if lock is not None:
                     self._held.enter_context(lock)
                     return _Seat(lock, self._held.enter_context(private_socket(self._data_dir)))
-                pid, socket = _read_note(path)
+                pid, socket = read_note(path)
             if _now_s() > deadline_s:
                 raise EmbeddedServerError(
                     f"The server of an earlier gateway (process {pid or 'unknown'}) still has"
@@ -209,7 +211,7 @@ class EmbeddedServer:
         with self._on_disk():
             process = self._process = self._spawn(seat, self._binary or find_binary())
             try:
-                _write_note(seat.lock, str(process.pid), str(seat.socket))
+                write_note(seat.lock, str(process.pid), str(seat.socket))
                 await self._until_it_answers(process, seat.socket)
             except (EmbeddedServerError, OSError):
                 process.kill()
@@ -322,18 +324,6 @@ def _lock(path: Path) -> BinaryIO | None:
         unless_free.pop_all()
         return file
     return None
-
-
-def _write_note(lock: BinaryIO, pid: str, socket: str = "") -> None:
-    lock.truncate(0)
-    lock.write(os.fsencode(f"{pid}\n{socket}"))
-    lock.flush()
-
-
-def _read_note(path: Path) -> tuple[str, str]:
-    """Return (process id, socket) of a lock's holder, or of the last one; both may be empty."""
-    pid, _, socket = os.fsdecode(path.read_bytes()).partition("\n")
-    return pid, socket
 
 
 @contextmanager

@@ -51,6 +51,8 @@ class Accounting:
             )
         if charge.basis is ChargeBasis.POSSIBLE:
             self._metrics.possible_charge.labels(provider).inc(usd(charge.total_microusd))
+        if charge.drift_microusd:
+            self._metrics.billing_drift.labels(provider).inc(usd(abs(charge.drift_microusd)))
         overrun = charge.total_microusd - task.hold.amount_microusd
         if overrun > 0:
             self._metrics.hold_overrun.labels(live.team_label).inc(usd(overrun))

@@ -124,8 +124,8 @@ class Engine:
     async def admit(self, admission: Admission, offer: Offer) -> LiveTask:
         """Hold the price and take the task over; return it as something to wait for.
 
-        Raises BudgetExceeded and StoreUnavailable; nothing is submitted and nothing stays held
-        then. Runs to its end even when the caller goes away.
+        Raises what `TaskStore.admit` raises; nothing is submitted and nothing stays held then.
+        Runs to its end even when the caller goes away.
         """
         return await self._background.shielded("admit", self._admit(admission, offer))
 
@@ -144,6 +144,7 @@ class Engine:
             team_label=admission.caller.team.id,
             admitted_s=self._clock.monotonic_s(),
             budgets=admitted.budgets,
+            rates=admitted.rates,
             outcome=asyncio.get_running_loop().create_future(),
         )
         self._accounting.phase(live, "admit", live.admitted_s - started_s)
@@ -153,6 +154,7 @@ class Engine:
 
     async def _submit(self, live: LiveTask) -> None:
         provider = self._providers[live.task.render.order.provider]
+        queued_s = live.admitted_s
         for tries in itertools.count(1):
             if self._age_s(live) > self._settings.deadline_s:
                 return await self._end(live, Event.EXPIRE, FailureKind.DEADLINE)
@@ -161,9 +163,10 @@ class Engine:
             live.task = await self._recorded(
                 live, partial(self._store.begin_submit, attempt_id=attempt_id)
             )
-            self._accounting.phase(live, "queue", self._clock.monotonic_s() - live.admitted_s)
+            self._accounting.phase(live, "queue", self._clock.monotonic_s() - queued_s)
             if self._clock.monotonic_s() - won_s > POST_WITHIN_S:
                 live.task = await self._recorded(live, self._store.record_not_sent)
+                queued_s = self._clock.monotonic_s()
                 continue
             posted_s = self._clock.monotonic_s()
             outcome = await provider.submit(live.task.render.order, idempotency_key=attempt_id)
@@ -180,6 +183,7 @@ class Engine:
                 live.task = await self._recorded(live, self._store.record_not_sent)
                 if tries >= SUBMIT_TRIES:
                     return await self._end(live, Event.EXPIRE, FailureKind.UPSTREAM_DOWN)
+                queued_s = self._clock.monotonic_s()
                 await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=1.0))
                 continue
             self._note(live, "submit_unknown", detail=outcome.reason)

@@ -14,14 +14,20 @@ from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.pricing import Charge
 from gateway.domain.task import Event, FailureKind, SubmitOrder, Task
+from gateway.ledger.quotas import RateState
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that wants to become a task. `hold_microusd` is the upper bound of its price."""
+    """A call that wants to become a task. `hold_microusd` is the upper bound of its price.
+
+    `user` is the end user's hash, empty when the call names none.
+    """
 
     id: TaskId
     caller: Caller
+    user: str
+    images: int
     model: str
     size: str
     quality: str
@@ -31,10 +37,11 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The task that was written, and its team's budgets with the hold in them."""
+    """The task that was written, its budgets with the hold in them, and what quotas are left."""
 
     task: Task
     budgets: tuple[BudgetState, ...]
+    rates: tuple[RateState, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,10 @@ class Ending:
     usage: Mapping[str, int] | None = None
 
 
+class AccountChangedError(Exception):
+    """The team's account is not what the caller was read from; nothing was admitted."""
+
+
 class RecordMissingError(Exception):
     """The store has no record of a task that this process runs."""
 
@@ -63,10 +74,11 @@ class TaskStore(Protocol):
     """Keeps tasks and their holds."""
 
     async def admit(self, admission: Admission) -> Admitted:
-        """Hold the price and write the task, or neither.
+        """Check every limit, hold the price and write the task, or none of it.
 
-        Raises BudgetExceeded, and StoreUnavailable when no answer came: then it is unknown whether
-        the task exists, and `give_up` must follow.
+        Raises BudgetExceeded, DailyQuotaExceeded, RateLimited, AccountChangedError, and
+        StoreUnavailable when no answer came: then it is unknown whether the task exists, and
+        `give_up` must follow.
         """
         ...
 

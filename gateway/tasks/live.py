@@ -11,6 +11,7 @@ from gateway.domain.errors import BudgetState, InternalError, StillRunning
 from gateway.domain.images import TokenUsage
 from gateway.domain.pricing import Charge
 from gateway.domain.task import FailureKind, Task
+from gateway.ledger.quotas import RateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class LiveTask:
     team_label: str
     admitted_s: float
     budgets: tuple[BudgetState, ...]
+    rates: tuple[RateState, ...]
     outcome: asyncio.Future[Outcome]
     phases_s: dict[str, float] = field(default_factory=dict)
     submitted_s: float = 0.0

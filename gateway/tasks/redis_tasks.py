@@ -8,24 +8,34 @@ from dataclasses import replace
 import orjson
 
 from gateway.domain.clock import Clock
-from gateway.domain.errors import BudgetExceeded, BudgetState, StoreUnavailable
-from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.task import (
-    FACTS,
-    SCHEMA,
-    TRANSITIONS,
-    Event,
-    Hold,
-    Render,
-    RenderState,
-    Task,
-    advance,
+from gateway.domain.errors import (
+    BudgetExceeded,
+    BudgetState,
+    DailyQuotaExceeded,
+    RateLimited,
+    StoreUnavailable,
 )
-from gateway.ledger.holds import Candidate, candidates, order_of, state_of, states_of
+from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.task import FACTS, TRANSITIONS, Event, HeldWindow, Hold, Render, Task, advance
+from gateway.ledger.holds import budgets_of, order_of, state_of, states_of, window_order
+from gateway.ledger.quotas import Rate, day_quota_of, rates_of
+from gateway.ledger.quotas import states_of as rate_states_of
 from gateway.store.client import Reply, Store
-from gateway.store.keyspace import ledger_key, live_key, task_key, tombstone_key
+from gateway.store.keyspace import (
+    account_key,
+    in_flight_key,
+    ledger_key,
+    live_key,
+    rollup_key,
+    spent_month_key,
+    spent_total_key,
+    task_key,
+    tombstone_key,
+)
 from gateway.store.scripts import load_script
+from gateway.tasks import records
 from gateway.tasks.interface import (
+    AccountChangedError,
     Admission,
     Admitted,
     Ending,
@@ -39,6 +49,9 @@ ADMIT_WITHIN_MS = 10_000
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
+
+#: What a caller that finds too many images in progress is told to wait.
+IN_FLIGHT_RETRY_MS = 1_000
 
 
 class RedisTaskStore:
@@ -56,53 +69,118 @@ class RedisTaskStore:
         self._shelve = load_script("tasks/lua/shelve.lua")
 
     async def admit(self, admission: Admission) -> Admitted:
-        """Hold the price and write the task, or neither."""
-        team = admission.caller.team
+        """Check every limit, hold the price and write the task, or none of it."""
         now_ms = self._clock.now_ms()
-        choices = candidates(team, now_ms)
+        team = admission.caller.team
+        budgets = budgets_of(admission.caller, admission.user)
+        choices = [budget.candidates(now_ms) for budget in budgets]
+        rates = rates_of(team, admission.images)
+        day = day_quota_of(team, now_ms)
         task = self._task(admission, now_ms)
+        order: dict[str, object] = {
+            "account_version": admission.caller.account_version,
+            "anew": False,
+            "admit_by_ms": now_ms + ADMIT_WITHIN_MS,
+            "images": admission.images,
+            "budgets": order_of(budgets, choices),
+            "rates": [
+                {"key": rate.key, "limit": rate.limit, "units": rate.units} for rate in rates
+            ],
+        }
+        if team.quotas.in_flight_images is not None:
+            order["in_flight"] = team.quotas.in_flight_images
+        if day is not None:
+            order["day"] = day.order()
+        by_key = {window.key: window for choice in choices for window in choice}
+        keys = [
+            *by_key,
+            *(rate.key for rate in rates),
+            *(key for key, _ in (day.windows if day is not None else ())),
+        ]
+        answer = await self._run_admit(task, order, keys, now_ms)
+        if answer[0] == b"admitted":
+            return _admitted(task, answer, by_key, rates)
+        if answer[0] == b"day_used" and day is not None:
+            _, used, resets_at_ms = answer
+            raise DailyQuotaExceeded(
+                limit=day.limit, used=_integer(used), resets_at_ms=_integer(resets_at_ms)
+            )
+        raise _refusal(admission, answer, by_key, rates)
+
+    async def restore(self, task: Task) -> None:
+        """Write a task and its hold anew from memory, also over budget."""
+        order: dict[str, object] = {
+            "account_version": "",
+            "anew": True,
+            "admit_by_ms": 0,
+            "images": 1,
+            "budgets": [
+                {
+                    "scope": window.scope,
+                    "owner": window.owner,
+                    "limit": window.limit_microusd,
+                    "windows": [window_order(window)],
+                }
+                for window in task.hold.windows
+            ],
+            "rates": [],
+        }
+        keys = [window.key for window in task.hold.windows]
+        await self._run_admit(task, order, keys, self._clock.now_ms())
+
+    async def _run_admit(
+        self, task: Task, order: dict[str, object], keys: Sequence[str], now_ms: int
+    ) -> list[Reply]:
+        month = records.month_of(now_ms)
+        full = order | {
+            "id": task.id,
+            "amount": task.hold.amount_microusd,
+            "created_ms": task.created_ms,
+            "fields": records.task_fields(task, owner=self._owner),
+            "entry": records.hold_entry(task),
+        }
         reply = await self._store.run(
             self._admit,
             [
-                task_key(team.id, admission.id),
-                live_key(team.id),
-                tombstone_key(team.id, admission.id),
-                *(candidate.key for choice in choices for candidate in choice),
+                task_key(task.team, task.id),
+                live_key(task.team),
+                tombstone_key(task.team, task.id),
+                account_key(task.team),
+                in_flight_key(task.team),
+                ledger_key(task.team),
+                spent_month_key(task.team, records.month_before(month)),
+                spent_month_key(task.team, month),
+                spent_total_key(task.team),
+                *keys,
             ],
-            [
-                admission.id,
-                admission.hold_microusd,
-                now_ms + ADMIT_WITHIN_MS,
-                orjson.dumps(order_of(choices)),
-                orjson.dumps(_flat(_record(task, self._owner))),
-                now_ms,
-                "0",
-            ],
+            [orjson.dumps(full)],
         )
-        answer = _answer(reply)
-        by_key = {candidate.key: candidate for choice in choices for candidate in choice}
-        if answer[0] == b"admitted":
-            return _admitted(task, answer, by_key)
-        if answer[0] == b"refused":
-            _, _, key, spent, held = answer
-            budget = state_of(by_key[_text(key)].held(), _integer(spent), _integer(held))
-            raise BudgetExceeded(budget, price_microusd=admission.hold_microusd)
-        # Late, given up, or the clocks are a whole window apart: nothing was written.
-        raise StoreUnavailable
+        return _answer(reply)
 
     async def give_up(self, admission: Admission) -> None:
         """Make sure that an admission nobody heard of holds nothing."""
-        team = admission.caller.team
-        choices = candidates(team, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        team = admission.caller.team.id
+        windows = [
+            window.key
+            for budget in budgets_of(admission.caller, admission.user)
+            for window in budget.candidates(now_ms)
+        ]
         await self._store.run(
             self._give_up,
             [
-                task_key(team.id, admission.id),
-                live_key(team.id),
-                tombstone_key(team.id, admission.id),
-                *(candidate.key for choice in choices for candidate in choice),
+                task_key(team, admission.id),
+                live_key(team),
+                tombstone_key(team, admission.id),
+                in_flight_key(team),
+                ledger_key(team),
+                *windows,
             ],
-            [admission.id, TOMBSTONE_MS],
+            [
+                admission.id,
+                TOMBSTONE_MS,
+                orjson.dumps(records.release_entry(self._task(admission, now_ms))),
+            ],
         )
 
     async def begin_submit(self, task: Task, attempt_id: str) -> Task:
@@ -144,26 +222,35 @@ class RedisTaskStore:
 
     async def conclude(self, task: Task, ending: Ending) -> tuple[BudgetState, ...]:
         """End the task and settle or release its hold; return its budgets afterwards."""
-        now_ms = self._clock.now_ms()
+        order = {
+            "id": task.id,
+            "epoch": str(task.epoch),
+            "from": _from_states(ending.event),
+            "to": advance(task.render.state, ending.event),
+            "verb": records.verb_of(ending.charge),
+            "cost": ending.charge.total_microusd,
+            "still_live": bool(ending.links),
+            "keep_ms": self._keep_ms,
+            "bucket_ms": records.bucket_of(task.created_ms),
+            "owners": records.sum_owners(task),
+            "rollups": records.rollups(task, ending),
+            "fields": records.ending_fields(ending, self._clock.now_ms()),
+            "entry": records.ending_entry(task, ending),
+        }
         reply = await self._store.run(
             self._conclude,
             [
                 task_key(task.team, task.id),
                 live_key(task.team),
+                in_flight_key(task.team),
                 ledger_key(task.team),
+                # Sums follow the day of the admission, as the budgets' windows do.
+                rollup_key(task.team, records.day_of(task.created_ms)),
+                spent_month_key(task.team, records.month_of(task.created_ms)),
+                spent_total_key(task.team),
                 *(window.key for window in task.hold.windows),
             ],
-            [
-                task.id,
-                _from_states(ending.event),
-                advance(task.render.state, ending.event),
-                task.epoch,
-                ending.charge.total_microusd,
-                "1" if ending.links else "0",
-                orjson.dumps(_ending_fields(ending, now_ms)),
-                orjson.dumps(_entry(task, ending)),
-                self._keep_ms,
-            ],
+            [orjson.dumps(order)],
         )
         answer = _answer(reply)
         if answer[0] == b"done":
@@ -171,38 +258,6 @@ class RedisTaskStore:
         if answer[0] == b"missing":
             raise RecordMissingError(task.id)
         raise OwnershipLostError(task.id)
-
-    async def restore(self, task: Task) -> None:
-        """Write a task and its hold anew from memory, also over budget."""
-        windows = [
-            {"limit": window.limit_microusd, "windows": [{"key": window.key, "start_ms": 0}]}
-            for window in task.hold.windows
-        ]
-        render = task.render
-        record = {
-            **_record(task, self._owner),
-            "state": render.state.value,
-            "attempt_id": render.attempt_id,
-            "upstream_id": render.upstream_id,
-        }
-        await self._store.run(
-            self._admit,
-            [
-                task_key(task.team, task.id),
-                live_key(task.team),
-                tombstone_key(task.team, task.id),
-                *(window.key for window in task.hold.windows),
-            ],
-            [
-                task.id,
-                task.hold.amount_microusd,
-                0,
-                orjson.dumps(windows),
-                orjson.dumps(_flat(record)),
-                task.created_ms,
-                "1",
-            ],
-        )
 
     async def shelve(self, team: TeamId, tasks: Sequence[TaskId]) -> None:
         """Note that the pictures of these tasks are in the asset store."""
@@ -215,6 +270,7 @@ class RedisTaskStore:
             id=admission.id,
             team=admission.caller.team.id,
             key_name=admission.caller.key_name,
+            user=admission.user,
             model=admission.model,
             size=admission.size,
             quality=admission.quality,
@@ -226,70 +282,47 @@ class RedisTaskStore:
         )
 
 
-def _admitted(task: Task, answer: list[Reply], by_key: dict[str, Candidate]) -> Admitted:
-    windows = tuple(by_key[_text(key)].held() for key in _answer(answer[1]))
+def _admitted(
+    task: Task, answer: list[Reply], by_key: dict[str, HeldWindow], rates: Sequence[Rate]
+) -> Admitted:
+    windows = tuple(by_key[_text(key)] for key in _answer(answer[1]))
     return Admitted(
         task=replace(task, hold=replace(task.hold, windows=windows)),
         budgets=states_of(windows, _integers(answer[2])),
+        rates=rate_states_of(rates, _integers(answer[3])),
     )
 
 
-def _record(task: Task, owner: str) -> dict[str, str]:
-    """Return the record of a task that is queued, as `admit.lua` writes it."""
-    order = task.render.order
-    return {
-        "schema": str(SCHEMA),
-        "state": RenderState.QUEUED.value,
-        "epoch": str(task.epoch),
-        "version": "1",
-        "owner": owner,
-        "key": task.key_name,
-        "model": task.model,
-        "size": task.size,
-        "quality": task.quality,
-        "created_ms": str(task.created_ms),
-        "hold": str(task.hold.amount_microusd),
-        "hold_state": "held",
-        "provider": order.provider,
-        "account": order.account,
-        "order": orjson.dumps(order.body).decode(),
-    }
-
-
-def _flat(record: dict[str, str]) -> list[str]:
-    return [word for pair in record.items() for word in pair]
+def _refusal(
+    admission: Admission,
+    answer: list[Reply],
+    by_key: dict[str, HeldWindow],
+    rates: Sequence[Rate],
+) -> Exception:
+    """Return the error that a refusal of `admit.lua` stands for."""
+    match answer:
+        case [b"over_budget", _, bytes(key), int(spent), int(held), int(limit)]:
+            window = replace(by_key[key.decode()], limit_microusd=limit)
+            budget = state_of(window, spent, held)
+            return BudgetExceeded(budget, price_microusd=admission.hold_microusd)
+        case [b"too_fast", int(index), int(wait_ms)]:
+            rate = rates[index - 1]
+            return RateLimited(resource=rate.resource, limit=rate.limit, retry_after_ms=wait_ms)
+        case [b"in_flight", int()]:
+            return RateLimited(
+                resource="in-flight",
+                limit=admission.caller.team.quotas.in_flight_images or 0,
+                retry_after_ms=IN_FLIGHT_RETRY_MS,
+            )
+        case [b"stale"]:
+            return AccountChangedError(admission.caller.team.id)
+        case _:
+            # Late, given up, or the clocks are a whole window apart: nothing was written.
+            return StoreUnavailable()
 
 
 def _from_states(event: Event) -> str:
     return ",".join(TRANSITIONS[event])
-
-
-def _ending_fields(ending: Ending, now_ms: int) -> list[str]:
-    fields = ["ended_ms", str(now_ms), "basis", ending.charge.basis.value]
-    if ending.failure is not None:
-        fields += ["failure", ending.failure.value]
-    if ending.links:
-        fields += ["links", orjson.dumps(ending.links).decode()]
-    if ending.usage is not None:
-        fields += ["usage", orjson.dumps(dict(ending.usage)).decode()]
-    return fields
-
-
-def _entry(task: Task, ending: Ending) -> list[str]:
-    return [
-        "verb",
-        "settle" if ending.charge.total_microusd else "release",
-        "basis",
-        ending.charge.basis.value,
-        "key",
-        task.key_name,
-        "model",
-        task.model,
-        "provider",
-        task.render.order.provider,
-        "categories",
-        orjson.dumps(ending.charge.by_category).decode(),
-    ]
 
 
 def _answer(reply: Reply) -> list[Reply]:

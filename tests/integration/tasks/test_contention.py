@@ -29,6 +29,8 @@ def admission(number: int, hold: int) -> Admission:
     return Admission(
         id=TaskId(f"task{number}"),
         caller=Caller(team=TEAM, key=ApiKey("ci")),
+        user="",
+        images=1,
         model="gpt-image-1.5",
         size="1024x1024",
         quality="low",

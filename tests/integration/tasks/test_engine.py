@@ -159,6 +159,8 @@ class House:
         admission = Admission(
             id=TaskId("task1"),
             caller=Caller(team=TEAM, key=ApiKey("ci")),
+            user="",
+            images=1,
             model="gpt-image-1.5",
             size="1024x1024",
             quality="low",

@@ -37,6 +37,8 @@ def admission(task_id: str = "task1", hold: int = 60, team: Team = TEAM) -> Admi
     return Admission(
         id=TaskId(task_id),
         caller=Caller(team=team, key=ApiKey("ci")),
+        user="",
+        images=1,
         model="gpt-image-1.5",
         size="1024x1024",
         quality="low",
@@ -61,7 +63,7 @@ async def budgets(store: Store) -> dict[str, tuple[int, int]]:
         reply = await store.command("HMGET", key, "spent", "held")
         assert isinstance(reply, list)
         spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
-        found[key.split(b":")[3].decode()] = (spent, held)
+        found[key.split(b":")[5].decode()] = (spent, held)
     return found
 
 
@@ -303,7 +305,7 @@ async def test_settlement_books_the_truth_and_frees_the_hold(
     assert "order" not in written
     assert '["https://files/x.png"]' == written["links"]
     assert [b"task1"] == await live(store)
-    [(_, entry)] = await store.command("XRANGE", "{t:design}:ledger", "-", "+")  # type: ignore[misc, union-attr]
+    [_, (_, entry)] = await store.command("XRANGE", "{t:design}:ledger", "-", "+")  # type: ignore[misc, union-attr]
     assert (b"settle", b"30", b"60") == (entry[b"verb"], entry[b"cost"], entry[b"hold"])
 
 
@@ -316,7 +318,7 @@ async def test_repeated_settlement_changes_nothing(tasks: RedisTaskStore, store:
 
     assert first == second == third
     assert {"month": (30, 0), "total": (30, 0)} == await budgets(store)
-    assert 1 == await store.command("XLEN", "{t:design}:ledger")
+    assert 2 == await store.command("XLEN", "{t:design}:ledger")
 
 
 async def test_settlement_above_the_hold_is_not_clamped(
@@ -394,6 +396,29 @@ async def test_lost_record_is_reported_and_written_anew_over_budget(
     assert (30, 99) == (await budgets(store))["month"]
 
 
+async def test_a_hold_written_anew_goes_back_to_its_own_windows(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Even a year later, and with the windows gone too, at once and with their own expiry."""
+    task = await submitted(tasks)
+
+    class NextYear(SystemClock):
+        def now_ms(self) -> int:
+            return super().now_ms() + 400 * 86_400_000
+
+    await store.command("FLUSHALL")
+    later = RedisTaskStore(store, NextYear(), owner="replica_1", keep_ms=60_000)
+    await later.restore(task)
+    await later.conclude(task, Ending(Event.FINISH, SETTLED))
+
+    assert {"month": (30, 0), "total": (30, 0)} == await budgets(store)
+    keys = await store.command("KEYS", "{t:design}:budget:team::month:*")
+    assert isinstance(keys, list)
+    expires_in_ms = await store.command("PTTL", keys[0])  # type: ignore[arg-type]
+    assert isinstance(expires_in_ms, int)
+    assert 62 * 86_400_000 < expires_in_ms < 94 * 86_400_000
+
+
 async def test_shelving_takes_tasks_out_of_the_live_index(
     tasks: RedisTaskStore, store: Store
 ) -> None:
@@ -413,7 +438,7 @@ async def test_records_expire_after_they_are_over(tasks: RedisTaskStore, store: 
     running = await store.command("PTTL", "{t:design}:task:task1")
     await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
     over = await store.command("PTTL", "{t:design}:task:task1")
-    keys = await store.command("KEYS", "{t:design}:budget:month:*")
+    keys = await store.command("KEYS", "{t:design}:budget:team::month:*")
     assert isinstance(keys, list)
     window = await store.command("PTTL", keys[0])  # type: ignore[arg-type]
 
@@ -422,4 +447,4 @@ async def test_records_expire_after_they_are_over(tasks: RedisTaskStore, store: 
     assert 0 < over <= 60_000
     assert isinstance(window, int)
     assert window > 62 * 86_400_000
-    assert -1 == await store.command("PTTL", "{t:design}:budget:total:0")
+    assert -1 == await store.command("PTTL", "{t:design}:budget:team::total:0")

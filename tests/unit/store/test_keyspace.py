@@ -4,9 +4,19 @@ import pytest
 
 from gateway.domain.ids import TaskId, TeamId
 from gateway.store.keyspace import (
+    account_key,
+    adjustments_key,
     budget_window_key,
+    checkpoint_key,
+    day_quota_key,
+    in_flight_key,
     ledger_key,
     live_key,
+    rate_key,
+    rollup_key,
+    spent_month_key,
+    spent_total_key,
+    staged_checkpoint_key,
     task_key,
     tombstone_key,
 )
@@ -17,7 +27,24 @@ KEYS = [
     (task_key(TEAM, TASK), "{t:design}:task:imgtask_1"),
     (live_key(TEAM), "{t:design}:live"),
     (tombstone_key(TEAM, TASK), "{t:design}:tombstone:imgtask_1"),
-    (budget_window_key(TEAM, "day", 1_795_392_000_000), "{t:design}:budget:day:1795392000000"),
+    (
+        budget_window_key(TEAM, "team", "", "day", 1_795_392_000_000),
+        "{t:design}:budget:team::day:1795392000000",
+    ),
+    (
+        budget_window_key(TEAM, "key", "ci", "day", 1_795_392_000_000),
+        "{t:design}:budget:key:ci:day:1795392000000",
+    ),
+    (in_flight_key(TEAM), "{t:design}:in_flight"),
+    (rate_key(TEAM, "requests"), "{t:design}:rate:requests"),
+    (day_quota_key(TEAM, 1_795_392_000_000), "{t:design}:images_of_day:1795392000000"),
+    (rollup_key(TEAM, "20261123"), "{t:design}:rollup:20261123"),
+    (spent_month_key(TEAM, "202611"), "{t:design}:spent:202611"),
+    (spent_total_key(TEAM), "{t:design}:spent:total"),
+    (account_key(TEAM), "{t:design}:account"),
+    (checkpoint_key(TEAM), "{t:design}:ledger:checkpoint"),
+    (staged_checkpoint_key(TEAM, "a1"), "{t:design}:ledger:checkpoint:a1"),
+    (adjustments_key(TEAM), "{t:design}:ledger:adjustments"),
     (ledger_key(TEAM), "{t:design}:ledger"),
 ]
 

@@ -129,6 +129,19 @@ async def test_concluded(
     assert overrun == pytest.approx(books.samples("hold_overrun_usd_total"))
 
 
+@pytest.mark.parametrize(
+    ("drift_microusd", "drift_usd"), [(None, {}), (0, {}), (250, 0.00025), (-250, 0.00025)]
+)
+async def test_billing_drift(drift_microusd: int | None, drift_usd: object) -> None:
+    """What a bill differs by from our own reckoning adds up, too much like too little."""
+    books, live = Books(), a_live_task()
+    charge = Charge(10, {"image_output": 10}, ChargeBasis.CREDITS, drift_microusd)
+    books.accounting.concluded(live, Ending(event=Event.FINISH, charge=charge))
+    expected = {("evolink",): drift_usd} if drift_usd else {}
+
+    assert expected == pytest.approx(books.samples("billing_drift_usd_total"))
+
+
 @pytest.mark.parametrize("state", [RenderState.COMPLETED, RenderState.FAILED, RenderState.UNKNOWN])
 async def test_renders_by_outcome(state: RenderState) -> None:
     """A render is counted by the state it ended in."""

@@ -1,0 +1,87 @@
+"""What a script needs to know to count quotas, and what its answers mean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.domain.accounts import Team
+from gateway.domain.limits import Budget, Period, Window, windows_around
+from gateway.store.keyspace import day_quota_key, rate_key
+
+#: OpenAI's names of what is limited, as its headers and errors write them.
+REQUESTS, IMAGES = "requests", "input-images"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A per-minute quota: how much of it one call takes."""
+
+    resource: str
+    key: str
+    limit: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """What is left of a per-minute quota, and the ms until it is whole again."""
+
+    resource: str
+    limit: int
+    remaining: int
+    reset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayQuota:
+    """The quota of images per day, with the days the store's clock may be in."""
+
+    limit: int
+    windows: tuple[tuple[str, Window], ...]
+
+    def order(self) -> dict[str, object]:
+        """Return the quota as `admit.lua` reads it."""
+        return {
+            "limit": self.limit,
+            "windows": [
+                {"key": key, "start_ms": window.start_ms, "end_ms": window.end_ms}
+                for key, window in self.windows
+            ],
+        }
+
+
+def rates_of(team: Team, images: int) -> tuple[Rate, ...]:
+    """Return the team's per-minute quotas with what a call for so many images takes of each."""
+    asked = (
+        (REQUESTS, team.quotas.requests_per_minute, 1),
+        (IMAGES, team.quotas.images_per_minute, images),
+    )
+    return tuple(
+        Rate(resource, rate_key(team.id, resource), limit, units)
+        for resource, limit, units in asked
+        if limit is not None
+    )
+
+
+def day_quota_of(team: Team, now_ms: int) -> DayQuota | None:
+    """Return the team's quota of images per day, None without one."""
+    limit = team.quotas.images_per_day
+    if limit is None:
+        return None
+    day = Budget(name="day", limit_microusd=0, per=Period.DAY, timezone=team.timezone)
+    return DayQuota(
+        limit=limit,
+        windows=tuple(
+            (day_quota_key(team.id, window.start_ms), window)
+            for window in windows_around(day, now_ms)
+        ),
+    )
+
+
+def states_of(rates: Sequence[Rate], flat: Sequence[int]) -> tuple[RateState, ...]:
+    """Pair rates with the flat (remaining, reset_ms, …) of a script's answer."""
+    return tuple(
+        RateState(rate.resource, rate.limit, remaining, reset_ms)
+        for rate, remaining, reset_ms in zip(rates, flat[::2], flat[1::2], strict=False)
+    )
