@@ -7,10 +7,13 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
+from gateway.cli import keys, ledger, teams
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.quote import quote
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
+from gateway.cli.usage import usage
 
 app = typer.Typer(
     name="gateway",
@@ -23,6 +26,11 @@ app.command()(demo)
 app.command()(serve)
 app.command()(simulate)
 app.command()(check)
+app.command()(quote)
+app.command()(usage)
+app.add_typer(keys.app, name="keys")
+app.add_typer(teams.app, name="teams")
+app.add_typer(ledger.app, name="ledger")
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the flag

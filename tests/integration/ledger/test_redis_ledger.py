@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from gateway.background import SystemClock
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Budget, Period
-from gateway.ledger.holds import candidates
+from gateway.ledger.holds import budgets_of
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.store.client import Store
 
@@ -16,11 +16,12 @@ TEAM = Team(
         Budget(name="total", limit_microusd=250, per=Period.TOTAL),
     ),
 )
+CALLER = Caller(TEAM, ApiKey("ci"))
 
 
 async def test_untouched_budgets_are_whole(store: Store) -> None:
     """A window nobody has spent in reads as zero."""
-    month, total = await RedisLedger(store, SystemClock()).balances(TEAM)
+    month, total = await RedisLedger(store, SystemClock()).balances(CALLER)
 
     assert (100, 250) == (month.remaining_microusd, total.remaining_microusd)
     assert month.resets_at_ms is not None
@@ -30,10 +31,10 @@ async def test_untouched_budgets_are_whole(store: Store) -> None:
 async def test_balances_are_those_of_the_current_window(store: Store) -> None:
     """What other windows hold is not counted."""
     clock = SystemClock()
-    current, following = candidates(TEAM, clock.now_ms())[0]
+    current, following = budgets_of(CALLER, "")[0].candidates(clock.now_ms())
     await store.command("HSET", current.key, "spent", 30, "held", 20)
     await store.command("HSET", following.key, "spent", 99)
-    month, total = await RedisLedger(store, clock).balances(TEAM)
+    month, total = await RedisLedger(store, clock).balances(CALLER)
 
     assert (30, 20, 50) == (month.spent_microusd, month.held_microusd, month.remaining_microusd)
     assert ("month", "team", 0) == (month.name, month.scope, total.spent_microusd)

@@ -1,0 +1,58 @@
+"""What the commands that change teams and keys share: the store open, and refusals as lines."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import uvloop
+
+from gateway.access.redis_accounts import RedisAccounts
+from gateway.background import SystemClock
+from gateway.cli.books import refuse
+from gateway.cli.opened_store import opened_store
+from gateway.config.load import Loaded, load, process_environ
+from gateway.config.problems import ConfigError
+from gateway.domain.errors import StoreUnavailable
+from gateway.service.admin import Admin, AdminRefusedError
+from gateway.store.embedded import EmbeddedServerError
+
+T = TypeVar("T")
+
+
+def with_admin(config: Path, work: Callable[[Admin], Awaitable[T]]) -> T:
+    """Run a command's work on the accounts of the store that the settings name.
+
+    What cannot be done is told on standard error and ends the command with 1.
+    """
+    try:
+        loaded = load(config, process_environ())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_work(loaded, work))
+    except ConfigError as error:
+        refuse(*(str(problem) for problem in error.problems))
+    except (EmbeddedServerError, AdminRefusedError) as error:
+        refuse(str(error))
+    except StoreUnavailable:
+        refuse("the store did not answer in time.")
+
+
+async def _work(loaded: Loaded, work: Callable[[Admin], Awaitable[T]]) -> T:
+    async with opened_store(loaded) as store:
+        admin = Admin(
+            RedisAccounts(store), loaded.settings.teams, SystemClock(), secrets.token_bytes
+        )
+        return await work(admin)
+
+
+def operator() -> str:
+    """Return who an audit entry names for a command: the user of this machine."""
+    # A container may run as a user id that has no name.
+    with suppress(OSError, KeyError):
+        return f"cli:{getpass.getuser()}"
+    return "cli"
