@@ -1,9 +1,10 @@
 # The commands of this repository; each sets up its own virtual environment first.
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
+#   make bench               what the books take per second on this machine
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test check
+.PHONY: demo test check bench
 
 demo: .venv/.demo
 	@.venv/bin/gateway demo $(ARGS)
@@ -13,6 +14,9 @@ test: .venv/.dev
 
 check: .venv/.dev
 	@scripts/check
+
+bench: .venv/.dev
+	@.venv/bin/python scripts/bench_ledger.py
 
 .venv/.demo: pyproject.toml constraints.txt scripts/install
 	@scripts/install demo

@@ -23,7 +23,9 @@ from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import Check, OpsRoutes
+from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import routes
+from gateway.edge.usage import UsageRoutes
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +51,16 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         help_url=server.help_url,
     )
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
+    quotes = QuoteRoutes(
+        keys=gateway.keys,
+        images=gateway.images,
+        quotes=gateway.quotes,
+        help_url=server.help_url,
+    )
+    usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=server.help_url)
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
     return Starlette(
-        routes=routes(images, models, ops),
+        routes=routes(images, quotes, models, usage, ops),
         middleware=[
             Middleware(
                 RecordMiddleware,

@@ -13,8 +13,10 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from gateway import __version__
+from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
+from gateway.access.redis_accounts import RedisAccounts
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
@@ -24,17 +26,19 @@ from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
-from gateway.config.teams import teams_from
-from gateway.domain.accounts import ApiKey, Caller
+from gateway.config.teams import callers_from, teams_from
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, make_replica_id
+from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.network.clients import build_fetch_client, build_poll_client, build_submit_client
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from gateway.providers.interface import Provider
 from gateway.service.images import ImageService
+from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
+from gateway.service.usage import UsageService
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
@@ -60,6 +64,8 @@ class Gateway:
     background: Background
     keys: KeyDirectory
     images: ImageService
+    quotes: QuoteService
+    usage: UsageService
     assets: AssetStore
     store: Store
     embedded: EmbeddedServer | None
@@ -134,31 +140,35 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
         )
         teams = teams_from(settings)
+        ledger = RedisLedger(store, clock)
+        images = ImageService(
+            catalog=catalog_from(settings),
+            providers=providers,
+            engine=engine,
+            wait_s=settings.server.wait_ms / 1000,
+            random_bytes=randomness.token_bytes,
+        )
         yield Gateway(
             settings=settings,
             clock=clock,
             metrics=metrics,
             background=background,
-            keys=FileKeys(
-                {
-                    digest: Caller(team=teams[owner.team], key=ApiKey(owner.key_name))
-                    for digest, owner in secrets.team_keys.items()
-                }
+            keys=AccountKeys(
+                FileKeys(callers_from(settings, secrets.team_keys)),
+                settings.teams,
+                RedisAccounts(store),
+                clock,
             ),
-            images=ImageService(
-                catalog=catalog_from(settings),
-                providers=providers,
-                engine=engine,
-                wait_s=settings.server.wait_ms / 1000,
-                random_bytes=randomness.token_bytes,
-            ),
+            images=images,
+            quotes=QuoteService(images=images, ledger=ledger),
+            usage=UsageService(ledger=ledger, rollups=RedisBooks(store), clock=clock),
             assets=assets,
             store=store,
             embedded=embedded,
             poller=poller,
             shelf=shelf,
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
-            snapshot=Snapshot(RedisLedger(store, clock), tuple(teams.values()), metrics),
+            snapshot=Snapshot(ledger, tuple(teams.values()), metrics),
         )
 
 

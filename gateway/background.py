@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -55,19 +56,28 @@ class Background:
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
     ) -> None:
         self._stopping = True
         for task in self._loops.values():
             task.cancel()
-        if self._steps:
-            _, pending = await asyncio.wait(self._steps, timeout=self._grace_s)
-            for step in pending:
+        await self._finish_steps()
+        # The body's own error leaves as it is: handed to the group, it would come back wrapped.
+        await self._group.__aexit__(None, None, None)
+
+    async def _finish_steps(self) -> None:
+        """Wait for steps and those that they start, for `grace_s` in all; then cut them off."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._grace_s):
+                while self._steps:
+                    await asyncio.wait(set(self._steps))
+        while self._steps:
+            for step in self._steps:
                 log.warning("step_cut_off", action="step_cut_off", step=step.get_name())
                 step.cancel()
-        await self._group.__aexit__(kind, error, traceback)
+            await asyncio.wait(set(self._steps))
 
     def on_death(self, callback: Callable[[], None]) -> None:
         """Call this when a loop dies; at once if one is dead already."""

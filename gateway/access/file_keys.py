@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 
+from gateway.access.bearer import digest_of
 from gateway.domain.accounts import Caller
 
 
@@ -15,13 +15,20 @@ class FileKeys:
     def __init__(self, callers: Mapping[bytes, Caller]) -> None:
         self._callers = dict(callers)
 
-    def find(self, key: str) -> Caller | None:
-        """Return who holds this key, or None.
+    async def find(self, key: str) -> Caller | None:
+        """Return who holds this key, or None."""
+        return self.holder(digest_of(key))
+
+    async def refresh(self, key: str) -> Caller | None:
+        """Return the same: a file that was read does not change."""
+        return await self.find(key)
+
+    def holder(self, presented: bytes) -> Caller | None:
+        """Return whose key has this digest, or None.
 
         Every known digest is compared, each in constant time, so that the time it takes tells
         nothing about how close a guess was or where in the file a key stands.
         """
-        presented = hashlib.sha256(key.encode()).digest()
         found = None
         for digest, caller in self._callers.items():
             if hmac.compare_digest(digest, presented):

@@ -13,10 +13,14 @@ from gateway.edge.record import record_of
 MASK_WHOLE_BELOW = 20
 
 
-def authenticate(request: Request, keys: KeyDirectory, help_url: str) -> Caller:
+async def authenticate(
+    request: Request, keys: KeyDirectory, help_url: str, *, anew: bool = False
+) -> Caller:
     """Return who calls, and note the team on the request's record.
 
-    Raises NotAuthenticated without a key or with an unknown one; the message shows a masked key.
+    `anew` asks the store and no cache. Raises NotAuthenticated without a key or with an unknown
+    one; the message shows a masked key.
+    Raises StoreUnavailable when the key may be one that only the store knows.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     key = key.strip()
@@ -27,7 +31,7 @@ def authenticate(request: Request, keys: KeyDirectory, help_url: str) -> Caller:
             f" {_where(help_url)}",
             code=None,
         )
-    caller = keys.find(key)
+    caller = await (keys.refresh(key) if anew else keys.find(key))
     if caller is None:
         raise NotAuthenticated(
             f"Incorrect API key provided: {mask(key)}. {_where(help_url)}", code="invalid_api_key"

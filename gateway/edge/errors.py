@@ -20,6 +20,8 @@ from gateway.domain.errors import (
     BadReference,
     BodyTooLarge,
     BudgetExceeded,
+    CostLimitExceeded,
+    DailyQuotaExceeded,
     GatewayError,
     InternalError,
     InvalidRequest,
@@ -28,6 +30,7 @@ from gateway.domain.errors import (
     ModerationBlocked,
     NotAuthenticated,
     NotFound,
+    RateLimited,
     ShuttingDown,
     StillRunning,
     StoreUnavailable,
@@ -47,6 +50,9 @@ NO_RETRY = {"x-should-retry": "false"}
 
 #: Seconds after which a stalled store, or a replacement of this server, is worth another try.
 RETRY_SOON_S = 2
+
+#: SDKs wait for no longer than this (protocols/openai_images.md §9.1).
+MAX_RETRY_AFTER_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,8 @@ def _not_found(error: NotFound) -> HttpError:
 
 
 def _wrong_method(error: MethodNotAllowed) -> HttpError:
-    return HttpError(405, INVALID_REQUEST, "method_not_allowed", error.message)
+    allow = {"allow": error.allow} if error.allow else {}
+    return HttpError(405, INVALID_REQUEST, "method_not_allowed", error.message, headers=allow)
 
 
 def _moderation(error: ModerationBlocked) -> HttpError:
@@ -110,6 +117,26 @@ def _bad_reference(error: BadReference) -> HttpError:
 def _budget(error: BudgetExceeded) -> HttpError:
     quota = "insufficient_quota"
     return HttpError(429, quota, quota, error.message, headers=NO_RETRY)
+
+
+def _call_cap(error: CostLimitExceeded) -> HttpError:
+    return HttpError(400, INVALID_REQUEST, "cost_limit_exceeded", error.message, error.param)
+
+
+def _day_used(error: DailyQuotaExceeded) -> HttpError:
+    quota = "insufficient_quota"
+    return HttpError(429, quota, quota, error.message, headers=NO_RETRY)
+
+
+def _rate(error: RateLimited) -> HttpError:
+    # Whole seconds rounded up, and never more than SDKs wait for.
+    wait_s = min(-(-error.retry_after_ms // 1000), MAX_RETRY_AFTER_S)
+    wait = {
+        "retry-after": str(max(wait_s, 1)),
+        "retry-after-ms": str(min(error.retry_after_ms, MAX_RETRY_AFTER_S * 1000)),
+    }
+    kind = "requests" if error.resource == "requests" else "input-images"
+    return HttpError(429, kind, "rate_limit_exceeded", error.message, headers=wait)
 
 
 def _unavailable(error: UpstreamUnavailable) -> HttpError:
@@ -156,6 +183,9 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     ModerationBlocked: _moderation,
     BadReference: _bad_reference,
     BudgetExceeded: _budget,
+    CostLimitExceeded: _call_cap,
+    DailyQuotaExceeded: _day_used,
+    RateLimited: _rate,
     UpstreamUnavailable: _unavailable,
     UpstreamFailed: _failed,
     SubmitUnknown: _unknown,
@@ -201,7 +231,8 @@ def _from_framework(request: Request, error: HTTPException) -> GatewayError:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         return MethodNotAllowed(
-            f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}."
+            f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}.",
+            allow=allowed,
         )
     hint = "" if path.startswith("/v1/") else " The API is below /v1: set base_url to …/v1."
     return NotFound(f"There is no {request.method} {path} here.{hint}", code="unknown_url")

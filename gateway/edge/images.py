@@ -10,7 +10,10 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
 from gateway.assets.interface import AssetStore, AssetUnavailableError
-from gateway.domain.errors import InternalError
+from gateway.domain.accounts import Caller
+from gateway.domain.errors import InternalError, StoreUnavailable
+from gateway.domain.images import ImageRequest
+from gateway.domain.pricing import QuoteBasis
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
 from gateway.edge.parse import parse_generation
@@ -18,6 +21,7 @@ from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, render_answer
 from gateway.ledger.holds import tightest
 from gateway.service.images import ImageService
+from gateway.tasks.interface import AccountChangedError
 from gateway.tasks.live import LiveTask
 
 #: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
@@ -45,12 +49,11 @@ class ImageRoutes:
     async def generations(self, request: Request) -> Response:
         """Make a picture from words and answer when it is done."""
         record = record_of(request)
-        caller = authenticate(request, self._keys, self._help_url)
+        caller = await authenticate(request, self._keys, self._help_url)
         asked = parse_generation(await request.body(), self._images.find_model)
         record.model = asked.model
-        plan = self._images.plan(caller, asked)
         with self._drain.call():
-            live = await self._images.start(caller, plan)
+            live = await self._start(request, caller, asked)
             try:
                 delivered = await self._images.finish(live)
             finally:
@@ -61,6 +64,22 @@ class ImageRoutes:
         return StreamingResponse(
             chunks, headers={"content-length": str(length)}, media_type="application/json"
         )
+
+    async def _start(self, request: Request, caller: Caller, asked: ImageRequest) -> LiveTask:
+        """Admit the call; once more with a caller read anew when its account has changed."""
+        try:
+            return await self._admit(request, caller, asked)
+        except AccountChangedError:
+            caller = await authenticate(request, self._keys, self._help_url, anew=True)
+        try:
+            return await self._admit(request, caller, asked)
+        except AccountChangedError as error:
+            raise StoreUnavailable from error
+
+    async def _admit(self, request: Request, caller: Caller, asked: ImageRequest) -> LiveTask:
+        plan = self._images.plan(caller, asked)
+        record_of(request).unpriced = plan.quote.basis is QuoteBasis.CONFIGURED
+        return await self._images.start(caller, asked, plan)
 
 
 async def _opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -82,6 +101,7 @@ async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[
 def _note(record: RequestRecord, live: LiveTask) -> None:
     """Write on the record what the task has learned."""
     record.task = live.task.id
+    record.rates = live.rates
     record.provider = live.task.render.order.provider
     record.phases_s = dict(live.phases_s)
     record.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.domain.clock import Clock
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 UNLOGGED_ROUTES = frozenset({"healthz", "readyz", "metrics"})
 
 CONTENT_TOO_LARGE = 413
+
+#: The code of a picture that is refused because nobody knows its price.
+UNPRICED = "unpriced"
 
 
 class RecordMiddleware:
@@ -65,11 +69,13 @@ class RecordMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            record.error_code = "client_disconnected"
         except Exception:  # a defect of ours must still be an answer in OpenAI's envelope
             log.exception("request_broke", action="request_broke", request_id=record.request_id)
+            record.error_code = "internal_error"
             if status:
                 raise
-            record.error_code = "internal_error"
             answer = respond(to_http(InternalError()))
             await answer(scope, receive, send_with_headers)
         finally:
@@ -83,6 +89,8 @@ class RecordMiddleware:
             route, record.team, record.model, str(status), record.error_code
         ).inc()
         metrics.request_duration.labels(route, record.team, record.model).observe(elapsed_s)
+        if record.unpriced or record.error_code == UNPRICED:
+            metrics.price_miss.labels(record.model).inc()
         if record.task:
             metrics.overhead.labels(route).observe(max(elapsed_s - record.upstream_s, 0.0))
         if status >= 400 and not record.task and record.error_code:  # noqa: PLR2004 - HTTP errors

@@ -23,13 +23,13 @@ class ModelRoutes:
 
     async def list_models(self, request: Request) -> Response:
         """Return the models this team may use, in OpenAI's list shape."""
-        caller = authenticate(request, self._keys, self._help_url)
+        caller = await authenticate(request, self._keys, self._help_url)
         models = [_fields(model) for model in self._images.models_for(caller.team)]
         return _json({"object": "list", "data": models})
 
     async def show_model(self, request: Request) -> Response:
         """Return one model; 404 when there is none of that name for this team."""
-        caller = authenticate(request, self._keys, self._help_url)
+        caller = await authenticate(request, self._keys, self._help_url)
         name = request.path_params["model"]
         model = self._images.model_for(caller.team, name)
         if model is None:

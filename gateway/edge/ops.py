@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 #: A check that takes longer than this has failed.
 CHECK_WITHIN_S = 1.0
 
-#: Returns when the thing is fine and raises when it is not; the exception's type is shown.
+#: Returns when the thing is fine and raises when it is not; the exception's text is shown.
 Check = Callable[[], Awaitable[None]]
 
 

@@ -8,7 +8,10 @@ from starlette.requests import Request
 
 from gateway.domain.ids import RequestId
 from gateway.domain.money import format_usd
+from gateway.ledger.quotas import RateState
 from gateway.telemetry.metrics import OTHER
+
+MS_PER_S = 1000
 
 
 @dataclass(slots=True)
@@ -29,15 +32,21 @@ class RequestRecord:
     remaining_microusd: int | None = None
     upstream_s: float = 0.0
     phases_s: dict[str, float] = field(default_factory=dict)
+    rates: tuple[RateState, ...] = ()
+    unpriced: bool = False
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers that tell about the task, as far as there is one."""
+        """Return the headers that tell about the task and the quotas, as far as there are any."""
         told = {
             "x-gateway-task-id": self.task,
             "x-gateway-provider": self.provider,
             "x-gateway-cost-usd": _dollars(self.cost_microusd),
             "x-gateway-budget-remaining-usd": _dollars(self.remaining_microusd),
         }
+        for rate in self.rates:
+            told[f"x-ratelimit-limit-{rate.resource}"] = str(rate.limit)
+            told[f"x-ratelimit-remaining-{rate.resource}"] = str(rate.remaining)
+            told[f"x-ratelimit-reset-{rate.resource}"] = go_duration(rate.reset_ms)
         return [(name.encode(), value.encode()) for name, value in told.items() if value]
 
 
@@ -45,6 +54,18 @@ def record_of(request: Request) -> RequestRecord:
     """Return the record that the outermost middleware made for this request."""
     record: RequestRecord = request.state.record
     return record
+
+
+def go_duration(milliseconds: int) -> str:
+    """Write a length of time as Go does, and so OpenAI: 120ms, 58.891s, 6m0s, 1h0m0s."""
+    if milliseconds < MS_PER_S:
+        return f"{milliseconds}ms"
+    minutes, rest_ms = divmod(milliseconds, 60 * MS_PER_S)
+    seconds = f"{rest_ms / MS_PER_S:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}"
+    return f"{minutes}m{seconds}" if minutes else seconds
 
 
 def _dollars(microusd: int | None) -> str:

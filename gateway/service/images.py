@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.domain.accounts import Caller, Team
-from gateway.domain.catalog import Catalog, Model, Offer
+from gateway.domain.catalog import Catalog, Model, Offer, unpriced
 from gateway.domain.errors import (
     BadReference,
+    CostLimitExceeded,
     GatewayError,
     InvalidRequest,
     ModelNotAllowed,
     ModerationBlocked,
+    RateLimited,
     StillRunning,
     SubmitUnknown,
     UnsupportedImage,
@@ -20,9 +24,10 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.domain.ids import ID_BYTES, make_task_id
-from gateway.domain.images import ImageRequest, Operation, Picture, Size
-from gateway.domain.pricing import Quote, quote
+from gateway.domain.images import ImageRequest, Picture
+from gateway.domain.pricing import Quote
 from gateway.domain.task import FailureKind
+from gateway.ledger.holds import user_hash
 from gateway.providers.interface import Provider
 from gateway.tasks.engine import Engine
 from gateway.tasks.interface import Admission
@@ -87,46 +92,47 @@ class ImageService:
                 f"The model '{request.model}' does not exist.", param="model", code="invalid_value"
             )
         team = caller.team
-        if not team.may_use(model.name):
+        if not caller.may_use(model.name):
             raise ModelNotAllowed(model.name)
-        size = request.size if request.size != "auto" else team.default_size
-        quality = request.quality if request.quality != "auto" else team.default_quality
-        picture = Picture(
-            operation=Operation.GENERATION,
-            prompt=request.prompt,
-            size=Size.parse(size) if size is not None else model.default_size,
-            quality=quality if quality is not None else model.default_quality,
+        picture = model.picture(
+            request, default_size=team.default_size, default_quality=team.default_quality
         )
-        priced = [
-            (price, offer)
-            for offer in model.offers_for(picture.operation)
-            if (price := quote(offer.book, picture)) is not None
-        ]
-        if not priced:
-            raise InvalidRequest(
-                f"There is no price for '{model.name}' at size {picture.size} and quality"
-                f" '{picture.quality}', so it is not made here.",
-                param=None,
-                code="unpriced",
-            )
-        price, offer = min(priced, key=lambda pair: pair[0].total_microusd)
+        best = model.best(picture)
+        if best is None:
+            raise unpriced(model, picture)
+        offer, price = best
         return Plan(model=model, offer=offer, picture=picture, quote=price)
 
-    async def start(self, caller: Caller, plan: Plan) -> LiveTask:
+    async def start(self, caller: Caller, request: ImageRequest, plan: Plan) -> LiveTask:
         """Hold the price and hand the task to the engine.
 
-        Raises BudgetExceeded and StoreUnavailable; nothing was submitted then.
+        A call above a quota waits for its turn as long as its team's settings say. Raises
+        BudgetExceeded, CostLimitExceeded, DailyQuotaExceeded, RateLimited, StoreUnavailable, and
+        AccountChangedError when the caller must be read again; nothing was submitted then.
         """
+        _check_call_cap(caller, plan.quote.total_microusd)
+        team = caller.team
+        end_user = request.safety_identifier or request.user
         admission = Admission(
             id=make_task_id(self._random_bytes(ID_BYTES)),
             caller=caller,
+            user=user_hash(team.id, end_user) if end_user and team.user_budgets else "",
+            images=1,
             model=plan.model.name,
             size=str(plan.picture.size),
             quality=plan.picture.quality,
             hold_microusd=plan.quote.total_microusd,
             order=self._providers[plan.offer.provider].compose(plan.offer, plan.picture),
         )
-        return await self._engine.admit(admission, plan.offer)
+        patience_ms = team.quotas.queue_ms
+        while True:
+            try:
+                return await self._engine.admit(admission, plan.offer)
+            except RateLimited as refusal:
+                if refusal.retry_after_ms > patience_ms:
+                    raise
+                patience_ms -= refusal.retry_after_ms
+                await asyncio.sleep(refusal.retry_after_ms / 1000)
 
     async def finish(self, live: LiveTask) -> Delivered:
         """Wait for the picture, as long as one HTTP call may.
@@ -139,11 +145,19 @@ class ImageService:
         raise error_of(outcome)
 
 
+def _check_call_cap(caller: Caller, price_microusd: int) -> None:
+    cap_microusd = caller.call_cap_microusd()
+    if cap_microusd is not None and price_microusd > cap_microusd:
+        raise CostLimitExceeded(
+            price_microusd=price_microusd, cap_microusd=cap_microusd, param=None
+        )
+
+
 def error_of(ended: Ended) -> GatewayError:
     """Return what a caller is told about a task that ended without a picture."""
     if ended.failure in _NOTHING_CREATED and not ended.submitted:
         asked_s = ended.retry_after_s or RETRY_AFTER_S
-        return UpstreamUnavailable(retry_after_s=min(max(int(asked_s), 1), MAX_RETRY_AFTER_S))
+        return UpstreamUnavailable(retry_after_s=min(max(math.ceil(asked_s), 1), MAX_RETRY_AFTER_S))
     return _TOLD.get(ended.failure, UpstreamFailed)()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.errors import StoreUnavailable
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.metrics import Metrics, usd
@@ -25,7 +25,8 @@ class Snapshot:
     async def take(self) -> None:
         """Copy the figures once. Raises StoreUnavailable."""
         for team in self._teams:
-            for state in await self._ledger.balances(team):
+            # A key that has no budgets of its own: there is no label for each key.
+            for state in await self._ledger.balances(Caller(team, ApiKey(name=""))):
                 labels = (state.scope, team.id, state.name, state.per)
                 self._metrics.budget_limit.labels(*labels).set(usd(state.limit_microusd))
                 self._metrics.budget_spent.labels(*labels).set(usd(state.spent_microusd))

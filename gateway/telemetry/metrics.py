@@ -117,6 +117,16 @@ class Metrics:
             "US dollars booked for renders whose charge nobody can account for.",
             "provider",
         )
+        self.billing_drift = counter(
+            "billing_drift_usd_total",
+            "US dollars by which the upstream's bills and our own reckoning differ, either way.",
+            "provider",
+        )
+        self.price_miss = counter(
+            "price_miss_total",
+            "Calls for a picture that no price is known for, refused or at a configured amount.",
+            "model",
+        )
         self.store_up = gauge("store_up", "Whether the ledger store answered its last ping (1/0).")
         build = gauge("build_info", "The running version.", "version")
         build.labels(version).set(1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ wait = "{wait}"
 drain = "2s"
 
 [redis]
-data_dir = "valkey"
+{redis}
 timeout = "{store_timeout}"
 
 [assets]
@@ -50,10 +53,12 @@ routes = ["evolink"]
 [teams.design]
 models = ["gpt-image-*"]
 budgets = [{{ usd = {budget}, per = "month" }}]
+{team}
 
 [[teams.design.keys]]
 name = "ci"
 env = "TEAM_KEY"
+{key}
 
 [teams.others]
 models = ["dall-e-*"]
@@ -63,7 +68,33 @@ name = "ci"
 env = "OTHER_KEY"
 """
 
+#: What stands in the placeholders unless a test says otherwise.
+DEFAULTS = {
+    "wait": "20s",
+    "budget": "5",
+    "store_timeout": "2s",
+    "redis": 'data_dir = "valkey"',
+    "team": "",
+    "key": "",
+}
+
+#: How long a process may take to start or stop.
+START_S = 30.0
+
 ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
+
+
+def write_config(folder: Path, upstream: str, **placeholders: str) -> Path:
+    """Write a settings file for an upstream; return its path."""
+    config = folder / "config.toml"
+    config.write_text(
+        CONFIG.format(
+            **DEFAULTS | placeholders,
+            upstream=upstream,
+            upstream_host=upstream.removeprefix("http://"),
+        )
+    )
+    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +129,7 @@ class Running:
     async def budget(self) -> tuple[int, int]:
         """Return the micro-dollars spent and held in the team's only budget window."""
         store = self.gateway.store
-        keys = await store.command("KEYS", "{t:design}:budget:*")
+        keys = await store.command("KEYS", "{t:design}:budget:team:*")
         assert isinstance(keys, list)
         if not keys:
             return 0, 0
@@ -133,24 +164,16 @@ async def running_gateway(
     *,
     simulator: SimulatorSettings | None = None,
     upstream: str = "",
-    budget: str = "5",
-    wait: str = "20s",
-    store_timeout: str = "2s",
     prepare: Callable[[Gateway], None] = lambda _: None,
+    **placeholders: str,
 ) -> AsyncIterator[Running]:
-    """Serve the product from `folder`, with an upstream of its own unless one is named."""
+    """Serve the product from `folder`, with an upstream of its own unless one is named.
+
+    `placeholders` fill `CONFIG`.
+    """
     simulator = simulator or SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
     async with serving_simulator(simulator) as simulator_url:
-        config = folder / "config.toml"
-        config.write_text(
-            CONFIG.format(
-                wait=wait,
-                budget=budget,
-                store_timeout=store_timeout,
-                upstream=upstream or simulator_url,
-                upstream_host=(upstream or simulator_url).removeprefix("http://"),
-            )
-        )
+        config = write_config(folder, upstream or simulator_url, **placeholders)
         listener = listen("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         stop, started = asyncio.Event(), asyncio.Event()
@@ -171,3 +194,52 @@ async def running_gateway(
                 stop.set()
                 # Waited for here: a group left by an error would cancel the server mid-way.
                 await asyncio.wait({served})
+
+
+@dataclass
+class ServedProcess:
+    """A `gateway serve` of its own."""
+
+    process: asyncio.subprocess.Process
+    url: str
+
+    async def picture(self) -> httpx.Response:
+        """Ask for one low square."""
+        async with httpx.AsyncClient(timeout=30) as client:
+            return await client.post(
+                f"{self.url}/images/generations",
+                json={
+                    "model": "gpt-image-1.5",
+                    "prompt": "a small red fox",
+                    "quality": "low",
+                    "size": "1024x1024",
+                },
+                headers={"Authorization": f"Bearer {TEAM_KEY}"},
+            )
+
+
+async def start_gateway(config: Path, *options: str, **environ: str) -> asyncio.subprocess.Process:
+    """Start the command."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "serve", "--config", str(config), *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], **environ},  # noqa: TID251 - a child's environment
+    )
+
+
+@asynccontextmanager
+async def serving_gateway(config: Path) -> AsyncIterator[ServedProcess]:
+    """Start the command, wait for its line, and end it if the test did not."""
+    process = await start_gateway(config, **ENVIRON)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_S):
+            line = (await process.stdout.readline()).decode()
+        match = re.fullmatch(r"gateway: listening on (http://127\.0\.0\.1:\d+/v1)\n", line)
+        assert match is not None, (line, await process.communicate())
+        yield ServedProcess(process, match[1])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

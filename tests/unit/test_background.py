@@ -325,3 +325,37 @@ def test_shielded_work_that_is_cut_off_cancels_its_caller() -> None:
 
     with capture_logs():
         assert in_virtual_time(scenario()) == ["cancelled"]
+
+
+def test_a_step_that_starts_while_stopping_is_cut_off_too() -> None:
+    """Work that begets work cannot keep a stop waiting for ever."""
+
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+
+        async def beget() -> None:
+            await asyncio.sleep(0.5)
+            background.step("child", _for_ever())
+
+        async with Background(grace_s=1.0) as background:
+            background.step("parent", beget())
+            await _turns()
+            began_s = loop.time()
+        return loop.time() - began_s
+
+    with capture_logs() as logs:
+        assert in_virtual_time(scenario()) == 1.0
+    assert [("step_cut_off", "child")] == [(line["event"], line["step"]) for line in logs]
+
+
+def test_the_bodys_own_error_leaves_as_it_is() -> None:
+    """Whoever catches an error of the body finds that error, not a group around it."""
+
+    async def scenario() -> None:
+        async with Background(grace_s=1.0) as background:
+            background.loop("loop", _for_ever)
+            await _turns()
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        in_virtual_time(scenario())

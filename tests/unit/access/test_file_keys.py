@@ -16,21 +16,22 @@ KEYS = FileKeys({_digest(KEY): DESIGN, _digest("sk-ops"): OPS})
 
 
 @pytest.mark.parametrize(("key", "caller"), [(KEY, DESIGN), ("sk-ops", OPS)])
-def test_a_known_key(key: str, caller: Caller) -> None:
-    """A key leads to its own caller, wherever it stands in the file."""
-    assert caller is KEYS.find(key)
+async def test_a_known_key(key: str, caller: Caller) -> None:
+    """A key leads to its own caller, wherever it stands in the file, and a file does not change."""
+    assert caller is await KEYS.find(key)
+    assert caller is await KEYS.refresh(key)
 
 
 @pytest.mark.parametrize("key", ["", "sk-op", "sk-opss", "SK-OPS", _digest("sk-ops").hex(), "ÿ"])
-def test_an_unknown_key(key: str) -> None:
+async def test_an_unknown_key(key: str) -> None:
     """A near miss is a miss, and so is the digest of a key."""
-    assert KEYS.find(key) is None
+    assert await KEYS.find(key) is None
 
 
-def test_the_table_is_a_copy() -> None:
+async def test_the_table_is_a_copy() -> None:
     """Changing the table later changes nothing: a reload makes a new directory."""
     table = {_digest(KEY): DESIGN}
     keys = FileKeys(table)
     table.clear()
 
-    assert DESIGN is keys.find(KEY)
+    assert DESIGN is await keys.find(KEY)

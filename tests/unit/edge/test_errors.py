@@ -8,6 +8,8 @@ from gateway.domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
     ClientFault,
+    CostLimitExceeded,
+    DailyQuotaExceeded,
     GatewayError,
     InternalError,
     InvalidRequest,
@@ -16,6 +18,7 @@ from gateway.domain.errors import (
     ModerationBlocked,
     NotAuthenticated,
     NotFound,
+    RateLimited,
     ShuttingDown,
     StillRunning,
     StoreUnavailable,
@@ -67,6 +70,24 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
     (
         BudgetExceeded(a_budget_state(), price_microusd=1),
         *(429, "insufficient_quota", "insufficient_quota", None, {"x-should-retry": "false"}),
+    ),
+    (
+        CostLimitExceeded(price_microusd=2, cap_microusd=1, param="max_cost_usd"),
+        *(400, "invalid_request_error", "cost_limit_exceeded", "max_cost_usd", {}),
+    ),
+    (
+        DailyQuotaExceeded(limit=2, used=2, resets_at_ms=0),
+        *(429, "insufficient_quota", "insufficient_quota", None, {"x-should-retry": "false"}),
+    ),
+    (
+        RateLimited(resource="requests", limit=2, retry_after_ms=1_001),
+        *(429, "requests", "rate_limit_exceeded", None),
+        {"retry-after": "2", "retry-after-ms": "1001"},
+    ),
+    (
+        RateLimited(resource="in-flight", limit=2, retry_after_ms=90_000),
+        *(429, "input-images", "rate_limit_exceeded", None),
+        {"retry-after": "60", "retry-after-ms": "60000"},
     ),
     (
         UpstreamUnavailable(retry_after_s=7),

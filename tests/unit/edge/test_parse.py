@@ -1,13 +1,15 @@
-"""Cases 3, 4, 9, 10 and 13-28 of protocols/openai_images.md §15, for a model of fixed sizes."""
+"""Cases 3-5, 9, 10 and 13-28 of protocols/openai_images.md §15."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from gateway.domain.catalog import Model
 from gateway.domain.errors import InvalidRequest, UnsupportedImage
-from gateway.domain.images import ImageRequest, Operation
+from gateway.domain.images import ImageRequest, Operation, Size
 from gateway.edge.parse import parse_generation
-from tests.support.factories import SQUARE, a_model, an_offer
+from tests.support.factories import FREE_SIZES, SQUARE, a_model, an_offer
 
 MODEL = a_model()
 MODELS = {MODEL.name: MODEL}
@@ -383,3 +385,83 @@ def test_lists_come_from_the_offers() -> None:
     assert size_refusal.value.message == (
         "Invalid value: '1x1'. Supported values are: '1024x1024' and 'auto'."
     )
+
+
+#: A model of free sizes, as gpt-image-2 is.
+FREE = a_model("gpt-image-2", offers=(an_offer(sizes=FREE_SIZES),))
+
+
+def _parse_size(size: object, model: Model = FREE) -> str:
+    body = {"model": model.name, "prompt": "a cat", "size": size}
+    return parse_generation(json.dumps(body).encode(), {model.name: model}.get).size
+
+
+@pytest.mark.parametrize("size", ["auto", "1536x864", "1024x1024", "3840x2160", "592x1776"])
+def test_free_sizes_that_are_taken(size: str) -> None:
+    """Case 5: any size within the bounds is taken as it is written."""
+    assert size == _parse_size(size)
+
+
+def _pixels(size: str, why: str) -> tuple[str, str]:
+    return size, f"Invalid size '{size}'. {why}"
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        # 22
+        *(
+            _pixels(size, "Expected WIDTHxHEIGHT, for example '1824x1024'.")
+            for size in ("bogus", "0x0", "", "1:1", "1024X1024", "1024\u00d71024", "1024x1024 ")
+        ),
+        *(
+            _pixels(size, "Width and height must both be divisible by 16.")
+            for size in ("9x9", "1025x1024", "1024x1000")
+        ),
+        # 23
+        ("256x256", "Requested resolution is below the current minimum pixel budget."),
+        *(
+            _pixels(size, "Width and height must both be between 16 and 3840.")
+            for size in ("4096x1024", "2048x3856")
+        ),
+        _pixels("3840x1024", "The longer edge must be at most 3 times the shorter one."),
+        _pixels("1024x3840", "The longer edge must be at most 3 times the shorter one."),
+        ("3840x3840", "Requested resolution is above the current maximum pixel budget."),
+    ],
+)
+def test_free_sizes_that_are_refused(size: str, message: str) -> None:
+    """Each bound has its text; OpenAI's where one is known (protocols/openai_images.md §7.3)."""
+    with pytest.raises(UnsupportedImage) as refusal:
+        _parse_size(size)
+
+    error = refusal.value
+    assert (*(message, "size"), "invalid_value") == (error.message, error.param, error.code)
+
+
+def test_a_free_size_of_the_wrong_type() -> None:
+    """Case 22: a number is no size."""
+    with pytest.raises(InvalidRequest) as refusal:
+        _parse_size(123)
+
+    assert _type("size", "a string", "an integer") == (
+        type(refusal.value),
+        *(refusal.value.message, refusal.value.param, refusal.value.code),
+    )
+
+
+@pytest.mark.parametrize("size", ["512x512", "1536x864"])
+def test_sizes_of_several_offers_add_up(size: str) -> None:
+    """A size that one offer lists is taken, and so is one within another's bounds."""
+    model = a_model(offers=(an_offer(sizes=(Size(512, 512),)), an_offer(sizes=FREE_SIZES)))
+
+    assert size == _parse_size(size, model)
+
+
+def test_bounds_of_several_offers_add_up() -> None:
+    """A size is taken when it keeps to the bounds of any offer; else the first tells why not."""
+    small = replace(FREE_SIZES, step=8, min_pixels=1)
+    model = a_model(offers=(an_offer(sizes=FREE_SIZES), an_offer(sizes=small)))
+    with pytest.raises(UnsupportedImage, match="divisible by 16"):
+        _parse_size("9x9", model)
+
+    assert "24x24" == _parse_size("24x24", model)

@@ -1,5 +1,8 @@
+import pytest
+
 from gateway.domain.ids import RequestId
-from gateway.edge.record import RequestRecord, record_of
+from gateway.edge.record import RequestRecord, go_duration, record_of
+from gateway.ledger.quotas import RateState
 from tests.support.factories import a_record, a_request
 
 
@@ -48,3 +51,33 @@ def test_record_of() -> None:
     request = a_request()
 
     assert request.scope["state"]["record"] is record_of(request)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "written"),
+    [
+        (1, "1ms"),
+        (999, "999ms"),
+        (1_000, "1s"),
+        (58_891, "58.891s"),
+        (60_000, "1m0s"),
+        (360_000, "6m0s"),
+        (61_500, "1m1.5s"),
+        (3_600_000, "1h0m0s"),
+    ],
+)
+def test_lengths_of_time_are_written_as_go_does(milliseconds: int, written: str) -> None:
+    """OpenAI's reset headers are Go durations (protocols/openai_images.md §8)."""
+    assert written == go_duration(milliseconds)
+
+
+def test_quotas_are_told_by_openais_names() -> None:
+    """Each quota that was counted has three headers."""
+    record = a_record()
+    record.rates = (RateState("input-images", 60, 59, 1_000),)
+
+    assert [
+        (b"x-ratelimit-limit-input-images", b"60"),
+        (b"x-ratelimit-remaining-input-images", b"59"),
+        (b"x-ratelimit-reset-input-images", b"1s"),
+    ] == record.headers()

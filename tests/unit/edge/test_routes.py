@@ -21,8 +21,12 @@ from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import OpsRoutes
+from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import routes
+from gateway.edge.usage import UsageRoutes
 from gateway.service.images import ImageService
+from gateway.service.quotes import QuoteService
+from gateway.service.usage import UsageService
 from gateway.tasks.engine import Engine
 from gateway.telemetry.metrics import Metrics
 from tests.support.clock import FixedClock
@@ -58,7 +62,9 @@ class Edge:
                 drain=Drain(),
                 help_url="",
             ),
+            QuoteRoutes(keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""),
             ModelRoutes(keys=keys, images=images, help_url=""),
+            UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
             OpsRoutes(checks={}, registry=self.metrics.registry),
         )
         app = Starlette(
@@ -104,6 +110,8 @@ def test_the_table() -> None:
 
     assert table == [
         ("/v1/images/generations", ["POST"], "images.generations"),
+        ("/v1/images/quotes", ["POST"], "images.quotes"),
+        ("/v1/usage", ["GET", "HEAD"], "usage"),
         ("/v1/models", ["GET", "HEAD"], "models.list"),
         ("/v1/models/{model:path}", ["GET", "HEAD"], "models.show"),
         ("/healthz", ["GET", "HEAD"], "healthz"),

@@ -1,38 +1,17 @@
-from fractions import Fraction
-
 import httpx
 import pytest
 
 from gateway.background import SystemClock
-from gateway.domain.catalog import Offer
 from gateway.domain.images import Operation, Picture, Size
-from gateway.domain.pricing import PriceBook, TokenPrices
 from gateway.domain.task import SubmitOrder
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
+from tests.support.factories import an_offer
 
 SETTINGS = EvolinkSettings(
     name="evolink", base_url="https://api.evolink.ai", api_key="sk-evo-1", min_poll_interval_s=2.5
 )
 SIZE = Size(1024, 1536)
-FREE = TokenPrices(
-    text_input=Fraction(0),
-    text_cached_input=Fraction(0),
-    image_input=Fraction(0),
-    image_cached_input=Fraction(0),
-    image_output=Fraction(0),
-    text_output=Fraction(0),
-    source="test",
-    date="2026-11-01",
-)
-OFFER = Offer(
-    provider="evolink",
-    upstream_model="gpt-image-1.5",
-    operation=Operation.GENERATION,
-    sizes=(SIZE,),
-    qualities=("medium",),
-    prompt_max_chars=None,
-    book=PriceBook(FREE, {}, thinking_tokens=0, credits_per_usd=Fraction(68)),
-)
+OFFER = an_offer(sizes=(SIZE,), qualities=("medium",))
 
 
 def provider(settings: EvolinkSettings = SETTINGS) -> EvolinkProvider:

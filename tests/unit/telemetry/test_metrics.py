@@ -24,6 +24,8 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("detection_lag_seconds", Histogram, ("provider",)),
     ("hold_overrun_usd", Counter, ("team",)),
     ("possible_charge_usd", Counter, ("provider",)),
+    ("billing_drift_usd", Counter, ("provider",)),
+    ("price_miss", Counter, ("model",)),
     ("store_up", Gauge, ()),
 ]
 
@@ -39,6 +41,7 @@ ATTRIBUTES = {
     "detection_lag_seconds": "detection_lag",
     "hold_overrun_usd": "hold_overrun",
     "possible_charge_usd": "possible_charge",
+    "billing_drift_usd": "billing_drift",
 }
 
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli.main import app
+from gateway.store.client import Store
+from tests.support.valkey import ValkeyProcess
+
+
+@pytest.fixture(autouse=True)
+def _emptied(valkey_process: ValkeyProcess) -> None:
+    async def flush() -> None:
+        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+            await store.command("FLUSHALL")
+
+    asyncio.run(flush())
+
+
+def run(config: Path, *arguments: str) -> Result:
+    """Run a command about teams."""
+    return CliRunner().invoke(app, ["teams", *arguments, "--config", str(config)])
+
+
+def test_a_team_is_made_shown_and_listed(config: Path, tmp_path: Path) -> None:
+    """A table of TOML becomes a team; what comes back is what was written."""
+    table = tmp_path / "ops.toml"
+    table.write_text('models = ["gpt-image-*"]\nbudgets = [{ usd = 0.5, per = "day" }]\n')
+    made = run(config, "set", "ops", "--from", str(table))
+    shown = run(config, "show", "ops")
+
+    assert 0 == made.exit_code
+    assert {
+        "models": ["gpt-image-*"],
+        "budgets": [{"usd": "0.50", "per": "day"}],
+    } == json.loads(shown.stdout)
+    assert "design\nops\n" == run(config, "list").stdout
+    assert ["design", "ops"] == json.loads(run(config, "list", "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("design", "", "settings file"),
+        ("ops", "modles = []", "modles"),
+        ("ops", "= broken", "cannot be used"),
+        ("Ops Team", "", "ops"),
+    ],
+)
+def test_refusals_name_the_mistake(
+    config: Path, tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    """A team of the file, an unknown setting, broken TOML and a bad name are refused with 1."""
+    table = tmp_path / "table.toml"
+    table.write_text(text)
+    done = run(config, "set", name, "--from", str(table))
+
+    assert 1 == done.exit_code
+    assert words in done.stderr.lower()
+
+
+def test_an_unknown_team_is_told(config: Path) -> None:
+    """Showing a team that does not exist is refused."""
+    done = run(config, "show", "nowhere")
+
+    assert 1 == done.exit_code
+    assert "no team 'nowhere'" in done.stderr
