@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.interface import KeyDirectory
-from gateway.domain.errors import BudgetState
-from gateway.domain.money import format_usd
 from gateway.edge.auth import authenticate
 from gateway.ledger.rollups import Spend
+from gateway.service.amounts import amount, budget_fields
 from gateway.service.usage import OwnUsage, UsageService
 
 
@@ -38,7 +35,7 @@ def fields(usage: OwnUsage) -> dict[str, object]:
     return {
         "since": usage.days.since.isoformat(),
         "until": usage.days.until.isoformat(),
-        "budgets": [_budget(state) for state in usage.budgets],
+        "budgets": [budget_fields(state) for state in usage.budgets],
         "total": spend_fields(usage.total),
         "by_day": _groups("day", usage.by_day),
         "by_model": _groups("model", usage.by_model),
@@ -50,34 +47,13 @@ def spend_fields(spend: Spend) -> dict[str, object]:
     """Return the sums of one group as JSON; `possible` and `adjusted` are parts of `cost`."""
     return {
         "images": spend.images,
-        "cost": _amount(spend.cost_microusd),
-        "possible": _amount(spend.possible_microusd),
-        "adjusted": _amount(spend.adjusted_microusd),
-        "categories": {name: _amount(part) for name, part in spend.categories_microusd.items()},
+        "cost": amount(spend.cost_microusd),
+        "possible": amount(spend.possible_microusd),
+        "adjusted": amount(spend.adjusted_microusd),
+        "categories": {name: amount(part) for name, part in spend.categories_microusd.items()},
         "tokens": dict(spend.tokens),
     }
 
 
 def _groups(name: str, groups: dict[str, Spend]) -> list[dict[str, object]]:
     return [{name: group, **spend_fields(spend)} for group, spend in groups.items()]
-
-
-def _budget(state: BudgetState) -> dict[str, object]:
-    resets_at = None
-    if state.resets_at_ms is not None:
-        resets_at = f"{datetime.fromtimestamp(state.resets_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return {
-        "scope": state.scope,
-        "name": state.name,
-        "per": state.per,
-        "limit": _amount(state.limit_microusd),
-        "spent": _amount(state.spent_microusd),
-        "held": _amount(state.held_microusd),
-        "remaining": _amount(state.remaining_microusd),
-        "resets_at": resets_at,
-    }
-
-
-def _amount(microusd: int) -> dict[str, object]:
-    """Return money for people and for programs; a JSON number of dollars would be a float."""
-    return {"usd": format_usd(microusd), "microusd": microusd}

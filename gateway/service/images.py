@@ -112,11 +112,10 @@ class ImageService:
         """
         _check_call_cap(caller, plan.quote.total_microusd)
         team = caller.team
-        end_user = request.safety_identifier or request.user
         admission = Admission(
             id=make_task_id(self._random_bytes(ID_BYTES)),
             caller=caller,
-            user=user_hash(team.id, end_user) if end_user and team.user_budgets else "",
+            user=end_user_of(caller, request),
             images=1,
             model=plan.model.name,
             size=str(plan.picture.size),
@@ -143,6 +142,12 @@ class ImageService:
         if isinstance(outcome, Delivered):
             return outcome
         raise error_of(outcome)
+
+
+def end_user_of(caller: Caller, request: ImageRequest) -> str:
+    """Return what the books call the end user of a call; empty where users have no budgets."""
+    team, end_user = caller.team, request.safety_identifier or request.user
+    return user_hash(team.id, end_user) if end_user and team.user_budgets else ""
 
 
 def _check_call_cap(caller: Caller, price_microusd: int) -> None:

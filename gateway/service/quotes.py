@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from fractions import Fraction
 
 from gateway.domain.accounts import Caller
 from gateway.domain.catalog import Bid, Model, Offer, unpriced
 from gateway.domain.errors import BudgetState
 from gateway.domain.images import ImageRequest, Picture
-from gateway.domain.money import format_usd, round_half_up_microusd
+from gateway.domain.money import round_half_up_microusd
 from gateway.domain.pricing import Quote
-from gateway.ledger.holds import user_hash
 from gateway.ledger.interface import Ledger
-from gateway.service.images import ImageService
+from gateway.service.amounts import budget_fields, optional_amount
+from gateway.service.images import ImageService, end_user_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +55,17 @@ class CallQuote:
             "n": self.n,
             "provider": self.offer.provider,
             "basis": self.quote.basis.value,
-            "hold": _amount(self.hold_microusd),
-            "list_price": _amount(self.listed_microusd),
+            "hold": optional_amount(self.hold_microusd),
+            "list_price": optional_amount(self.listed_microusd),
             "price": {
-                category: _amount(microusd * self.n)
+                category: optional_amount(microusd * self.n)
                 for category, microusd in self.quote.by_category.items()
             },
             "tokens": self.tokens(),
             "offers": [self._bid(bid) for bid in self.bids],
         }
         if self.budgets is not None:
-            described["budgets"] = [_budget(state) for state in self.budgets]
+            described["budgets"] = [budget_fields(state) for state in self.budgets]
         return described
 
     def tokens(self) -> dict[str, int]:
@@ -80,8 +79,10 @@ class CallQuote:
             "provider": bid.offer.provider,
             "upstream_model": bid.offer.upstream_model,
             "chosen": bid.offer is self.offer,
-            "hold": _amount(None if bid.quote is None else bid.quote.total_microusd * self.n),
-            "list_price": _amount(_rounded(bid.listed, self.n)),
+            "hold": optional_amount(
+                None if bid.quote is None else bid.quote.total_microusd * self.n
+            ),
+            "list_price": optional_amount(_rounded(bid.listed, self.n)),
             "source": book.source,
             "date": book.date,
         }
@@ -112,8 +113,6 @@ class QuoteService:
         Raises what planning it raises, and StoreUnavailable.
         """
         plan = self._images.plan(caller, request)
-        end_user = request.safety_identifier or request.user
-        user = user_hash(caller.team.id, end_user) if end_user and caller.team.user_budgets else ""
         return CallQuote(
             model=plan.model.name,
             picture=plan.picture,
@@ -121,29 +120,9 @@ class QuoteService:
             offer=plan.offer,
             quote=plan.quote,
             bids=plan.model.bids(plan.picture),
-            budgets=await self._ledger.balances(caller, user),
+            budgets=await self._ledger.balances(caller, end_user_of(caller, request)),
         )
 
 
 def _rounded(exact: Fraction | None, n: int) -> int | None:
     return None if exact is None else round_half_up_microusd(exact * n)
-
-
-def _amount(microusd: int | None) -> dict[str, object] | None:
-    return None if microusd is None else {"usd": format_usd(microusd), "microusd": microusd}
-
-
-def _budget(state: BudgetState) -> dict[str, object]:
-    resets_at = None
-    if state.resets_at_ms is not None:
-        resets_at = f"{datetime.fromtimestamp(state.resets_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return {
-        "scope": state.scope,
-        "name": state.name,
-        "per": state.per,
-        "limit": _amount(state.limit_microusd),
-        "spent": _amount(state.spent_microusd),
-        "held": _amount(state.held_microusd),
-        "remaining": _amount(state.remaining_microusd),
-        "resets_at": resets_at,
-    }

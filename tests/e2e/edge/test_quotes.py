@@ -17,6 +17,7 @@ async def test_a_quote_is_what_a_call_would_hold_and_spends_nothing(tmp_path: Pa
         wrong = await running.client.post("/v1/images/quotes", json={**CALL, "n": 0})
         spent = await running.budget()
         simulated = await running.simulated()
+        metrics = await running.metrics()
 
     told = answer.json()
     assert 200 == answer.status_code
@@ -29,6 +30,8 @@ async def test_a_quote_is_what_a_call_would_hold_and_spends_nothing(tmp_path: Pa
     assert (400, "integer_below_min_value") == (wrong.status_code, wrong.json()["error"]["code"])
     assert (7_852, 0) == spent
     assert 1 == simulated["submits"]
+    labels = 'code="",model="gpt-image-1.5",route="images.quotes",status="200",team="design"'
+    assert 1 == metrics[f"gateway_requests_total{{{labels}}}"]
 
 
 async def test_unpriced_pictures_are_refused_and_counted(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from gateway.cli.quote import _lines
+from gateway.service.quotes import quote_call
+from tests.support.factories import a_model, a_picture, an_offer, an_unpriced_book
 
 CONFIG = """
 [providers.evolink]
@@ -69,6 +72,24 @@ def test_json_is_what_the_server_answers(config: str) -> None:
     assert 0 == code
     assert ("edit", 16) == (told["operation"], told["references"])
     assert 16 * 1536 == told["tokens"]["image_input"]
+
+
+def test_what_has_no_published_price_says_so() -> None:
+    """A flat text instead of an amount: nothing is not the same as for nothing."""
+    quoted = quote_call(
+        a_model(offers=(an_offer(book=an_unpriced_book()),), unpriced_hold_microusd=500_000),
+        a_picture(),
+    )
+
+    assert ["list price no text no price", "evolink gpt-image-1.5 no price chosen"] == [
+        " ".join(line.split()) for line in _lines(quoted) if "no price" in line
+    ]
+
+
+@pytest.mark.parametrize("references", ["-1", "17", "many"])
+def test_more_references_than_anybody_takes(config: str, references: str) -> None:
+    """A number that no call can have is a usage error."""
+    assert 2 == run(config, "--references", references)[0]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from gateway.config.catalog import (
 from gateway.config.settings import Settings
 from gateway.domain.catalog import FixedSizes, Model
 from gateway.domain.images import Operation, Picture, Size, TokenUsage
-from gateway.domain.pricing import TokenBilling, final, list_price, quote
+from gateway.domain.pricing import PictureBilling, TokenBilling, final, list_price, quote
 from gateway.simulator.models import MODELS as MODEL_ROWS
 from gateway.simulator.pricing import REFERENCE_IMAGE_TOKENS, Usage, charge, text_tokens
 from tests.support.factories import FREE_SIZES
@@ -367,6 +367,32 @@ def test_prices_for_the_picture_in_credits(quality: str, square: str, oblong: st
     assert [Fraction(price) * 1_000_000 / 72 for price in (square, oblong, oblong)] == [
         list_price(book, _picture(quality, size)) for size in SIZES
     ]
+
+
+def test_prices_of_references_in_credits() -> None:
+    """What a list asks for each reference follows the rate of exchange, too."""
+    sheet = packaged().prices["evolink/gpt-image-1.5 by picture"]
+    billing = sheet.model_copy(update={"reference": Fraction(36)}).billing({}, Fraction(72))
+
+    assert isinstance(billing, PictureBilling)
+    assert 500_000 == billing.reference
+
+
+@pytest.mark.parametrize(
+    ("written", "hold_microusd"), [({}, None), ({"unpriced_hold_usd": "0.5"}, 500_000)]
+)
+def test_the_amount_for_pictures_without_a_price(
+    written: dict[str, str], hold_microusd: int | None
+) -> None:
+    """The settings of a model may name an amount to hold; without it such pictures are refused."""
+    settings = Settings.model_validate(
+        {
+            "providers": {"evolink": _provider()},
+            "models": {"gpt-image-2": {"routes": ["evolink"], **written}},
+        }
+    )
+
+    assert hold_microusd == catalog_from(settings).models["gpt-image-2"].unpriced_hold_microusd
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from gateway.domain.accounts import Caller
 from gateway.domain.catalog import Catalog
 from gateway.domain.errors import BudgetState, InvalidRequest
 from gateway.domain.images import ImageRequest, Operation, Picture, Size
+from gateway.ledger.holds import user_hash
 from gateway.service.images import ImageService
 from gateway.service.quotes import QuoteService, quote_call
 from gateway.tasks.engine import Engine
@@ -22,19 +23,21 @@ from tests.support.factories import (
     an_unpriced_book,
 )
 
+REQUEST = ImageRequest("gpt-image-1.5", "a small red fox", quality="low")
 SQUARE = Picture(Operation.GENERATION, "a small red fox", Size(1024, 1024), "low")
 
 
 class Books:
     """A ledger that notes who was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *states: BudgetState) -> None:
+        self.states = states
         self.asked: list[tuple[Caller, str]] = []
 
     async def balances(self, caller: Caller, user: str = "") -> tuple[BudgetState, ...]:
-        """Return one budget."""
+        """Return the budgets it was made with."""
         self.asked.append((caller, user))
-        return (a_budget_state(spent_microusd=7_852),)
+        return self.states
 
 
 def _service(books: Books) -> QuoteService:
@@ -62,11 +65,18 @@ def test_a_quote_names_hold_list_price_and_who_was_asked() -> None:
 
 
 def test_several_pictures_cost_several_times() -> None:
-    """Every amount of a quote is that of the whole call."""
-    one, three = (quote_call(a_model(), SQUARE, n=n) for n in (1, 3))
+    """Every amount of a quote is that of the whole call; what is exact is rounded once."""
+    told = quote_call(a_model(), SQUARE, n=3).described()
 
-    assert 3 * one.hold_microusd == three.hold_microusd
-    assert (7_834, 23_501) == (one.listed_microusd, three.listed_microusd)
+    hold, listed = {"usd": "0.023706", "microusd": 23_706}, {"usd": "0.023501", "microusd": 23_501}
+    assert (3, hold, listed) == (told["n"], told["hold"], told["list_price"])
+    assert told["price"] == {
+        "text_input": {"usd": "0.000204", "microusd": 204},
+        "image_output": {"usd": "0.023502", "microusd": 23_502},
+    }
+    assert {"text_input": 45, "image_output": 816} == told["tokens"]
+    [offer] = cast("list[dict[str, object]]", told["offers"])
+    assert (hold, listed) == (offer["hold"], offer["list_price"])
 
 
 def test_the_cheapest_offer_is_chosen_and_all_are_told() -> None:
@@ -90,19 +100,65 @@ def test_a_picture_without_a_price_is_refused_or_held_as_configured() -> None:
 
     assert "unpriced" == refusal.value.code
     assert (500_000, None) == (held.hold_microusd, held.listed_microusd)
+    assert ("configured", {}) == (held.described()["basis"], held.described()["tokens"])
 
 
 async def test_a_teams_quote_shows_its_budgets() -> None:
-    """What is left is read from the books; a user is known by a hash, where users have budgets."""
+    """What is left is read from the books, and when it begins anew."""
+    state = a_budget_state(
+        spent_microusd=7_852, held_microusd=10_206, resets_at_ms=1_780_012_800_999
+    )
+    quoted = await _service(Books(state)).quote(a_caller(), REQUEST)
+
+    assert [
+        {
+            "scope": "team",
+            "name": "day",
+            "per": "day",
+            "limit": {"usd": "50.00", "microusd": 50_000_000},
+            "spent": {"usd": "0.007852", "microusd": 7_852},
+            "held": {"usd": "0.010206", "microusd": 10_206},
+            "remaining": {"usd": "49.981942", "microusd": 49_981_942},
+            "resets_at": "2026-05-29T00:00:00Z",
+        }
+    ] == quoted.described()["budgets"]
+
+
+async def test_a_total_never_resets() -> None:
+    """A budget without an end has no time at which it begins anew."""
+    quoted = await _service(Books(a_budget_state())).quote(a_caller(), REQUEST)
+    [budget] = cast("list[dict[str, object]]", quoted.described()["budgets"])
+
+    assert budget["resets_at"] is None
+
+
+async def test_a_call_is_priced_as_it_is_asked_for() -> None:
+    """The team's defaults stand in for `auto`, and `n` multiplies."""
+    caller = a_caller(a_team(default_size="1024x1536"))
+    quoted = await _service(Books()).quote(caller, replace(REQUEST, n=2))
+
+    assert ("1024x1536", "low", 2) == (
+        *(str(quoted.picture.size), quoted.picture.quality),
+        quoted.n,
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "users"),
+    [
+        ({}, ""),
+        ({"user": "alice"}, "alice"),
+        ({"safety_identifier": "bob"}, "bob"),
+        ({"user": "alice", "safety_identifier": "bob"}, "bob"),
+    ],
+)
+async def test_end_users_have_budgets_of_their_own(named: dict[str, str], users: str) -> None:
+    """An end user is asked for by a hash, where the team gives its users budgets."""
     books = Books()
     team = replace(a_team(), user_budgets=(a_budget(),))
-    request = ImageRequest("gpt-image-1.5", "a small red fox", quality="low", user="alice")
-    quoted = await _service(books).quote(a_caller(team), request)
+    request = replace(REQUEST, **named)
+    await _service(books).quote(a_caller(team), request)
     await _service(books).quote(a_caller(), request)
 
-    assert (a_budget_state(spent_microusd=7_852),) == quoted.budgets
-    [budget] = cast("list[dict[str, object]]", quoted.described()["budgets"])
-    assert "day" == budget["name"]
-    (_, user), (_, nobody) = books.asked
-    assert 16 == len(user)
-    assert "" == nobody
+    expected = user_hash(team.id, users) if users else ""
+    assert [(a_caller(team), expected), (a_caller(), "")] == books.asked
