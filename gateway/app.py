@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 from gateway.assembly import Gateway
 from gateway.domain.errors import GatewayError
+from gateway.edge.admin import AdminRoutes
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.images import ImageRoutes
@@ -59,8 +60,13 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     )
     usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=server.help_url)
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
+    admin = AdminRoutes(
+        admin=gateway.admin,
+        clock=gateway.clock,
+        admin_key=gateway.admin_key.get_secret_value(),
+    )
     return Starlette(
-        routes=routes(images, quotes, models, usage, ops),
+        routes=[*routes(images, quotes, models, usage, ops), *admin.routes()],
         middleware=[
             Middleware(
                 RecordMiddleware,

@@ -11,8 +11,10 @@ from functools import partial
 
 import httpx
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from gateway import __version__
+from gateway.access.admin_key import weak_admin_key
 from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
@@ -25,6 +27,7 @@ from gateway.background import Background, SystemClock
 from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
+from gateway.config.problems import ConfigError, Problem
 from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
 from gateway.config.teams import callers_from, teams_from
 from gateway.domain.clock import Clock
@@ -35,6 +38,7 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.network.clients import build_fetch_client, build_poll_client, build_submit_client
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from gateway.providers.interface import Provider
+from gateway.service.admin import Admin
 from gateway.service.images import ImageService
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
@@ -63,6 +67,8 @@ class Gateway:
     metrics: Metrics
     background: Background
     keys: KeyDirectory
+    admin: Admin
+    admin_key: SecretStr
     images: ImageService
     quotes: QuoteService
     usage: UsageService
@@ -88,10 +94,12 @@ class Gateway:
 async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
     """Wire a gateway and open what it needs; close it all in reverse.
 
-    Raises ConfigError for secrets that are missing, EmbeddedServerError when the store of our own
-    cannot be started, and AssetUnavailableError for a picture store that cannot be opened.
+    Raises ConfigError for secrets that are missing or a weak admin key, EmbeddedServerError when
+    the store of our own cannot be started, and AssetUnavailableError for a picture store that
+    cannot be opened.
     """
     secrets = loaded.require_secrets()
+    _refuse_weak(secrets.admin_key)
     settings = loaded.settings
     clock = SystemClock()
     metrics = Metrics(CollectorRegistry(), version=__version__)
@@ -141,6 +149,7 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
         )
         teams = teams_from(settings)
         ledger = RedisLedger(store, clock)
+        accounts = RedisAccounts(store)
         images = ImageService(
             catalog=catalog_from(settings),
             providers=providers,
@@ -156,9 +165,11 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             keys=AccountKeys(
                 FileKeys(callers_from(settings, secrets.team_keys)),
                 settings.teams,
-                RedisAccounts(store),
+                accounts,
                 clock,
             ),
+            admin=Admin(accounts, settings.teams, clock, randomness.token_bytes),
+            admin_key=secrets.admin_key,
             images=images,
             quotes=QuoteService(images=images, ledger=ledger),
             usage=UsageService(ledger=ledger, rollups=RedisBooks(store), clock=clock),
@@ -170,6 +181,12 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
             snapshot=Snapshot(ledger, tuple(teams.values()), metrics),
         )
+
+
+def _refuse_weak(admin_key: SecretStr) -> None:
+    key = admin_key.get_secret_value()
+    if key and (reason := weak_admin_key(key)):
+        raise ConfigError([Problem("server.admin_key_env", reason)])
 
 
 @dataclass(frozen=True, slots=True)

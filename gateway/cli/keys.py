@@ -69,10 +69,15 @@ def list_keys(team: Team, *, config: Config = SETTINGS, json_output: Json = Fals
 
 
 @app.command()
-def revoke(team: Team, name: KeyName, *, config: Config = SETTINGS) -> None:
+def revoke(
+    team: Team, name: KeyName, *, config: Config = SETTINGS, json_output: Json = False
+) -> None:
     """End a key at once, everywhere."""
     with_admin(config, lambda admin: admin.revoke_key(team, name, who=operator()))
-    typer.echo(f"The key '{name}' of team '{team}' opens nothing any more.")
+    if json_output:
+        typer.echo(_json({"team": team, "name": name, "state": "revoked"}))
+    else:
+        typer.echo(f"The key '{name}' of team '{team}' opens nothing any more.")
 
 
 @app.command()

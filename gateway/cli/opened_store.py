@@ -7,9 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded
+from gateway.config.problems import ConfigError
 from gateway.store.client import Store
 from gateway.store.embedded import DataDirInUseError, EmbeddedServer
 from gateway.store.notes import embedded_url
+
+_URL_ENV = "redis.url_env"
 
 
 @asynccontextmanager
@@ -18,8 +21,11 @@ async def opened_store(loaded: Loaded) -> AsyncIterator[Store]:
 
     An embedded server is started for the length of the command; when a gateway runs on its
     directory, that gateway's server is spoken to through its socket. Raises EmbeddedServerError
-    when neither is possible.
+    when neither is possible, and ConfigError when the address is in a variable that is not set: a
+    key that was revoked in a store of this machine's own would open everything still.
     """
+    if unknown := [problem for problem in loaded.missing_secrets if problem.path == _URL_ENV]:
+        raise ConfigError(unknown)
     settings = loaded.settings.redis
     url = loaded.secrets.redis_url.get_secret_value()
     async with AsyncExitStack() as stack:

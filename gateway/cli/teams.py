@@ -30,8 +30,8 @@ def list_teams(*, config: Config = SETTINGS, json_output: Json = False) -> None:
 
 
 @app.command()
-def show(name: Name, *, config: Config = SETTINGS) -> None:
-    """Show a team's settings as JSON, as a settings file would have them."""
+def show(name: Name, *, config: Config = SETTINGS, json_output: Json = False) -> None:  # noqa: ARG001 - taken by every command
+    """Show a team's settings as a settings file would have them; always as JSON."""
     table = with_admin(config, lambda admin: admin.team(name))
     typer.echo(json.dumps(table, indent=2, default=str))
 
@@ -44,6 +44,7 @@ def set_team(
     ],
     *,
     config: Config = SETTINGS,
+    json_output: Json = False,
 ) -> None:
     """Make a team, or replace its settings; running gateways notice at once."""
     try:
@@ -51,4 +52,6 @@ def set_team(
     except (OSError, ValueError) as error:
         refuse(f"{settings} cannot be used: {error}")
     with_admin(config, lambda admin: admin.set_team(name, table, who=operator()))
-    typer.echo(f"The team '{name}' is set.")
+    typer.echo(
+        json.dumps({"team": name}) if json_output else f"The team '{name}' is set.",
+    )

@@ -37,11 +37,15 @@ class KeyOwner:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What was found: the provider's keys by provider name, owners by SHA-256 of the team key."""
+    """What was found: the provider's keys by provider name, owners by SHA-256 of the team key.
+
+    `admin_key` is empty when there is none, which is no mistake.
+    """
 
     redis_url: SecretStr
     provider_keys: Mapping[str, SecretStr]
     team_keys: Mapping[bytes, KeyOwner] = field(repr=False)
+    admin_key: SecretStr
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ def find_secrets(settings: Settings, environ: Mapping[str, str]) -> Findings:
         redis_url=reader.redis_url(settings.redis),
         provider_keys=reader.provider_keys(settings.providers),
         team_keys=reader.team_keys(settings),
+        admin_key=SecretStr(environ.get(settings.server.admin_key_env, "").strip()),
     )
     return Findings(secrets, tuple(reader.missing), tuple(reader.unusable))
 

@@ -73,6 +73,10 @@ class ServerSettings(Section):
     help_url: OptionalUrl = Field(
         default="", description="Where answers about a missing or wrong key send people."
     )
+    admin_key_env: EnvironmentName = Field(
+        default="GATEWAY_ADMIN_KEY",
+        description="Environment variable with the key of the admin API; not set, there is none.",
+    )
     drain_ms: DurationMs = Field(
         default=20_000,
         alias="drain",

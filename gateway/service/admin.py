@@ -35,6 +35,10 @@ class AdminRefusedError(Exception):
     """The change cannot be made; the message says why."""
 
 
+class NoSuchError(AdminRefusedError):
+    """There is no team or no key of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class MadeKey:
     """A key and its secret, which is shown this once and kept nowhere."""
@@ -101,9 +105,12 @@ class Admin:
         await self._settled(team, change)
 
     async def keys(self, team: str) -> dict[str, dict[str, Any]]:
-        """Return what may be told of each key made at run time, by its name."""
+        """Return what may be told of each key made at run time, by its name.
+
+        Its `state` is active, revoked or expired.
+        """
         account = await self._existing(team)
-        return {name: tell_key(record) for name, record in account.keys.items()}
+        return {name: self._told(record) for name, record in account.keys.items()}
 
     async def create_key(
         self, team: str, name: str, terms: Table, *, expires_ms: int | None, who: str
@@ -131,10 +138,12 @@ class Admin:
         return MadeKey(secret, tell_key(record))
 
     async def revoke_key(self, team: str, name: str, *, who: str) -> None:
-        """End a key at once, by all of its secrets. Raises AdminRefusedError."""
+        """End a key at once, by all of its secrets. Idempotent. Raises AdminRefusedError."""
 
         async def change(account: Account) -> None:
             record = self._key(account, name)
+            if record.state is KeyState.REVOKED:
+                return
             await self._write(account, name, record, record.revoked(), who=who, what="revoke_key")
 
         await self._changed(team, change)
@@ -142,7 +151,7 @@ class Admin:
     async def rotate_key(self, team: str, name: str, *, grace_ms: int, who: str) -> MadeKey:
         """Give a key another secret; the one it had opens for `grace_ms` more.
 
-        Raises AdminRefusedError for a key that does not exist or is revoked.
+        Raises AdminRefusedError for a key that does not exist, is revoked or has expired.
         """
         secret = make_key(TeamId(team), self._random_bytes(SECRET_BYTES))
 
@@ -150,8 +159,11 @@ class Admin:
             record = self._key(account, name)
             if record.state is KeyState.REVOKED:
                 raise AdminRefusedError(f"The key '{name}' of team '{team}' is revoked.")
+            now_ms = self._clock.now_ms()
+            if record.expired(now_ms):
+                raise AdminRefusedError(f"The key '{name}' of team '{team}' has expired.")
             rotated = record.rotated(
-                digest_of(secret), shown(secret), now_ms=self._clock.now_ms(), grace_ms=grace_ms
+                digest_of(secret), shown(secret), now_ms=now_ms, grace_ms=grace_ms
             )
             await self._write(account, name, record, rotated, who=who, what="rotate_key")
             return rotated
@@ -161,6 +173,12 @@ class Admin:
     async def audit(self, team: str, *, count: int) -> tuple[AuditEntry, ...]:
         """Return the newest changes of a team, newest first."""
         return await self._accounts.audit(TeamId(team), count=count)
+
+    def _told(self, record: KeyRecord) -> dict[str, Any]:
+        told = tell_key(record)
+        if record.state is KeyState.ACTIVE and record.expired(self._clock.now_ms()):
+            told["state"] = "expired"
+        return told
 
     def _names_in_file(self, team: str) -> set[str]:
         settings = self._file_teams.get(team)
@@ -175,12 +193,12 @@ class Admin:
                 f"The key '{name}' of team '{account.team}' is in the settings file; change it"
                 " there."
             )
-        raise AdminRefusedError(f"The team '{account.team}' has no key '{name}'.")
+        raise NoSuchError(f"The team '{account.team}' has no key '{name}'.")
 
     async def _existing(self, team: str) -> Account:
         account = await self._accounts.load(TeamId(team))
         if team not in self._file_teams and account.table is None:
-            raise AdminRefusedError(
+            raise NoSuchError(
                 f"There is no team '{team}'; make it with `gateway teams set {team}`."
             )
         return account

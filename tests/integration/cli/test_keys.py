@@ -46,11 +46,12 @@ def test_a_key_is_rotated_and_revoked(config: Path) -> None:
     """Another secret under the same name, and then none."""
     first = run(config, "create", "--team", "design", "--json", "--expires", "30d")
     second = run(config, "rotate", "--team", "design", "--name", "default", "--json")
-    revoked = run(config, "revoke", "--team", "design", "--name", "default")
+    revoked = run(config, "revoke", "--team", "design", "--name", "default", "--json")
     listed = json.loads(run(config, "list", "--team", "design", "--json").stdout)
 
     assert [0, 0, 0] == [done.exit_code for done in (first, second, revoked)]
     assert json.loads(first.stdout)["key"] != json.loads(second.stdout)["key"]
+    assert {"team": "design", "name": "default", "state": "revoked"} == json.loads(revoked.stdout)
     assert "revoked" == listed["default"]["state"]
     assert 1 == len(listed["default"]["former"])
 

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.cli.opened_store import opened_store
 from gateway.config.load import Loaded, load
+from gateway.config.problems import ConfigError
 from gateway.store.embedded import DataDirInUseError, EmbeddedServer
 from tests.support.valkey import ValkeyProcess
 
@@ -59,3 +60,14 @@ async def test_a_directory_whose_server_is_unknown_is_refused(tmp_path: Path) ->
                 raise AssertionError("opened")
     finally:
         await running.stop()
+
+
+async def test_an_address_that_is_not_known_here_is_no_reason_for_another_store(
+    tmp_path: Path,
+) -> None:
+    """With redis.url_env not set, nothing is started and the variable is named."""
+    with pytest.raises(ConfigError, match="SHARED_REDIS_URL"):
+        async with opened_store(loaded(tmp_path, 'url_env = "SHARED_REDIS_URL"')):
+            raise AssertionError("opened")
+
+    assert ["config.toml"] == [path.name for path in tmp_path.iterdir()]

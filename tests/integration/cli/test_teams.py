@@ -31,9 +31,12 @@ def test_a_team_is_made_shown_and_listed(config: Path, tmp_path: Path) -> None:
     table = tmp_path / "ops.toml"
     table.write_text('models = ["gpt-image-*"]\nbudgets = [{ usd = 0.5, per = "day" }]\n')
     made = run(config, "set", "ops", "--from", str(table))
-    shown = run(config, "show", "ops")
+    again = run(config, "set", "ops", "--from", str(table), "--json")
+    shown = run(config, "show", "ops", "--json")
 
-    assert 0 == made.exit_code
+    assert (0, "The team 'ops' is set.\n") == (made.exit_code, made.stdout)
+    assert {"team": "ops"} == json.loads(again.stdout)
+    assert shown.stdout == run(config, "show", "ops").stdout
     assert {
         "models": ["gpt-image-*"],
         "budgets": [{"usd": "0.50", "per": "day"}],

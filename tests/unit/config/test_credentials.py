@@ -194,3 +194,14 @@ def test_secrets_do_not_show() -> None:
 
     for secret in ("sk-evo-1", KEY, "hunter22", _digest(KEY).hex(), repr(_digest(KEY))):
         assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("environ", "key"), [({"GATEWAY_ADMIN_KEY": " k\n"}, "k"), ({"OTHER": "k"}, ""), ({}, "")]
+)
+def test_the_admin_key_is_read_when_it_is_there(environ: dict[str, str], key: str) -> None:
+    """Without one there is no admin API, which is no mistake."""
+    found = _find(environ)
+
+    assert (key, ()) == (found.secrets.admin_key.get_secret_value(), found.missing)
+    assert "k\n" not in repr(found)

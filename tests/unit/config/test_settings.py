@@ -16,6 +16,7 @@ from gateway.config.load import load
 from gateway.config.settings import (
     AssetsSettings,
     KeySettings,
+    LimitsSettings,
     RedisSettings,
     ServerSettings,
     Settings,
@@ -167,3 +168,10 @@ def test_sizes_of_the_help_text_are_sizes() -> None:
 
     assert example is not None
     assert Size(1024, 1024) == Size.parse(example[1])
+
+
+def test_limits_that_no_store_could_count_are_refused() -> None:
+    """A limit has an upper bound far above any use, and below what the scripts count exactly."""
+    assert LimitsSettings(images_per_day=10**9).images_per_day == 10**9
+    with pytest.raises(ValidationError):
+        LimitsSettings(images_per_day=10**9 + 1)
