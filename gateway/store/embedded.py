@@ -129,7 +129,7 @@ class EmbeddedServer:
         try:
             self._seat = await self._take_seat()
             await self._launch(self._seat)
-        except BaseException:
+        except BaseException:  # also when cancelled: no half-started server keeps the directory
             await self.stop()
             raise
         log.info("embedded_server_started", action="embedded_server_started", pid=self.pid)

@@ -346,7 +346,7 @@ class Engine:
         """Run a step; when it breaks, let nobody wait for it, and leave its hold to recovery."""
         try:
             await work
-        except Exception as error:
+        except Exception as error:  # whatever broke, requests must not wait for it
             self._accounting.left(live)
             live.break_off()
             if isinstance(error, OwnershipLostError):
