@@ -150,20 +150,32 @@ async def serve(
     gateway.background.on_death(stop.set)
     gateway.start()
     drain_s = gateway.settings.server.drain_ms / 1000
-    gateway.background.step("stop", _stop(server, drain, stop, drain_s))
+
+    async def stopping() -> None:
+        await stop.wait()
+        await _stop(gateway, server, drain, drain_s)
+
+    gateway.background.step("stop", stopping())
     await server.serve(sockets=[listener])
     stop.set()
     if dead := gateway.background.dead_loops:
         raise LoopDiedError(f"background loop died: {', '.join(dead)}")
 
 
-async def _stop(server: uvicorn.Server, drain: Drain, stop: asyncio.Event, drain_s: float) -> None:
-    await stop.wait()
+async def _stop(gateway: Gateway, server: uvicorn.Server, drain: Drain, drain_s: float) -> None:
+    """Let others have what is not waited for at once, and the rest when its calls are over.
+
+    Where there is nobody else, this process goes on with all of it until time is up.
+    """
     log.info("stopping", action="stopping")
-    waiting = await drain.finish(drain_s)
-    if waiting:
-        log.warning("calls_cut_off", action="calls_cut_off", calls=waiting)
-    server.should_exit = True
+    gateway.recovery.stop()
+    async with asyncio.TaskGroup() as group:
+        if gateway.replica.others:
+            group.create_task(gateway.engine.hand_over())
+        waiting = await drain.finish(drain_s)
+        if waiting:
+            log.warning("calls_cut_off", action="calls_cut_off", calls=waiting)
+        server.should_exit = True
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

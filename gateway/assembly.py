@@ -39,23 +39,32 @@ from gateway.network.clients import build_fetch_client, build_poll_client, build
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from gateway.providers.interface import Provider
 from gateway.service.admin import Admin
-from gateway.service.images import ImageService
+from gateway.service.images import ImageService, offer_of
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
 from gateway.service.usage import UsageService
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
-from gateway.tasks.engine import Chance, Engine, EngineSettings
+from gateway.tasks.admissions import Keeping
+from gateway.tasks.engine import Engine
 from gateway.tasks.poller import Poller
+from gateway.tasks.recovery import Recovery
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
+from gateway.tasks.steps import Chance, Patience, Surroundings
+from gateway.tasks.waiting import Waiting
+from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
 
 Providers = Mapping[str, Provider]
 
 #: A stop waits this much longer for running steps than for the requests that wait for them.
 STEP_GRACE_S = 5.0
+
+#: An answer that nobody fetched may be fetched by a retry for this long (design rule 11).
+JOINABLE_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,10 @@ class Gateway:
     embedded: EmbeddedServer | None
     poller: Poller
     shelf: Shelf
+    replica: Replica
+    wake: Wake
+    recovery: Recovery
+    engine: Engine
     snapshot: Snapshot
     sweeper: Sweeper
 
@@ -84,6 +97,9 @@ class Gateway:
         """Start the background loops."""
         self.background.loop("poller", self.poller.run)
         self.background.loop("shelf", self.shelf.run)
+        self.background.loop("replica", self.replica.run)
+        self.background.loop("wake", self.wake.run)
+        self.background.loop("recovery", self.recovery.run)
         self.background.loop("snapshot", self.snapshot.run)
         self.background.loop("sweeper", self.sweeper.run)
         if self.embedded is not None:
@@ -114,12 +130,9 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
-        tasks = RedisTaskStore(
-            store,
-            clock,
-            owner=make_replica_id(randomness.token_bytes(ID_BYTES)),
-            keep_ms=settings.assets.keep_ms,
-        )
+        replica = Replica(store, clock, id=make_replica_id(randomness.token_bytes(ID_BYTES)))
+        wake = Wake(store, id=replica.id)
+        tasks = RedisTaskStore(store, clock, owner=replica.id, keeping=_keeping(settings))
         assets = ObjectAssetStore.open(settings.assets.url)
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
@@ -129,31 +142,41 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
         )
         poller = Poller(clock, background, max_concurrent=settings.polling.max_concurrent)
+        catalog = catalog_from(settings)
         engine = Engine(
-            store=tasks,
-            providers=providers,
-            fetchers={
-                name: HttpPictureFetcher(clients.fetch, assets, _fetch_settings(provider))
-                for name, provider in settings.providers.items()
-            },
-            poller=poller,
-            shelf=shelf,
-            background=background,
-            clock=clock,
-            accounting=Accounting(metrics),
-            settings=EngineSettings(
-                deadline_s=settings.server.deadline_ms / 1000,
-                abandon_after_s=settings.server.abandon_after_ms / 1000,
+            Surroundings(
+                store=tasks,
+                providers=providers,
+                fetchers={
+                    name: HttpPictureFetcher(clients.fetch, assets, _fetch_settings(provider))
+                    for name, provider in settings.providers.items()
+                },
+                poller=poller,
+                shelf=shelf,
+                replica=replica,
+                background=background,
+                clock=clock,
+                accounting=Accounting(metrics),
+                patience=_patience(settings),
+                chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
             ),
-            chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
+            wake,
+            partial(offer_of, catalog),
         )
+        waiting = Waiting(
+            tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
+        )
+        recovery = Recovery(tasks, engine, replica, shelf, clock)
+        for hear in (engine.hear, waiting.hear, recovery.hear):
+            wake.listen(hear)
         teams = teams_from(settings)
         ledger = RedisLedger(store, clock)
         accounts = RedisAccounts(store)
         images = ImageService(
-            catalog=catalog_from(settings),
+            catalog=catalog,
             providers=providers,
             engine=engine,
+            waiting=waiting,
             wait_s=settings.server.wait_ms / 1000,
             random_bytes=randomness.token_bytes,
         )
@@ -178,9 +201,31 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             embedded=embedded,
             poller=poller,
             shelf=shelf,
+            replica=replica,
+            wake=wake,
+            recovery=recovery,
+            engine=engine,
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
             snapshot=Snapshot(ledger, tuple(teams.values()), metrics),
         )
+
+
+def _keeping(settings: Settings) -> Keeping:
+    keep_ms = settings.assets.keep_ms
+    return Keeping(
+        record_ms=keep_ms,
+        answer_ms=min(keep_ms, JOINABLE_MS),
+        listed_ms=keep_ms + settings.server.abandon_after_ms,
+    )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        deadline_s=settings.server.deadline_ms / 1000,
+        abandon_after_s=settings.server.abandon_after_ms / 1000,
+        # What nobody knows the fate of is held for as long as a render may take to be submitted.
+        unknown_s=settings.server.deadline_ms / 1000,
+    )
 
 
 def _refuse_weak(admin_key: SecretStr) -> None:
@@ -224,6 +269,7 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
                 min_poll_interval_s=loaded.settings.polling.min_interval_ms / 1000,
                 submit_timeout_s=provider.submit_timeout_ms / 1000,
                 poll_timeout_s=provider.poll_timeout_ms / 1000,
+                proves_idempotency=provider.idempotency == "proven",
             ),
             submit_client=clients.submit,
             poll_client=clients.poll,

@@ -20,9 +20,8 @@ from gateway.assets.interface import (
     AssetStore,
     LinkDeadError,
     LinkUnavailableError,
-    StoredPicture,
 )
-from gateway.domain.images import PictureFormat
+from gateway.domain.images import PictureFormat, StoredPicture
 from gateway.network.transport import NeverSentError, NoAnswerError
 
 #: Bytes that tell a picture's format.

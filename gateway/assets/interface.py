@@ -7,19 +7,9 @@ nothing needs to be remembered about it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.images import PictureFormat
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPicture:
-    """A picture in the store: its key, size in bytes and recognised format."""
-
-    key: str
-    size_bytes: int
-    format: PictureFormat
+from gateway.domain.images import StoredPicture
 
 
 class AssetUnavailableError(Exception):

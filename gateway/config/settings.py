@@ -173,6 +173,10 @@ class ProviderSettings(Section):
     poll_timeout_ms: PositiveDurationMs = Field(
         default=15_000, alias="poll_timeout", description="Total limit of one poll."
     )
+    idempotency: Literal["unproven", "proven"] = Field(
+        default="unproven",
+        description="Whether a repeated Idempotency-Key is known to mean the same task there.",
+    )
     fetch_timeout_ms: PositiveDurationMs = Field(
         default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."
     )
@@ -278,6 +282,10 @@ class TeamSettings(Section):
     )
     user_budget: UserBudgetSettings | None = Field(
         default=None, description="A budget that each end user of the team has."
+    )
+    join_retries: bool = Field(
+        default=True,
+        description="Whether a retry gets the picture that its first try has paid for.",
     )
     keys: tuple[KeySettings, ...] = Field(default=(), description="The team's keys.")
 

@@ -50,6 +50,7 @@ def team_from(team_id: TeamId, team: TeamSettings) -> Team:
         quotas=_quotas(team.limits),
         per_call_microusd=team.per_call_microusd,
         user_budgets=_user_budgets(team.user_budget, team.timezone),
+        joins_retries=team.join_retries,
     )
 
 

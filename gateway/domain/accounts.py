@@ -18,7 +18,8 @@ class Team:
     """Owns budgets and keys.
 
     `models` are globs; the defaults stand in for `auto`; `per_call_microusd` is the most one call
-    may hold; `user_budgets` are budgets that each end user of the team has.
+    may hold; `user_budgets` are budgets that each end user of the team has; `joins_retries` says
+    whether a retry is answered with the picture that its first try has paid for.
     """
 
     id: TeamId
@@ -30,6 +31,7 @@ class Team:
     quotas: Quotas = field(default_factory=Quotas)
     per_call_microusd: int | None = None
     user_budgets: tuple[Budget, ...] = ()
+    joins_retries: bool = True
 
     def may_use(self, model: str) -> bool:
         """Tell whether one of the team's globs matches this model name."""

@@ -14,6 +14,8 @@ GatewayError
 │   ├── BudgetExceeded              the price does not fit into a budget
 │   ├── CostLimitExceeded           one call may cost more than a call may
 │   ├── DailyQuotaExceeded          the day's images are used up
+│   ├── IdempotencyConflict         the key was used for another call
+│   ├── PictureExpired              the key's picture is no longer kept
 │   └── RateLimited                 too much at once; it fits a moment later
 ├── UpstreamFault                   the upstream did not deliver
 │   ├── UpstreamUnavailable         nothing was created; may be tried again soon
@@ -178,6 +180,14 @@ class DailyQuotaExceeded(ClientFault):
             f"This call would exceed the team's quota of {limit} images per day: {used} are used."
             f" It resets at {_utc(resets_at_ms)}."
         )
+
+
+class IdempotencyConflict(ClientFault):
+    """This Idempotency-Key was used for another request; keys belong to one request."""
+
+
+class PictureExpired(ClientFault):
+    """The picture of this Idempotency-Key was made and is no longer kept; it is not made again."""
 
 
 class RateLimited(ClientFault):

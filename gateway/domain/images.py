@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -28,6 +28,15 @@ class PictureFormat(StrEnum):
     def media_type(self) -> str:
         """Return the IANA media type."""
         return f"image/{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture in the asset store: its key, size in bytes and recognised format."""
+
+    key: str
+    size_bytes: int
+    format: PictureFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class ImageRequest:
     """One call as the client wrote it, checked field by field; None where it said nothing.
 
     `auto` is still `auto` here: `service/images.py` resolves it before anything is priced.
+    `max_cost_microusd` is the most the whole call may cost.
     """
 
     model: str
@@ -72,6 +82,7 @@ class ImageRequest:
     moderation: str = "auto"
     user: str | None = None
     safety_identifier: str | None = None
+    max_cost_microusd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,11 @@ class TokenUsage:
     image_cached_input: int = 0
     image_output: int = 0
     text_output: int = 0
+
+    def plus(self, other: TokenUsage) -> TokenUsage:
+        """Return the tokens of two renders together."""
+        mine, others = asdict(self), asdict(other)
+        return TokenUsage(**{category: mine[category] + others[category] for category in mine})
 
     @property
     def input_total(self) -> int:

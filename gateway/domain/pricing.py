@@ -358,6 +358,15 @@ def final(
     return Charge(total, apportion(total, weights), basis, drift)
 
 
+def estimate(hold_microusd: int) -> Charge:
+    """Return the charge of a render that is done and that nobody can price: its whole hold."""
+    return Charge(
+        total_microusd=hold_microusd,
+        by_category={PICTURE: hold_microusd},
+        basis=ChargeBasis.ESTIMATE,
+    )
+
+
 def possible(hold_microusd: int) -> Charge:
     """Return the charge of a render that nobody can account for: its whole hold."""
     return Charge(

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.pricing import Charge
+from gateway.domain.images import Operation, StoredPicture, TokenUsage
+from gateway.domain.pricing import ChargeBasis
 
 #: Version of the stored record; readers keep fields they do not know (design rule 23).
 SCHEMA = 1
@@ -35,7 +35,8 @@ class RenderState(StrEnum):
     COMPLETED = "completed"
     #: It ended without a picture, and why is known.
     FAILED = "failed"
-    #: It was sent and no answer told what became of it; never generated again.
+    #: It was sent and no answer told what became of it; never generated again. It stays unknown
+    #: when it is written off; a late fact may still lift it until then.
     UNKNOWN = "unknown"
     #: The upstream no longer knows it, or it was followed for too long.
     LOST = "lost"
@@ -47,8 +48,10 @@ class Event(StrEnum):
     BEGIN = "begin"
     SUBMIT = "submit"
     NOT_SENT = "not_sent"
-    REJECT = "reject"
     LOSE_TRACK = "lose_track"
+    RETRY = "retry"
+    REJECT = "reject"
+    WRITE_OFF = "write_off"
     FINISH = "finish"
     FAIL = "fail"
     LOSE = "lose"
@@ -56,14 +59,21 @@ class Event(StrEnum):
 
 
 TRANSITIONS: dict[Event, dict[RenderState, RenderState]] = {
+    # These move a render on; its hold stays as it is.
     Event.BEGIN: {RenderState.QUEUED: RenderState.SUBMITTING},
     Event.SUBMIT: {
         RenderState.SUBMITTING: RenderState.SUBMITTED,
         RenderState.UNKNOWN: RenderState.SUBMITTED,
     },
     Event.NOT_SENT: {RenderState.SUBMITTING: RenderState.QUEUED},
-    Event.REJECT: {RenderState.SUBMITTING: RenderState.FAILED},
     Event.LOSE_TRACK: {RenderState.SUBMITTING: RenderState.UNKNOWN},
+    Event.RETRY: {RenderState.SUBMITTED: RenderState.QUEUED},
+    # These end it, and its hold with it.
+    Event.REJECT: {RenderState.SUBMITTING: RenderState.FAILED},
+    Event.WRITE_OFF: {
+        RenderState.SUBMITTING: RenderState.UNKNOWN,
+        RenderState.UNKNOWN: RenderState.UNKNOWN,
+    },
     Event.FINISH: {RenderState.SUBMITTED: RenderState.COMPLETED},
     Event.FAIL: {RenderState.SUBMITTED: RenderState.FAILED},
     Event.LOSE: {RenderState.SUBMITTED: RenderState.LOST},
@@ -72,11 +82,6 @@ TRANSITIONS: dict[Event, dict[RenderState, RenderState]] = {
 
 #: Events that stay true when somebody else owns the task by now.
 FACTS = frozenset({Event.SUBMIT, Event.NOT_SENT})
-
-#: States that nothing leaves by itself (a late fact may still lift UNKNOWN).
-TERMINAL = frozenset(
-    {RenderState.COMPLETED, RenderState.FAILED, RenderState.UNKNOWN, RenderState.LOST}
-)
 
 
 class IllegalTransitionError(Exception):
@@ -119,6 +124,27 @@ class FailureKind(StrEnum):
     RESULT_LOST = "result_lost"
     #: It waited longer than the deadline to be submitted.
     DEADLINE = "deadline"
+    #: Its team cancelled it, or nobody waited for it any more, before it was submitted.
+    WITHDRAWN = "withdrawn"
+
+
+#: Reasons that lie between the upstream and us: true of that moment, not of the request. As long
+#: as nothing was submitted, a retry is a new call; every other ending is final and is replayed.
+PASSING_FAILURES = frozenset(
+    {
+        FailureKind.AUTH,
+        FailureKind.INSUFFICIENT_FUNDS,
+        FailureKind.RATE_LIMITED,
+        FailureKind.UPSTREAM_DOWN,
+        FailureKind.DEADLINE,
+        FailureKind.WITHDRAWN,
+    }
+)
+
+#: Failures of a task that was taken, which another try may cure when they cost nothing.
+CURABLE_FAILURES = frozenset(
+    {FailureKind.RATE_LIMITED, FailureKind.UPSTREAM_DOWN, FailureKind.GENERATION_FAILED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +172,48 @@ class HeldWindow:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Money set aside for a task; the id is the task's."""
+    """Money set aside for each render of a task, and the windows it was taken from."""
 
     amount_microusd: int
     windows: tuple[HeldWindow, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Render:
-    """One submission of a task. `attempt_id` names the current try and is its idempotency key."""
+class Result:
+    """How a render ended: what it cost, and either its links or why there are none.
 
-    order: SubmitOrder
+    `stored` is the picture in the asset store once it is there; `lost` says that it never will be.
+    """
+
+    cost_microusd: int
+    basis: ChargeBasis
+    failure: FailureKind | None = None
+    links: tuple[str, ...] = ()
+    usage: TokenUsage | None = None
+    stored: StoredPicture | None = None
+    lost: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether nothing more will come: a picture in the store, or none for ever."""
+        return self.failure is not None or self.stored is not None or self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """One picture of a task, and the submission that makes it.
+
+    `attempt_id` names the current try and is its idempotency key; `tries` counts submissions that
+    were begun; `submitted_ms` is when the upstream took it (Unix ms, 0 before).
+    """
+
+    index: int = 0
     state: RenderState = RenderState.QUEUED
     attempt_id: str = ""
     upstream_id: str = ""
+    tries: int = 0
+    submitted_ms: int = 0
+    result: Result | None = None
 
     def after(self, event: Event, *, attempt_id: str = "", upstream_id: str = "") -> Render:
         """Return the render after an event, with what the event tells."""
@@ -167,16 +221,24 @@ class Render:
             self,
             state=advance(self.state, event),
             attempt_id=attempt_id or self.attempt_id,
-            upstream_id=upstream_id or self.upstream_id,
+            upstream_id="" if event is Event.RETRY else upstream_id or self.upstream_id,
+            tries=self.tries + (event is Event.BEGIN),
         )
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether nothing more will come of it."""
+        return self.result is not None and self.result.settled
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One client call, from admission to settled result.
 
-    `size` and `quality` are the resolved ones that were priced and sent. `epoch` counts owners.
-    `user` is the end user's hash, empty when the call named none.
+    `size` and `quality` are the resolved ones that were priced and sent. `epoch` counts owners;
+    `owner` is empty for a task that was handed over and that nobody has taken yet. `user` is the
+    end user's hash, empty when the call named none. `call` is the fingerprint of the call.
+    `detached` is a task that nobody is expected to wait for.
     """
 
     id: TaskId
@@ -184,18 +246,29 @@ class Task:
     key_name: str
     user: str
     model: str
+    operation: Operation
     size: str
     quality: str
     created_ms: int
     owner: str
     epoch: int
+    order: SubmitOrder
     hold: Hold
-    render: Render
+    renders: tuple[Render, ...]
+    call: str = ""
+    detached: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing more will come of any of its renders."""
+        return all(render.settled for render in self.renders)
+
+    def with_render(self, render: Render) -> Task:
+        """Return the task with one of its renders as it is now."""
+        renders = (*self.renders[: render.index], render, *self.renders[render.index + 1 :])
+        return replace(self, renders=renders)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How a task's money ended: what was charged and the budgets after it."""
-
-    charge: Charge
-    budgets: tuple[BudgetState, ...]
+def picture_key(team: TeamId, task: TaskId, render: int) -> str:
+    """Name a render's picture in the asset store: the same however often it is stored."""
+    return f"{team}/{task}/{render}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from gateway.domain.errors import ShuttingDown
+
+#: How long calls that are sent away may take to be answered so.
+CUT_WITHIN_S = 3.0
 
 
 class Drain:
@@ -17,6 +20,8 @@ class Drain:
         self._begun = False
         self._idle = asyncio.Event()
         self._idle.set()
+        #: Set when calls that still wait are to be sent away.
+        self.cut = asyncio.Event()
 
     async def check(self) -> None:
         """Raise ShuttingDown once draining has begun: readiness turns red with it."""
@@ -38,11 +43,14 @@ class Drain:
                 self._idle.set()
 
     async def finish(self, timeout_s: float) -> int:
-        """Begin draining and return how many calls still wait when time is up, or none do."""
+        """Begin draining and return how many calls were sent away when time was up."""
         self._begun = True
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-        except TimeoutError:
-            pass
-        return self._calls
+        waiting = self._calls
+        self.cut.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CUT_WITHIN_S):
+                await self._idle.wait()
+        return waiting

@@ -23,6 +23,7 @@ from gateway.domain.errors import (
     CostLimitExceeded,
     DailyQuotaExceeded,
     GatewayError,
+    IdempotencyConflict,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -30,6 +31,7 @@ from gateway.domain.errors import (
     ModerationBlocked,
     NotAuthenticated,
     NotFound,
+    PictureExpired,
     RateLimited,
     ShuttingDown,
     StillRunning,
@@ -47,6 +49,7 @@ SERVER_ERROR = "server_error"
 UNAVAILABLE = "service_unavailable_error"
 
 NO_RETRY = {"x-should-retry": "false"}
+RETRY = {"x-should-retry": "true"}
 
 #: Seconds after which a stalled store, or a replacement of this server, is worth another try.
 RETRY_SOON_S = 2
@@ -128,6 +131,14 @@ def _day_used(error: DailyQuotaExceeded) -> HttpError:
     return HttpError(429, quota, quota, error.message, headers=NO_RETRY)
 
 
+def _conflict(error: IdempotencyConflict) -> HttpError:
+    return HttpError(422, INVALID_REQUEST, "idempotency_conflict", error.message, headers=NO_RETRY)
+
+
+def _expired(error: PictureExpired) -> HttpError:
+    return HttpError(410, INVALID_REQUEST, "picture_expired", error.message, headers=NO_RETRY)
+
+
 def _rate(error: RateLimited) -> HttpError:
     # Whole seconds rounded up, and never more than SDKs wait for.
     wait_s = min(-(-error.retry_after_ms // 1000), MAX_RETRY_AFTER_S)
@@ -149,12 +160,12 @@ def _failed(error: UpstreamFailed) -> HttpError:
 
 
 def _unknown(error: SubmitUnknown) -> HttpError:
-    # A retry would be a second order: retries are not attached to the running task yet.
-    return HttpError(504, SERVER_ERROR, "submit_unknown", error.message, headers=NO_RETRY)
+    return HttpError(504, SERVER_ERROR, "submit_unknown", error.message, headers=RETRY)
 
 
 def _still_running(error: StillRunning) -> HttpError:
-    return HttpError(504, SERVER_ERROR, "still_running", error.message, headers=NO_RETRY)
+    # The retry is attached to the very task, so that trying again is the way to the picture.
+    return HttpError(504, SERVER_ERROR, "still_running", error.message, headers=RETRY)
 
 
 def _store(error: StoreUnavailable) -> HttpError:
@@ -185,6 +196,8 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     BudgetExceeded: _budget,
     CostLimitExceeded: _call_cap,
     DailyQuotaExceeded: _day_used,
+    IdempotencyConflict: _conflict,
+    PictureExpired: _expired,
     RateLimited: _rate,
     UpstreamUnavailable: _unavailable,
     UpstreamFailed: _failed,

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
 from gateway.assets.interface import AssetStore, AssetUnavailableError
 from gateway.domain.accounts import Caller
-from gateway.domain.errors import InternalError, StoreUnavailable
+from gateway.domain.errors import (
+    ClientFault,
+    GatewayError,
+    InternalError,
+    ShuttingDown,
+    StoreUnavailable,
+    UpstreamFailed,
+)
 from gateway.domain.images import ImageRequest
 from gateway.domain.pricing import QuoteBasis
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
+from gateway.edge.hangup import while_connected
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
-from gateway.edge.render import CHUNK_BYTES, render_answer
+from gateway.edge.render import CHUNK_BYTES, pictures_of, render_answer
 from gateway.ledger.holds import tightest
+from gateway.service.calls import call_of
 from gateway.service.images import ImageService
-from gateway.tasks.interface import AccountChangedError
-from gateway.tasks.live import LiveTask
+from gateway.tasks.engine import Ticket
+from gateway.tasks.interface import AccountChangedError, Call
+from gateway.tasks.live import Outcome
 
 #: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
 UPSTREAM_PHASES = ("submit", "render", "fetch")
@@ -47,39 +57,92 @@ class ImageRoutes:
         self._help_url = help_url
 
     async def generations(self, request: Request) -> Response:
-        """Make a picture from words and answer when it is done."""
+        """Make pictures from words and answer when they are done."""
         record = record_of(request)
         caller = await authenticate(request, self._keys, self._help_url)
         asked = parse_generation(await request.body(), self._images.find_model)
         record.model = asked.model
-        with self._drain.call():
-            live = await self._start(request, caller, asked)
-            try:
-                delivered = await self._images.finish(live)
-            finally:
-                _note(record, live)
-        record.cost_microusd = delivered.charge.total_microusd
-        pieces = self._assets.read(delivered.picture.key, chunk_bytes=CHUNK_BYTES)
-        length, chunks = render_answer(delivered, live.task, asked, await _opened(pieces))
-        return StreamingResponse(
-            chunks, headers={"content-length": str(length)}, media_type="application/json"
+        call = call_of(
+            caller,
+            request.url.path,
+            asked,
+            waiter=record.request_id,
+            retry_count=request.headers.get("x-stainless-retry-count", ""),
+            idempotency_key=request.headers.get("idempotency-key", ""),
         )
+        try:
+            with self._drain.call():
+                ticket = await self._start(request, caller, asked, call)
+                return await self._answer(request, ticket, asked)
+        except ShuttingDown:
+            if not record.task:
+                self._images.turned_away(caller, call)
+            raise
 
-    async def _start(self, request: Request, caller: Caller, asked: ImageRequest) -> LiveTask:
+    async def _start(
+        self, request: Request, caller: Caller, asked: ImageRequest, call: Call
+    ) -> Ticket:
         """Admit the call; once more with a caller read anew when its account has changed."""
         try:
-            return await self._admit(request, caller, asked)
+            return await self._admit(request, caller, asked, call)
         except AccountChangedError:
             caller = await authenticate(request, self._keys, self._help_url, anew=True)
         try:
-            return await self._admit(request, caller, asked)
+            return await self._admit(request, caller, asked, call)
         except AccountChangedError as error:
             raise StoreUnavailable from error
 
-    async def _admit(self, request: Request, caller: Caller, asked: ImageRequest) -> LiveTask:
+    async def _admit(
+        self, request: Request, caller: Caller, asked: ImageRequest, call: Call
+    ) -> Ticket:
         plan = self._images.plan(caller, asked)
         record_of(request).unpriced = plan.quote.basis is QuoteBasis.CONFIGURED
-        return await self._images.start(caller, asked, plan)
+        return await self._images.start(caller, asked, plan, call)
+
+    async def _answer(self, request: Request, ticket: Ticket, asked: ImageRequest) -> Response:
+        """Wait for the task and answer with it; a call that goes away leaves it to its retry."""
+        record = record_of(request)
+        record.task, record.joined = ticket.task, ticket.joined
+        try:
+            outcome = await while_connected(request, self._drain, self._images.finish(ticket))
+            _note_outcome(record, ticket, outcome)
+            pieces = [
+                await _opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
+                for picture in pictures_of(outcome)
+            ]
+        except GatewayError as error:
+            # What is final was an answer: only a retry that says so is given it again.
+            if isinstance(error, ClientFault | UpstreamFailed):
+                self._images.delivered(ticket)
+            else:
+                await self._images.leave(ticket)
+            raise
+        except ClientDisconnect:
+            await self._images.leave(ticket)
+            raise
+        finally:
+            _note_times(record, ticket)
+        length, chunks = render_answer(outcome, asked, pieces)
+        return StreamingResponse(
+            self._until_left(ticket, chunks),
+            headers={"content-length": str(length)},
+            media_type="application/json",
+        )
+
+    async def _until_left(
+        self, ticket: Ticket, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """Send the answer, and note whether all of it has left."""
+        has_left = False
+        try:
+            async for chunk in chunks:
+                yield chunk
+            has_left = True
+        finally:
+            if has_left:
+                self._images.delivered(ticket)
+            else:
+                await self._images.leave(ticket)
 
 
 async def _opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -98,11 +161,25 @@ async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[
             yield piece
 
 
-def _note(record: RequestRecord, live: LiveTask) -> None:
-    """Write on the record what the task has learned."""
-    record.task = live.task.id
+def _note_outcome(record: RequestRecord, ticket: Ticket, outcome: Outcome) -> None:
+    """Write on the record what the pictures are and cost; a joined call costs nothing."""
+    task = outcome.task
+    record.provider = task.order.provider
+    record.cost_microusd = 0 if ticket.joined else outcome.cost_microusd
+    record.saved_microusd = outcome.cost_microusd if ticket.joined else 0
+    if len(outcome.delivered) < len(task.renders):
+        record.partial = f"{len(outcome.delivered)}/{len(task.renders)}"
+    budget = tightest(outcome.budgets)
+    record.remaining_microusd = None if budget is None else budget.remaining_microusd
+
+
+def _note_times(record: RequestRecord, ticket: Ticket) -> None:
+    """Write on the record what its task has learned so far, when it runs here."""
+    live = ticket.live
+    if live is None or ticket.joined:
+        return
     record.rates = live.rates
-    record.provider = live.task.render.order.provider
+    record.provider = live.task.order.provider
     record.phases_s = dict(live.phases_s)
     record.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)
     budget = tightest(live.budgets)

@@ -15,7 +15,7 @@ from gateway.domain.errors import BodyTooLarge, InternalError
 from gateway.domain.ids import ID_BYTES, make_request_id
 from gateway.edge.errors import respond, to_http
 from gateway.edge.record import RequestRecord
-from gateway.telemetry.metrics import OTHER, Metrics
+from gateway.telemetry.metrics import OTHER, Metrics, usd
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +91,9 @@ class RecordMiddleware:
         metrics.request_duration.labels(route, record.team, record.model).observe(elapsed_s)
         if record.unpriced or record.error_code == UNPRICED:
             metrics.price_miss.labels(record.model).inc()
+        if record.joined:
+            metrics.joined_retries.labels(record.team).inc()
+            metrics.saved.labels(record.team).inc(usd(record.saved_microusd))
         if record.task:
             metrics.overhead.labels(route).observe(max(elapsed_s - record.upstream_s, 0.0))
         if status >= 400 and not record.task and record.error_code:  # noqa: PLR2004 - HTTP errors

@@ -18,6 +18,8 @@ MS_PER_S = 1000
 class RequestRecord:
     """Filled in by whoever learns something; `upstream_s` is time that was not the gateway's own.
 
+    `joined` calls were attached to a task that was paid for before; `saved_microusd` is what theirs
+    would have cost. `partial` is how many of the pictures are there, such as 3/4.
     `team` and `model` are names of the configuration and the catalogue, never what a client sent.
     """
 
@@ -34,6 +36,9 @@ class RequestRecord:
     phases_s: dict[str, float] = field(default_factory=dict)
     rates: tuple[RateState, ...] = ()
     unpriced: bool = False
+    joined: bool = False
+    saved_microusd: int = 0
+    partial: str = ""
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that tell about the task and the quotas, as far as there are any."""
@@ -42,6 +47,8 @@ class RequestRecord:
             "x-gateway-provider": self.provider,
             "x-gateway-cost-usd": _dollars(self.cost_microusd),
             "x-gateway-budget-remaining-usd": _dollars(self.remaining_microusd),
+            "x-gateway-joined": "true" if self.joined else "",
+            "x-gateway-partial": self.partial,
         }
         for rate in self.rates:
             told[f"x-ratelimit-limit-{rate.resource}"] = str(rate.limit)

@@ -1,64 +1,90 @@
-"""A stored picture → OpenAI's answer, without ever holding the whole picture.
+"""Stored pictures → OpenAI's answer, without ever holding a whole picture.
 
-The answer is JSON around one long base64 string: head, the picture in pieces, tail. Pieces are
-multiples of three bytes, so that their base64 can be joined.
+The answer is JSON around long base64 strings: head, a picture in pieces, what is between two
+pictures, the next one, tail. Pieces are multiples of three bytes, so that their base64 can be
+joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import reduce
 
 import orjson
 import pybase64
 
-from gateway.domain.images import ImageRequest, TokenUsage
-from gateway.domain.task import Task
-from gateway.tasks.live import Delivered
+from gateway.domain.images import ImageRequest, StoredPicture, TokenUsage
+from gateway.tasks.live import Outcome
 
 #: Bytes of picture per piece; 192 KiB become 256 KiB of base64.
 CHUNK_BYTES = 3 * 64 * 1024
 
-_SLOT = "b64_json"
+_SLOT = b'"b64_json":"'
+
+
+def pictures_of(outcome: Outcome) -> tuple[StoredPicture, ...]:
+    """Return the pictures of an answer in order."""
+    return tuple(
+        render.result.stored
+        for render in outcome.delivered
+        if render.result is not None and render.result.stored is not None
+    )
 
 
 def render_answer(
-    delivered: Delivered, task: Task, request: ImageRequest, pieces: AsyncGenerator[bytes]
+    outcome: Outcome, request: ImageRequest, pieces: Sequence[AsyncGenerator[bytes]]
 ) -> tuple[int, AsyncIterator[bytes]]:
     """Return the length of the answer in bytes and the answer as chunks.
 
-    Fields are protocols/openai_images.md §4; size, quality and background are the resolved ones.
+    `pieces` are the pictures' bytes, one stream for each. Fields are protocols/openai_images.md §4;
+    size, quality and background are the resolved ones.
     """
-    head, tail = _around(delivered, task, request)
-    encoded_bytes = 4 * -(-delivered.picture.size_bytes // 3)
-    return len(head) + encoded_bytes + len(tail), _chunks(head, pieces, tail)
+    around = _around(outcome, request)
+    encoded_bytes = sum(4 * -(-picture.size_bytes // 3) for picture in pictures_of(outcome))
+    return sum(map(len, around)) + encoded_bytes, _chunks(around, pieces)
 
 
-async def _chunks(head: bytes, pieces: AsyncGenerator[bytes], tail: bytes) -> AsyncIterator[bytes]:
-    async with aclosing(pieces):
-        yield head
-        async for piece in pieces:
-            yield pybase64.b64encode(piece)
-        yield tail
+async def _chunks(
+    around: Sequence[bytes], pictures: Sequence[AsyncGenerator[bytes]]
+) -> AsyncIterator[bytes]:
+    for before, pieces in zip(around, pictures, strict=False):
+        yield before
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield pybase64.b64encode(piece)
+    yield around[-1]
 
 
-def _around(delivered: Delivered, task: Task, request: ImageRequest) -> tuple[bytes, bytes]:
+def _around(outcome: Outcome, request: ImageRequest) -> list[bytes]:
+    """Return the answer cut where the pictures go."""
+    task, pictures = outcome.task, pictures_of(outcome)
     answer: dict[str, object] = {
         "created": task.created_ms // 1000,
         "background": "opaque",
-        "data": [{_SLOT: ""}],
-        "output_format": delivered.picture.format.value,
+        "data": [{"b64_json": ""} for _ in pictures],
+        "output_format": pictures[0].format.value,
         "quality": task.quality,
         "size": task.size,
     }
     if request.safety_identifier is not None:
         answer["safety_identifier"] = request.safety_identifier
-    if delivered.usage is not None:
-        answer["usage"] = usage_fields(delivered.usage)
-    body = orjson.dumps(answer)
-    # Keys and all values before the slot are our own, so the first match is the slot.
-    cut = body.index(f'"{_SLOT}":"'.encode()) + len(f'"{_SLOT}":"')
-    return body[:cut], body[cut:]
+    usage = usage_of(outcome)
+    if usage is not None:
+        answer["usage"] = usage_fields(usage)
+    # Inside of a JSON text the quotes would be escaped, so that every match is a slot.
+    *heads, tail = orjson.dumps(answer).split(_SLOT)
+    return [*(head + _SLOT for head in heads), tail]
+
+
+def usage_of(outcome: Outcome) -> TokenUsage | None:
+    """Return the tokens of all renders together; None where the upstream told of none."""
+    told = [
+        render.result.usage
+        for render in outcome.task.renders
+        if render.result is not None and render.result.usage is not None
+    ]
+    return reduce(TokenUsage.plus, told) if told else None
 
 
 def usage_fields(usage: TokenUsage) -> dict[str, object]:

@@ -24,6 +24,8 @@ class Verb(StrEnum):
     #: A window was made in the middle of its time; it starts from what was spent before.
     OPEN = "open"
     HOLD = "hold"
+    #: The upstream set more aside than was held; so the hold was raised.
+    RAISE = "raise"
     SETTLE = "settle"
     RELEASE = "release"
     #: Nobody knows whether the upstream charged; the hold counts as spent.
@@ -33,7 +35,7 @@ class Verb(StrEnum):
     TOP_UP = "top_up"
 
 
-#: The verbs that take a hold back, each task once.
+#: The verbs that take a hold back, each render of a task once.
 ENDS = frozenset({Verb.SETTLE, Verb.RELEASE, Verb.POSSIBLE_CHARGE})
 
 
@@ -80,7 +82,8 @@ class Counters:
 class Entry:
     """An entry that says all that its verb needs.
 
-    `change` is what it did to each of `windows`. `created_ms` is when its task was admitted: the
+    `change` is what it did to each of `windows`. A hold and its end are those of one `render` of a
+    task. `created_ms` is when its task was admitted: the
     day its money is summed under (an entry without one is summed under its own). `images` are
     the pictures that an end brought.
     """
@@ -92,6 +95,7 @@ class Entry:
     change: Counters
     created_ms: int
     task: str = ""
+    render: str = ""
     key: str = ""
     user: str = ""
     model: str = ""
@@ -99,6 +103,11 @@ class Entry:
     images: int = 0
     categories: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def hold(self) -> str:
+        """The name of the hold it is about."""
+        return f"{self.task}:{self.render}"
 
     @property
     def at_ms(self) -> int:
@@ -139,6 +148,7 @@ def parse_entry(raw: RawEntry) -> Entry:
         change=_change(verb, fields),
         created_ms=fields.integer("created_ms") if "created_ms" in raw.fields else raw.at_ms,
         task="" if verb in (Verb.OPEN, Verb.TOP_UP) else fields.text("task"),
+        render=raw.fields.get("render", "0"),
         key=raw.fields.get("key", ""),
         user=raw.fields.get("user", ""),
         model=raw.fields.get("model", ""),
@@ -154,7 +164,7 @@ def _change(verb: Verb, fields: _Fields) -> Counters:
     match verb:
         case Verb.OPEN:
             return Counters(spent_microusd=fields.integer("spent"))
-        case Verb.HOLD:
+        case Verb.HOLD | Verb.RAISE:
             return Counters(held_microusd=fields.integer("amount"))
         case Verb.RELEASE:
             return Counters(held_microusd=-fields.integer("hold"))

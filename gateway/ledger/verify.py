@@ -8,7 +8,7 @@ the entries that were written when the counters were read (`audit.py` tells how)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.domain.money import format_usd
 from gateway.ledger.checkpoint import Checkpoint, OpenHold
@@ -69,7 +69,7 @@ class Replay:
 
     @property
     def open_holds(self) -> Mapping[str, OpenHold]:
-        """The holds that have no end yet, by task."""
+        """The holds that have no end yet, by task and render."""
         return self._holds
 
     @property
@@ -150,11 +150,13 @@ class Replay:
     def _check(self, entry: Entry) -> None:
         """Note what is wrong with an entry by itself, and with its place among the others."""
         if entry.verb is Verb.HOLD:
-            if entry.task in self._holds:
-                self._find(entry.id, f"task {entry.task} is held a second time")
-            self._holds[entry.task] = OpenHold(
+            if entry.hold in self._holds:
+                self._find(entry.id, f"{entry.hold} is held a second time")
+            self._holds[entry.hold] = OpenHold(
                 entry.change.held_microusd, entry.windows, entry.at_ms
             )
+        elif entry.verb is Verb.RAISE:
+            self._check_raise(entry)
         elif entry.verb in ENDS:
             self._check_end(entry)
         elif entry.verb in (Verb.ADJUST, Verb.TOP_UP):
@@ -162,12 +164,20 @@ class Replay:
                 self._find(entry.id, f"{entry.op} is booked a second time")
             self._corrections.add(entry.op)
 
+    def _check_raise(self, entry: Entry) -> None:
+        hold = self._holds.get(entry.hold)
+        if hold is None or hold.windows != entry.windows:
+            self._find(entry.id, f"{entry.hold} is raised and not held so")
+            return
+        amount = hold.amount_microusd + entry.change.held_microusd
+        self._holds[entry.hold] = replace(hold, amount_microusd=amount)
+
     def _check_end(self, entry: Entry) -> None:
-        hold = self._holds.pop(entry.task, None)
+        hold = self._holds.pop(entry.hold, None)
         if hold is None:
-            self._find(entry.id, f"task {entry.task} ends without an open hold")
+            self._find(entry.id, f"{entry.hold} ends without an open hold")
         elif (hold.amount_microusd, hold.windows) != (-entry.change.held_microusd, entry.windows):
-            self._find(entry.id, f"task {entry.task} takes back another hold than it had")
+            self._find(entry.id, f"{entry.hold} takes back another hold than it had")
         parts, cost = sum(entry.categories.values()), entry.change.spent_microusd
         if parts != cost:
             self._find(

@@ -36,6 +36,7 @@ class EvolinkSettings:
     min_poll_interval_s: float = 1.0
     submit_timeout_s: float = 90.0
     poll_timeout_s: float = 15.0
+    proves_idempotency: bool = False
 
     def __post_init__(self) -> None:
         if not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key.strip()):
@@ -85,6 +86,16 @@ class EvolinkProvider:
     def min_poll_interval_s(self) -> float:
         """Seconds; reading an unfinished task makes EvoLink ask its own upstream (§4.1)."""
         return self._settings.min_poll_interval_s
+
+    @property
+    def proves_idempotency(self) -> bool:
+        """Whether the configuration says that EvoLink honours `Idempotency-Key` (§13: unproven)."""
+        return self._settings.proves_idempotency
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether submits carry a `callback_url`."""
+        return False
 
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
         """Return the body of §2: size and quality always, because defaults differ by version.

@@ -115,6 +115,16 @@ class Provider(Protocol):
         """The shortest pause between two polls of one task."""
         ...
 
+    @property
+    def proves_idempotency(self) -> bool:
+        """Whether the same submit under the same key is known to be the same task."""
+        ...
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether submits ask the upstream to call back."""
+        ...
+
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
         """Return what will be sent for this picture; pure, so that it can be journaled first."""
         ...

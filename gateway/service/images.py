@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.domain.accounts import Caller, Team
 from gateway.domain.catalog import Catalog, Model, Offer, unpriced
@@ -26,12 +26,13 @@ from gateway.domain.errors import (
 from gateway.domain.ids import ID_BYTES, make_task_id
 from gateway.domain.images import ImageRequest, Picture
 from gateway.domain.pricing import Quote
-from gateway.domain.task import FailureKind
+from gateway.domain.task import PASSING_FAILURES, FailureKind, Render, Task
 from gateway.ledger.holds import user_hash
 from gateway.providers.interface import Provider
-from gateway.tasks.engine import Engine
-from gateway.tasks.interface import Admission
-from gateway.tasks.live import Delivered, Ended, LiveTask
+from gateway.tasks.engine import Engine, Ticket
+from gateway.tasks.interface import Admission, Call
+from gateway.tasks.live import Outcome
+from gateway.tasks.waiting import Waiting
 
 #: What `retry-after` says when the upstream did not: seconds, and never more than SDKs honour.
 RETRY_AFTER_S = 10
@@ -57,12 +58,14 @@ class ImageService:
         catalog: Catalog,
         providers: Mapping[str, Provider],
         engine: Engine,
+        waiting: Waiting,
         wait_s: float,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._catalog = catalog
         self._providers = providers
         self._engine = engine
+        self._waiting = waiting
         self._wait_s = wait_s
         self._random_bytes = random_bytes
 
@@ -103,45 +106,70 @@ class ImageService:
         offer, price = best
         return Plan(model=model, offer=offer, picture=picture, quote=price)
 
-    async def start(self, caller: Caller, request: ImageRequest, plan: Plan) -> LiveTask:
-        """Hold the price and hand the task to the engine.
+    async def start(self, caller: Caller, request: ImageRequest, plan: Plan, call: Call) -> Ticket:
+        """Hold the price and hand the task to the engine, or join the task this is a retry of.
 
         A call above a quota waits for its turn as long as its team's settings say. Raises
-        BudgetExceeded, CostLimitExceeded, DailyQuotaExceeded, RateLimited, StoreUnavailable, and
-        AccountChangedError when the caller must be read again; nothing was submitted then.
+        BudgetExceeded, CostLimitExceeded, DailyQuotaExceeded, RateLimited, StoreUnavailable,
+        IdempotencyConflict, PictureExpired, and AccountChangedError when the caller must be read
+        again; nothing was submitted then.
         """
-        _check_call_cap(caller, plan.quote.total_microusd)
-        team = caller.team
+        _check_caps(caller, request, plan.quote.total_microusd * request.n)
         admission = Admission(
             id=make_task_id(self._random_bytes(ID_BYTES)),
             caller=caller,
             user=end_user_of(caller, request),
-            images=1,
+            images=request.n,
             model=plan.model.name,
+            operation=plan.picture.operation,
             size=str(plan.picture.size),
             quality=plan.picture.quality,
             hold_microusd=plan.quote.total_microusd,
             order=self._providers[plan.offer.provider].compose(plan.offer, plan.picture),
+            call=call,
+            patience_ms=caller.team.quotas.queue_ms,
         )
-        patience_ms = team.quotas.queue_ms
         while True:
             try:
                 return await self._engine.admit(admission, plan.offer)
             except RateLimited as refusal:
-                if refusal.retry_after_ms > patience_ms:
+                patience_ms = admission.patience_ms - refusal.retry_after_ms
+                if patience_ms < 0:
                     raise
-                patience_ms -= refusal.retry_after_ms
+                admission = replace(admission, patience_ms=patience_ms)
                 await asyncio.sleep(refusal.retry_after_ms / 1000)
 
-    async def finish(self, live: LiveTask) -> Delivered:
-        """Wait for the picture, as long as one HTTP call may.
+    async def finish(self, ticket: Ticket) -> Outcome:
+        """Wait for the pictures, as long as one HTTP call may; there is at least one.
 
         Raises StillRunning when the wait ends first, and the error a failed task stands for.
         """
-        outcome = await live.wait(self._wait_s)
-        if isinstance(outcome, Delivered):
+        outcome = await self._waiting.outcome(ticket.team, ticket.task, timeout_s=self._wait_s)
+        if outcome.delivered:
             return outcome
         raise error_of(outcome)
+
+    async def leave(self, ticket: Ticket) -> None:
+        """Note that the call no longer waits: the picture goes on being made for a retry."""
+        await self._engine.leave(ticket)
+
+    def delivered(self, ticket: Ticket) -> None:
+        """Note that the answer has left."""
+        self._engine.delivered(ticket)
+
+    def turned_away(self, caller: Caller, call: Call) -> None:
+        """Note that a call was sent away before it was a task: its retry is a call of its own."""
+        self._engine.expect_retry(caller.team.id, call)
+
+
+def offer_of(catalog: Catalog, task: Task) -> Offer | None:
+    """Return the offer that a task was made under; None when the catalogue no longer has it."""
+    model = catalog.get(task.model)
+    named = task.order.body.get("model")
+    for offer in () if model is None else model.offers_for(task.operation):
+        if offer.provider == task.order.provider and named in (offer.upstream_model, None):
+            return offer
+    return None
 
 
 def end_user_of(caller: Caller, request: ImageRequest) -> str:
@@ -150,31 +178,32 @@ def end_user_of(caller: Caller, request: ImageRequest) -> str:
     return user_hash(team.id, end_user) if end_user and team.user_budgets else ""
 
 
-def _check_call_cap(caller: Caller, price_microusd: int) -> None:
-    cap_microusd = caller.call_cap_microusd()
-    if cap_microusd is not None and price_microusd > cap_microusd:
-        raise CostLimitExceeded(
-            price_microusd=price_microusd, cap_microusd=cap_microusd, param=None
-        )
+def _check_caps(caller: Caller, request: ImageRequest, price_microusd: int) -> None:
+    caps = ((request.max_cost_microusd, "max_cost_usd"), (caller.call_cap_microusd(), None))
+    for cap_microusd, param in caps:
+        if cap_microusd is not None and price_microusd > cap_microusd:
+            raise CostLimitExceeded(
+                price_microusd=price_microusd, cap_microusd=cap_microusd, param=param
+            )
 
 
-def error_of(ended: Ended) -> GatewayError:
+def error_of(outcome: Outcome) -> GatewayError:
     """Return what a caller is told about a task that ended without a picture."""
-    if ended.failure in _NOTHING_CREATED and not ended.submitted:
-        asked_s = ended.retry_after_s or RETRY_AFTER_S
+    failed = max(outcome.task.renders, key=_weight)
+    failure = FailureKind.RESULT_LOST
+    if failed.result is not None and failed.result.failure is not None:
+        failure = failed.result.failure
+    if failure in PASSING_FAILURES and not failed.upstream_id and failure not in _TOLD:
+        asked_s = outcome.retry_after_s or RETRY_AFTER_S
         return UpstreamUnavailable(retry_after_s=min(max(math.ceil(asked_s), 1), MAX_RETRY_AFTER_S))
-    return _TOLD.get(ended.failure, UpstreamFailed)()
+    return _TOLD.get(failure, UpstreamFailed)()
 
 
-#: Reasons that lie between the upstream and us: true of this moment, not of the request.
-_NOTHING_CREATED = frozenset(
-    {
-        FailureKind.AUTH,
-        FailureKind.INSUFFICIENT_FUNDS,
-        FailureKind.RATE_LIMITED,
-        FailureKind.UPSTREAM_DOWN,
-    }
-)
+def _weight(render: Render) -> int:
+    """Order renders that failed: what was charged or submitted says more than what was not."""
+    charged = render.result is not None and render.result.cost_microusd > 0
+    return 2 * charged + bool(render.upstream_id)
+
 
 #: What the other reasons are told as; those that are missing are an upstream that failed.
 _TOLD: dict[FailureKind, Callable[[], GatewayError]] = {
@@ -186,5 +215,8 @@ _TOLD: dict[FailureKind, Callable[[], GatewayError]] = {
     FailureKind.SUBMIT_UNKNOWN: SubmitUnknown,
     FailureKind.DEADLINE: lambda: StillRunning(
         "The picture waited too long for its turn; nothing was charged."
+    ),
+    FailureKind.WITHDRAWN: lambda: StillRunning(
+        "The picture was withdrawn before it was ordered; nothing was charged."
     ),
 }

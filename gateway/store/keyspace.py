@@ -14,9 +14,49 @@ def task_key(team: TeamId, task: TaskId) -> str:
     return f"{{t:{team}}}:task:{task}"
 
 
-def live_key(team: TeamId) -> str:
-    """Name the sorted set of the team's unfinished tasks by creation (Unix ms)."""
-    return f"{{t:{team}}}:live"
+def live_key(team: TeamId, owner: str) -> str:
+    """Name the sorted set of the team's tasks that a replica has to see to, by creation (Unix ms).
+
+    An empty `owner` is those that were handed over and that nobody has taken yet.
+    """
+    return f"{{t:{team}}}:live:{owner}"
+
+
+def owners_key(team: TeamId) -> str:
+    """Name the set of replicas that have to see to tasks of the team."""
+    return f"{{t:{team}}}:owners"
+
+
+def tasks_key(team: TeamId) -> str:
+    """Name the sorted set of all tasks of the team that have a record, by creation (Unix ms)."""
+    return f"{{t:{team}}}:tasks"
+
+
+def calls_key(team: TeamId, call: str) -> str:
+    """Name the sorted set of tasks a retry of this call may join, by their last waiter's count.
+
+    `call` is a fingerprint. Members are creation time and id, so that equals are in order of age.
+    Expires with the last of them.
+    """
+    return f"{{t:{team}}}:calls:{call}"
+
+
+def orphans_key(team: TeamId, call: str) -> str:
+    """Name the sorted set of tasks of this call that nobody waits for, by creation (Unix ms)."""
+    return f"{{t:{team}}}:orphans:{call}"
+
+
+def refused_key(team: TeamId, call: str) -> str:
+    """Name the hash of retries of this call, by count, that were sent away before they were tasks.
+
+    Expires in two minutes.
+    """
+    return f"{{t:{team}}}:refused:{call}"
+
+
+def idempotency_key(team: TeamId, digest: str) -> str:
+    """Name the hash of the task an `Idempotency-Key` stands for, and its call; 24 hours."""
+    return f"{{t:{team}}}:idempotency:{digest}"
 
 
 def tombstone_key(team: TeamId, task: TaskId) -> str:
@@ -111,3 +151,23 @@ def adjustments_key(team: TeamId) -> str:
     Two fields for every correction that was made by hand; never expires.
     """
     return f"{{t:{team}}}:ledger:adjustments"
+
+
+def replicas_key() -> str:
+    """Name the sorted set of gateway processes by their last renewal (the store's Unix ms)."""
+    return "replicas"
+
+
+def active_teams_key() -> str:
+    """Name the set of teams that ever had a task: where recovery looks."""
+    return "teams:active"
+
+
+def wake_key(replica: str) -> str:
+    """Name the stream that wakes one gateway process; expires when nobody writes to it."""
+    return f"wake:{{{replica}}}"
+
+
+def claim_key(account: str, upstream_id: str) -> str:
+    """Name the string with the one render that an upstream's task id was bound to; a week."""
+    return f"claim:{{{account}}}:{upstream_id}"

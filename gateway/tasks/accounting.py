@@ -6,9 +6,8 @@ from dataclasses import asdict
 
 from gateway.domain.images import TokenUsage
 from gateway.domain.pricing import ChargeBasis
-from gateway.providers.interface import Provider
 from gateway.tasks.interface import Ending
-from gateway.tasks.live import LiveTask
+from gateway.tasks.live import LiveRender, LiveTask
 from gateway.telemetry.metrics import Metrics, usd
 
 
@@ -24,7 +23,7 @@ class Accounting:
 
     def left(self, live: LiveTask) -> None:
         """Count a task out, once, when it is over for this process."""
-        if not live.outcome.done():
+        if not live.done.done():
             self._metrics.tasks_in_flight.labels(_provider(live)).dec()
 
     def phase(self, live: LiveTask, phase: str, seconds: float) -> None:
@@ -34,28 +33,40 @@ class Accounting:
             seconds
         )
 
-    def detected(self, live: LiveTask, provider: Provider, now_s: float) -> None:
-        """Note that a render was seen to have ended."""
-        self.phase(live, "render", now_s - live.submitted_s)
-        self._metrics.polls_per_render.labels(provider.name).observe(live.polls)
-        self._metrics.detection_lag.labels(provider.name).observe(now_s - live.last_pending_s)
+    def recovered(self) -> None:
+        """Count a task that was taken over from another process."""
+        self._metrics.recovered_tasks.inc()
 
-    def concluded(self, live: LiveTask, ending: Ending) -> None:
+    def tried_again(self, one: LiveRender) -> None:
+        """Count a submission that failed at no charge and is made once more."""
+        live = one.live
+        self._metrics.renders.labels(_provider(live), live.task.model, "retried").inc()
+
+    def detected(self, one: LiveRender, now_s: float) -> None:
+        """Note that a render was seen to have ended; nothing of it when others began it."""
+        if one.live.adopted:
+            return
+        provider = _provider(one.live)
+        self.phase(one.live, "render", now_s - one.submitted_s)
+        self._metrics.polls_per_render.labels(provider).observe(one.polls)
+        self._metrics.detection_lag.labels(provider).observe(now_s - one.last_pending_s)
+
+    def concluded(self, one: LiveRender, ending: Ending) -> None:
         """Count the render's end and its money."""
-        task, charge = live.task, ending.charge
+        live, task, charge = one.live, one.live.task, ending.charge
         provider = _provider(live)
-        self._metrics.renders.labels(provider, task.model, task.render.state.value).inc()
+        self._metrics.renders.labels(provider, task.model, one.render.state.value).inc()
         for category, microusd in charge.by_category.items():
-            self._metrics.cost.labels(live.team_label, task.model, provider, category).inc(
+            self._metrics.cost.labels(live.task.team, task.model, provider, category).inc(
                 usd(microusd)
             )
         if charge.basis is ChargeBasis.POSSIBLE:
             self._metrics.possible_charge.labels(provider).inc(usd(charge.total_microusd))
         if charge.drift_microusd:
             self._metrics.billing_drift.labels(provider).inc(usd(abs(charge.drift_microusd)))
-        overrun = charge.total_microusd - task.hold.amount_microusd
+        overrun = charge.total_microusd - one.held_microusd
         if overrun > 0:
-            self._metrics.hold_overrun.labels(live.team_label).inc(usd(overrun))
+            self._metrics.hold_overrun.labels(live.task.team).inc(usd(overrun))
 
     def used(self, live: LiveTask, usage: TokenUsage | None) -> None:
         """Count the tokens the upstream reported."""
@@ -63,15 +74,15 @@ class Accounting:
             return
         for category, tokens in asdict(usage).items():
             if tokens:
-                self._metrics.tokens.labels(live.team_label, live.task.model, category).inc(tokens)
+                self._metrics.tokens.labels(live.task.team, live.task.model, category).inc(tokens)
 
     def stored(self, live: LiveTask) -> None:
         """Count a picture that is paid for and kept."""
         task = live.task
         self._metrics.images.labels(
-            live.team_label, task.model, _provider(live), task.quality, task.size
+            live.task.team, task.model, _provider(live), task.quality, task.size
         ).inc()
 
 
 def _provider(live: LiveTask) -> str:
-    return live.task.render.order.provider
+    return live.task.order.provider

@@ -6,22 +6,43 @@ Every verb may be repeated when the store did not answer: a repetition changes n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.images import Operation, TokenUsage
 from gateway.domain.pricing import Charge
-from gateway.domain.task import Event, FailureKind, SubmitOrder, Task
+from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Task
 from gateway.ledger.quotas import RateState
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """A call that wants to become a task. `hold_microusd` is the upper bound of its price.
+class Call:
+    """What makes two calls the same call, and which retry this one is (design rules 10 to 12).
 
-    `user` is the end user's hash, empty when the call names none.
+    `fingerprint` is a digest of key, path, parameters and files. `count` is the retry's number, 0
+    for a first call and for one that says nothing. `waiter` is the request that waits for it.
+    `idempotency` is a digest of path and `Idempotency-Key`, empty without one. `detached` calls
+    are waited for by nobody; `joins` is false for teams that do not want retries to be joined.
+    """
+
+    fingerprint: str
+    waiter: str
+    count: int = 0
+    idempotency: str = ""
+    detached: bool = False
+    joins: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call that wants to become a task.
+
+    `user` is the end user's hash, empty when the call names none. `hold_microusd` is the upper
+    bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
+    it comes too fast.
     """
 
     id: TaskId
@@ -29,10 +50,13 @@ class Admission:
     user: str
     images: int
     model: str
+    operation: Operation
     size: str
     quality: str
     hold_microusd: int
     order: SubmitOrder
+    call: Call
+    patience_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +69,41 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a task ends: the event, its money, and what the record keeps of it.
+class Joined:
+    """The task that a call was attached to, instead of becoming one."""
 
-    `links` are the results to be stored; with none the task leaves the live index at once.
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a render ends: the event, its money, and what the record keeps of it.
+
+    `links` are the results to be stored; with none there is nothing left to do for it.
     """
 
     event: Event
     charge: Charge
     failure: FailureKind | None = None
     links: tuple[str, ...] = ()
-    usage: Mapping[str, int] | None = None
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """The render as it is now, the task's budgets, and the replicas with requests that wait."""
+
+    render: Render
+    budgets: tuple[BudgetState, ...]
+    watchers: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class ShelfNote:
+    """What to note of a task: its pictures by render as a record says them, and its delivery."""
+
+    stored: dict[int, str] = field(default_factory=dict)
+    delivered: bool = False
 
 
 class AccountChangedError(Exception):
@@ -71,47 +119,105 @@ class OwnershipLostError(Exception):
 
 
 class TaskStore(Protocol):
-    """Keeps tasks and their holds."""
+    """Keeps tasks and their holds. Every verb raises StoreUnavailable."""
 
-    async def admit(self, admission: Admission) -> Admitted:
-        """Check every limit, hold the price and write the task, or none of it.
+    @property
+    def owner(self) -> str:
+        """The replica whose tasks these are."""
+        ...
 
-        Raises BudgetExceeded, DailyQuotaExceeded, RateLimited, AccountChangedError, and
-        StoreUnavailable when no answer came: then it is unknown whether the task exists, and
-        `give_up` must follow.
+    async def admit(self, admission: Admission) -> Admitted | Joined:
+        """Attach the call to the task it is a retry of, else admit it as a task of its own.
+
+        Checks every limit, holds the price and writes the task, or does none of it.
+        Raises BudgetExceeded, DailyQuotaExceeded, RateLimited, IdempotencyConflict,
+        PictureExpired, AccountChangedError, and StoreUnavailable when no answer came: then it is
+        unknown whether the task exists, and `give_up` must follow.
         """
         ...
 
     async def give_up(self, admission: Admission) -> None:
-        """Make sure that an admission nobody heard of holds nothing. Raises StoreUnavailable."""
+        """Make sure that an admission nobody heard of holds nothing."""
         ...
 
-    async def begin_submit(self, task: Task, attempt_id: str) -> Task:
-        """Win the right to post this render. Raises StoreUnavailable, OwnershipLostError."""
+    async def expect_retry(self, team: TeamId, call: Call) -> None:
+        """Note that a call was sent away before it was a task: its retry is a new call."""
         ...
 
-    async def record_submitted(self, task: Task, upstream_id: str) -> Task:
-        """Write down the upstream's id: a fact, from any owner. Raises StoreUnavailable."""
+    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
+        """Win the right to post this render. Raises OwnershipLostError, RecordMissingError."""
         ...
 
-    async def record_not_sent(self, task: Task) -> Task:
-        """Write down that nothing left the house: a fact. Raises StoreUnavailable."""
+    async def record_submitted(self, task: Task, render: Render, upstream_id: str) -> Render:
+        """Write down the upstream's id: a fact, from any owner."""
         ...
 
-    async def conclude(self, task: Task, ending: Ending) -> tuple[BudgetState, ...]:
-        """End the task and settle or release its hold; return its budgets afterwards.
+    async def record_not_sent(self, task: Task, render: Render) -> Render:
+        """Write down that nothing left the house, or that nothing was created: a fact."""
+        ...
 
-        Raises StoreUnavailable, OwnershipLostError, RecordMissingError.
+    async def lose_track(self, task: Task, render: Render) -> Render:
+        """Write down that nobody knows whether this render was ordered."""
+        ...
+
+    async def retry(self, task: Task, render: Render) -> Render:
+        """Put a render that failed at no charge back into the queue."""
+        ...
+
+    async def raise_hold(self, task: Task, render: Render, extra_microusd: int) -> None:
+        """Hold more for a render that was submitted, whatever its budgets say (rule 13)."""
+        ...
+
+    async def conclude(self, task: Task, render: Render, ending: Ending) -> Concluded:
+        """End a render and settle or release its hold.
+
+        Raises OwnershipLostError, RecordMissingError.
         """
         ...
 
     async def restore(self, task: Task) -> None:
-        """Write a task and its hold anew from memory, also over budget. Raises StoreUnavailable.
+        """Write a task and its open holds anew from memory, also over budget.
 
         For a record the store has lost: the picture may have been paid for (design rule 18).
         """
         ...
 
-    async def shelve(self, team: TeamId, tasks: Sequence[TaskId]) -> None:
-        """Note that the pictures of these tasks are in the asset store. Raises StoreUnavailable."""
+    async def shelve(self, team: TeamId, notes: Mapping[TaskId, ShelfNote]) -> None:
+        """Note which pictures are in the asset store, and which answers have left."""
+        ...
+
+    async def leave(self, team: TeamId, task: TaskId, *, place: str, waiter: str) -> None:
+        """Note that this request no longer waits for the task; `place` is where retries look."""
+        ...
+
+    async def is_left(self, team: TeamId, task: TaskId) -> bool:
+        """Tell whether nobody waits for a task."""
+        ...
+
+    async def claim(self, account: str, upstream_id: str, render: str) -> bool:
+        """Bind an upstream's task id to one render for ever; False when it is another's."""
+        ...
+
+    async def read(self, team: TeamId, task: TaskId) -> Task | None:
+        """Return a task as it is written down; None when there is no such record."""
+        ...
+
+    async def owned(self, team: TeamId, owner: str) -> Sequence[TaskId]:
+        """Return the tasks that a replica has to see to, the oldest first; '' is nobody."""
+        ...
+
+    async def owners(self, team: TeamId) -> frozenset[str]:
+        """Return the replicas that have to see to tasks of a team, '' among them."""
+        ...
+
+    async def teams(self) -> frozenset[TeamId]:
+        """Return every team that ever had a task."""
+        ...
+
+    async def take(self, team: TeamId, task: TaskId, *, owner: str) -> Task | None:
+        """Take a task over from `owner`; None when it is gone or somebody was faster."""
+        ...
+
+    async def hand_over(self, task: Task) -> bool:
+        """Give a task up to whoever takes it; False while one of its renders is being posted."""
         ...

@@ -1,83 +1,133 @@
-"""A task while this process runs it, and how requests wait for it."""
+"""A task while this process runs it: what only memory knows of it and of its renders."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gateway.assets.interface import StoredPicture
 from gateway.domain.catalog import Offer
-from gateway.domain.errors import BudgetState, InternalError, StillRunning
-from gateway.domain.images import TokenUsage
-from gateway.domain.pricing import Charge
-from gateway.domain.task import FailureKind, Task
+from gateway.domain.errors import BudgetState, InternalError
+from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
+from gateway.tasks.poller import Due
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
-    """The picture is in the store and paid for; `usage` is None where the upstream told none."""
+class Outcome:
+    """A task as it can be answered: its renders with their results, and its budgets after them.
 
-    picture: StoredPicture
-    usage: TokenUsage | None
-    charge: Charge
-    budgets: tuple[BudgetState, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """There is no picture, and why; `charge` may still be above zero.
-
-    `submitted` tells whether the upstream had taken the task before it failed.
+    `retry_after_s` is what the upstream asked for when it took nothing.
     """
 
-    failure: FailureKind
-    charge: Charge
-    budgets: tuple[BudgetState, ...]
-    submitted: bool
+    task: Task
+    budgets: tuple[BudgetState, ...] = ()
     retry_after_s: float | None = None
 
+    @property
+    def delivered(self) -> tuple[Render, ...]:
+        """The renders whose picture is in the store."""
+        return tuple(
+            render
+            for render in self.task.renders
+            if render.result is not None and render.result.stored is not None
+        )
 
-Outcome = Delivered | Ended
+    @property
+    def cost_microusd(self) -> int:
+        """What all renders cost together, so far."""
+        return sum(
+            render.result.cost_microusd for render in self.task.renders if render.result is not None
+        )
+
+
+class MovedError(Exception):
+    """This process does not run the task any more; somebody else does."""
+
+
+@dataclass(slots=True, eq=False)
+class LiveRender:
+    """One render while this process runs it; times are monotonic seconds.
+
+    `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
+    """
+
+    live: LiveTask
+    render: Render
+    queued_s: float
+    submitted_s: float = 0.0
+    last_pending_s: float = 0.0
+    polls: int = 0
+    raised_microusd: int = 0
+    candidate: str = ""
+    due: Due | None = None
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def held_microusd(self) -> int:
+        """What is held for it."""
+        return self.live.task.hold.amount_microusd + self.raised_microusd
+
+    @property
+    def index(self) -> int:
+        """Which picture of the task it is."""
+        return self.render.index
+
+    def stir(self, candidate: str = "") -> None:
+        """Look at it now; `candidate` is an upstream id that was claimed for it."""
+        self.candidate = candidate or self.candidate
+        self.stirred.set()
+        if self.due is not None:
+            self.due.hurry()
 
 
 @dataclass(slots=True, eq=False)
 class LiveTask:
-    """What the engine knows of a running task; times are monotonic seconds.
+    """What the engine knows of a task it runs; times are monotonic seconds.
 
-    `phases_s` collects how long each phase took. Any number of requests may wait for `outcome`.
+    `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
+    took. `adopted` tasks were begun by another process: nothing is learned from their times.
     """
 
     task: Task
-    offer: Offer
-    team_label: str
+    offer: Offer | None
     admitted_s: float
     budgets: tuple[BudgetState, ...]
-    rates: tuple[RateState, ...]
-    outcome: asyncio.Future[Outcome]
+    done: asyncio.Future[Outcome]
+    rates: tuple[RateState, ...] = ()
+    renders: list[LiveRender] = field(default_factory=list)
     phases_s: dict[str, float] = field(default_factory=dict)
-    submitted_s: float = 0.0
-    last_pending_s: float = 0.0
-    polls: int = 0
+    watchers: tuple[str, ...] = ()
+    retry_after_s: float | None = None
+    adopted: bool = False
+    cancelled: bool = False
 
-    async def wait(self, timeout_s: float) -> Outcome:
-        """Return how the task ended; a waiter that goes away changes nothing.
+    def add_renders(self, now_s: float) -> None:
+        """Begin to run every render of the task."""
+        self.renders = [LiveRender(self, render, queued_s=now_s) for render in self.task.renders]
 
-        Raises StillRunning after `timeout_s`.
-        """
-        done, _ = await asyncio.wait((self.outcome,), timeout=timeout_s)
-        if not done:
-            raise StillRunning
-        return self.outcome.result()
+    @property
+    def current(self) -> Task:
+        """The task with its renders as they are now."""
+        return replace(self.task, renders=tuple(one.render for one in self.renders))
 
-    def resolve(self, outcome: Outcome) -> None:
-        """Tell everybody who waits how it ended."""
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
+    @property
+    def outcome(self) -> Outcome:
+        """What could be answered now."""
+        return Outcome(self.current, self.budgets, self.retry_after_s)
 
-    def break_off(self) -> None:
-        """Tell everybody who waits that a defect of ours keeps the answer from them."""
-        if not self.outcome.done():
-            self.outcome.set_exception(InternalError())
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing more will come."""
+        return all(one.render.settled for one in self.renders)
+
+    def resolve(self) -> None:
+        """Tell everybody who waits that it is over."""
+        if not self.done.done():
+            self.done.set_result(self.outcome)
+
+    def break_off(self, error: InternalError | MovedError) -> None:
+        """Tell everybody who waits that the end will not be seen here."""
+        if not self.done.done():
+            self.done.set_exception(error)
             # Seen here, so that a task nobody waits for is no warning.
-            self.outcome.exception()
+            self.done.exception()

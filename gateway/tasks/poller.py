@@ -7,6 +7,7 @@ import heapq
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 
 from gateway.background import Background
 from gateway.domain.clock import Clock
@@ -15,23 +16,51 @@ from gateway.domain.clock import Clock
 PollStep = Callable[[], Coroutine[object, object, None]]
 
 
+@dataclass(slots=True, eq=False)
+class Due:
+    """One poll that is waiting for its time."""
+
+    provider: str
+    step: PollStep
+    hasten: Callable[[Due], None]
+    waiting: bool = True
+
+    def hurry(self) -> None:
+        """Let it be due now; nothing happens when it has been started."""
+        if self.waiting:
+            self.hasten(self)
+
+    def drop(self) -> None:
+        """Let it never be started."""
+        self.waiting = False
+
+
 class Poller:
     """Starts each scheduled poll when it is due; a poll schedules its own successor."""
 
     def __init__(self, clock: Clock, background: Background, *, max_concurrent: int) -> None:
         self._clock = clock
         self._background = background
-        self._due: list[tuple[float, int, str, PollStep]] = []
+        self._due: list[tuple[float, int, Due]] = []
         self._order = itertools.count()
         self._earlier = asyncio.Event()
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(max_concurrent)
         )
 
-    def schedule(self, provider: str, delay_s: float, step: PollStep) -> None:
+    def schedule(self, provider: str, delay_s: float, step: PollStep) -> Due:
         """Run `step` in `delay_s` seconds, or when the provider has a free slot after that."""
-        due_s = self._clock.monotonic_s() + delay_s
-        heapq.heappush(self._due, (due_s, next(self._order), provider, step))
+        due = Due(provider, step, self._hasten)
+        self._push(self._clock.monotonic_s() + delay_s, due)
+        return due
+
+    def _hasten(self, due: Due) -> None:
+        # What is in the heap stays there and is passed over when it comes up.
+        due.waiting = False
+        self._push(self._clock.monotonic_s(), Due(due.provider, due.step, self._hasten))
+
+    def _push(self, due_s: float, due: Due) -> None:
+        heapq.heappush(self._due, (due_s, next(self._order), due))
         if self._due[0][0] == due_s:
             self._earlier.set()
 
@@ -49,14 +78,16 @@ class Poller:
     def _start_due(self) -> float | None:
         """Start what is due and return the seconds until the next is; None when there is none."""
         while self._due:
-            due_s, _, provider, step = self._due[0]
+            due_s, _, due = self._due[0]
             wait_s = due_s - self._clock.monotonic_s()
-            if wait_s > 0:
+            if due.waiting and wait_s > 0:
                 return wait_s
             heapq.heappop(self._due)
-            self._background.step("poll", self._in_slot(provider, step))
+            if due.waiting:
+                due.waiting = False
+                self._background.step("poll", self._in_slot(due))
         return None
 
-    async def _in_slot(self, provider: str, step: PollStep) -> None:
-        async with self._slots[provider]:
-            await step()
+    async def _in_slot(self, due: Due) -> None:
+        async with self._slots[due.provider]:
+            await due.step()

@@ -1,59 +1,203 @@
 """How tasks are written down: the fields of a record, a line of the ledger, a day's sums. Pure.
 
+A record is one hash. What belongs to one render has its index before the name (`0:state`).
 Scripts take fields as flat lists of names and values in turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import orjson
 
+from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.images import Operation, PictureFormat, StoredPicture, TokenUsage
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import Charge, ChargeBasis
-from gateway.domain.task import SCHEMA, RenderState, Task
+from gateway.domain.task import (
+    SCHEMA,
+    FailureKind,
+    HeldWindow,
+    Hold,
+    Render,
+    RenderState,
+    Result,
+    SubmitOrder,
+    Task,
+    picture_key,
+)
 from gateway.tasks.interface import Ending
 
 #: Sums of what was spent are kept by quarters of an hour; the scripts know the same number.
 BUCKET_MS = 900_000
 
+#: What a record says of a picture that will never be in the asset store.
+LOST = "lost"
 
-def task_fields(task: Task, *, owner: str) -> list[str]:
-    """Return the record of a task as it is in memory."""
-    render = task.render
+
+class UnreadableTaskError(Exception):
+    """A record does not say what every task has, or is of a later schema."""
+
+
+def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]:
+    """Return the record of a task as it is in memory; `call` is who waits for it (calls.lua)."""
+    unfinished = sum(render.result is None for render in task.renders)
+    unstored = sum(render.result is not None and not render.settled for render in task.renders)
     record = {
         "schema": str(SCHEMA),
-        "state": render.state.value,
         "epoch": str(task.epoch),
         "version": "1",
         "owner": owner,
         "key": task.key_name,
         "user": task.user,
         "model": task.model,
+        "operation": task.operation.value,
         "size": task.size,
         "quality": task.quality,
         "created_ms": str(task.created_ms),
-        "hold": str(task.hold.amount_microusd),
-        "hold_state": "held",
-        "provider": render.order.provider,
-        "account": render.order.account,
-        "order": orjson.dumps(render.order.body).decode(),
+        "call": task.call,
+        "detached": "1" if task.detached else "0",
+        "renders": str(len(task.renders)),
+        "open": str(unfinished),
+        "unstored": str(unstored),
+        "provider": task.order.provider,
+        "account": task.order.account,
+        "order": _json(task.order.body),
+        **call,
     }
-    if render.state is not RenderState.QUEUED:
-        record |= {"attempt_id": render.attempt_id, "upstream_id": render.upstream_id}
+    for render in task.renders:
+        fields = {"state": render.state.value, "hold": str(task.hold.amount_microusd)}
+        if render.attempt_id:
+            fields |= {
+                "attempt_id": render.attempt_id,
+                "upstream_id": render.upstream_id,
+                "tries": str(render.tries),
+                "submitted_ms": str(render.submitted_ms),
+            }
+        if render.result is not None:
+            fields |= _result_fields(render.result)
+        record |= {f"{render.index}:{name}": value for name, value in fields.items()}
     return _flat(record)
 
 
-def ending_fields(ending: Ending, now_ms: int) -> list[str]:
-    """Return what a record learns when its task ends."""
-    record = {"ended_ms": str(now_ms), "basis": ending.charge.basis.value}
-    if ending.failure is not None:
-        record["failure"] = ending.failure.value
-    if ending.links:
-        record["links"] = _json(ending.links)
-    if ending.usage is not None:
-        record["usage"] = _json(dict(ending.usage))
-    return _flat(record)
+def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
+    """Return the task in a record. Raises UnreadableTaskError."""
+    try:
+        if int(fields["schema"]) > SCHEMA:
+            raise UnreadableTaskError(f"schema {fields['schema']} is of a newer gateway")
+        return Task(
+            id=task,
+            team=team,
+            key_name=fields["key"],
+            user=fields["user"],
+            model=fields["model"],
+            operation=Operation(fields["operation"]),
+            size=fields["size"],
+            quality=fields["quality"],
+            created_ms=int(fields["created_ms"]),
+            owner=fields["owner"],
+            epoch=int(fields["epoch"]),
+            order=SubmitOrder(
+                provider=fields["provider"],
+                account=fields["account"],
+                body=orjson.loads(fields.get("order", "{}")),
+            ),
+            hold=Hold(
+                amount_microusd=int(fields["0:hold"]),
+                windows=tuple(parse_window(facts) for facts in orjson.loads(fields["held"])),
+            ),
+            renders=tuple(
+                _parse_render(team, task, index, fields) for index in range(int(fields["renders"]))
+            ),
+            call=fields["call"],
+            detached=fields["detached"] == "1",
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error
+
+
+def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, str]) -> Render:
+    def field(name: str, default: str = "") -> str:
+        return fields.get(f"{index}:{name}", default)
+
+    result = None
+    if cost := field("cost"):
+        usage, failure, stored = field("usage"), field("failure"), field("stored")
+        result = Result(
+            cost_microusd=int(cost),
+            basis=ChargeBasis(field("basis")),
+            failure=FailureKind(failure) if failure else None,
+            links=tuple(orjson.loads(field("links", "[]"))),
+            usage=TokenUsage(**orjson.loads(usage)) if usage else None,
+            stored=parse_stored(picture_key(team, task, index), stored),
+            lost=stored == LOST,
+        )
+    return Render(
+        index=index,
+        state=RenderState(field("state")),
+        attempt_id=field("attempt_id"),
+        upstream_id=field("upstream_id"),
+        tries=int(field("tries", "0")),
+        submitted_ms=int(field("submitted_ms", "0")),
+        result=result,
+    )
+
+
+def window_facts(window: HeldWindow) -> str:
+    """Return a window as a text that a record keeps; numbers stay exact."""
+    return _json(asdict(window))
+
+
+def parse_window(facts: Mapping[str, object]) -> HeldWindow:
+    """Return the window of such a text, parsed. Raises TypeError."""
+    return HeldWindow(**facts)  # type: ignore[arg-type] # written by window_facts alone
+
+
+def stored_note(picture: StoredPicture) -> str:
+    """Return what a record says of a picture that is in the asset store."""
+    return f"{picture.format} {picture.size_bytes}"
+
+
+def parse_stored(key: str, note: str) -> StoredPicture | None:
+    """Return the picture of a note; None when there is none, or `LOST`."""
+    if note in ("", LOST):
+        return None
+    picture_format, size_bytes = note.split(" ")
+    return StoredPicture(key, int(size_bytes), PictureFormat(picture_format))
+
+
+def result_of(ending: Ending) -> Result:
+    """Return what an ending leaves of a render."""
+    return Result(
+        cost_microusd=ending.charge.total_microusd,
+        basis=ending.charge.basis,
+        failure=ending.failure,
+        links=ending.links,
+        usage=ending.usage,
+    )
+
+
+def ending_fields(ending: Ending) -> dict[str, str]:
+    """Return what a record learns when a render ends, beside its state and its cost."""
+    fields = _result_fields(result_of(ending))
+    return {name: value for name, value in fields.items() if name != "cost"}
+
+
+def _result_fields(result: Result) -> dict[str, str]:
+    fields = {"cost": str(result.cost_microusd), "basis": result.basis.value}
+    if result.failure is not None:
+        fields["failure"] = result.failure.value
+    if result.links:
+        fields["links"] = _json(result.links)
+    if result.usage is not None:
+        fields["usage"] = _json(asdict(result.usage))
+    if result.stored is not None:
+        fields["stored"] = stored_note(result.stored)
+    elif result.lost:
+        fields["stored"] = LOST
+    return fields
 
 
 def verb_of(charge: Charge) -> str:
@@ -63,31 +207,42 @@ def verb_of(charge: Charge) -> str:
     return "settle" if charge.total_microusd else "release"
 
 
-def hold_entry(task: Task) -> list[str]:
-    """Return what the ledger's line of a hold says beside its money."""
-    return _flat(_who_and_what(task))
+def hold_entry(task: Task, index: int) -> list[str]:
+    """Return what the ledger's line of a render's hold says beside its money."""
+    return _flat({"op": f"{task.id}:{index}:hold", **_who_and_what(task, index)})
 
 
-def ending_entry(task: Task, ending: Ending) -> list[str]:
+def raise_entry(task: Task, index: int) -> list[str]:
+    """Return what the ledger's line of a hold that is raised says beside its money."""
+    return _flat({"op": f"{task.id}:{index}:raise", **_who_and_what(task, index)})
+
+
+def ending_op(task: Task, index: int) -> str:
+    """Name the end of a render's hold in the ledger."""
+    return f"{task.id}:{index}:end"
+
+
+def ending_entry(task: Task, render: Render, ending: Ending) -> list[str]:
     """Return what the ledger's line of an end says beside its money."""
     return _flat(
         {
-            **_who_and_what(task),
+            **_who_and_what(task, render.index),
             "categories": _json(ending.charge.by_category),
-            "tokens": _json(dict(ending.usage or {})),
+            "tokens": _json(_tokens(ending)),
             "basis": ending.charge.basis.value,
             "images": "1" if ending.links else "0",
             "created_ms": str(task.created_ms),
-            "upstream": task.render.upstream_id,
+            "upstream": render.upstream_id,
         }
     )
 
 
-def release_entry(task: Task) -> list[str]:
+def release_entry(task: Task, index: int) -> list[str]:
     """Return what the ledger's line of an admission that was given up says beside its money."""
     return _flat(
         {
-            **_who_and_what(task),
+            "op": ending_op(task, index),
+            **_who_and_what(task, index),
             "categories": "{}",
             "tokens": "{}",
             "basis": ChargeBasis.NOTHING.value,
@@ -109,10 +264,10 @@ def rollups(task: Task, ending: Ending) -> list[str | int]:
     if ending.links:
         sums["images"] = 1
     sums |= {f"cost:{name}": amount for name, amount in charge.by_category.items() if amount}
-    sums |= {f"tokens:{name}": count for name, count in (ending.usage or {}).items() if count}
+    sums |= {f"tokens:{name}": count for name, count in _tokens(ending).items() if count}
     flat: list[str | int] = []
     for measure, amount in sums.items():
-        where = [task.key_name, task.model, task.render.order.provider, measure]
+        where = [task.key_name, task.model, task.order.provider, measure]
         flat += [_json(where), amount]
     return flat
 
@@ -146,13 +301,17 @@ def month_before(month: str) -> str:
     return f"{year - 1}12" if number == 1 else f"{year}{number - 1:02d}"
 
 
-def _who_and_what(task: Task) -> dict[str, str]:
+def _tokens(ending: Ending) -> dict[str, int]:
+    return {} if ending.usage is None else asdict(ending.usage)
+
+
+def _who_and_what(task: Task, index: int) -> dict[str, str]:
     return {
-        "render": "0",
+        "render": str(index),
         "key": task.key_name,
         "user": task.user,
         "model": task.model,
-        "provider": task.render.order.provider,
+        "provider": task.order.provider,
         "size": task.size,
         "quality": task.quality,
     }
@@ -162,5 +321,5 @@ def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def _flat(record: dict[str, str]) -> list[str]:
+def _flat(record: Mapping[str, str]) -> list[str]:
     return [word for pair in record.items() for word in pair]

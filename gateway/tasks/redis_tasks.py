@@ -2,148 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import orjson
 
 from gateway.domain.clock import Clock
-from gateway.domain.errors import (
-    BudgetExceeded,
-    BudgetState,
-    DailyQuotaExceeded,
-    RateLimited,
-    StoreUnavailable,
-)
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.task import FACTS, TRANSITIONS, Event, HeldWindow, Hold, Render, Task, advance
-from gateway.ledger.holds import budgets_of, order_of, state_of, states_of, window_order
-from gateway.ledger.quotas import Rate, day_quota_of, rates_of
-from gateway.ledger.quotas import states_of as rate_states_of
+from gateway.domain.task import (
+    FACTS,
+    PASSING_FAILURES,
+    TRANSITIONS,
+    Event,
+    Render,
+    Task,
+    advance,
+)
+from gateway.ledger.holds import states_of
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
     account_key,
+    active_teams_key,
+    claim_key,
+    idempotency_key,
     in_flight_key,
     ledger_key,
     live_key,
+    owners_key,
     rollup_key,
     spent_month_key,
     spent_total_key,
     task_key,
+    tasks_key,
     tombstone_key,
 )
 from gateway.store.scripts import load_script
 from gateway.tasks import records
+from gateway.tasks.admissions import (
+    Asked,
+    Keeping,
+    anew,
+    ask,
+    call_fields,
+    call_keys,
+    call_order,
+    integers,
+    place_of,
+)
 from gateway.tasks.interface import (
-    AccountChangedError,
     Admission,
     Admitted,
+    Call,
+    Concluded,
     Ending,
+    Joined,
     OwnershipLostError,
     RecordMissingError,
+    ShelfNote,
 )
-
-#: An admission that reaches the store later than this after it was written is refused there.
-#: It bounds how long a lost request can still take money, and tolerates clocks this far apart.
-ADMIT_WITHIN_MS = 10_000
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
 
-#: What a caller that finds too many images in progress is told to wait.
-IN_FLIGHT_RETRY_MS = 1_000
+#: An upstream's task id stays bound for longer than the upstream knows it.
+CLAIM_S = 7 * 86_400
 
 
 class RedisTaskStore:
-    """Implements `TaskStore` for the process `owner`; records stay `keep_ms` after the end."""
+    """Implements `TaskStore` for the process `owner`."""
 
-    def __init__(self, store: Store, clock: Clock, *, owner: str, keep_ms: int) -> None:
+    def __init__(self, store: Store, clock: Clock, *, owner: str, keeping: Keeping) -> None:
         self._store = store
         self._clock = clock
         self._owner = owner
-        self._keep_ms = keep_ms
+        self._keeping = keeping
+        self._known_teams: set[TeamId] = set()
         self._admit = load_script("tasks/lua/admit.lua")
         self._advance = load_script("tasks/lua/advance.lua")
         self._conclude = load_script("tasks/lua/conclude.lua")
+        self._expect_retry = load_script("tasks/lua/expect_retry.lua")
         self._give_up = load_script("tasks/lua/give_up.lua")
+        self._leave = load_script("tasks/lua/leave.lua")
+        self._move_owner = load_script("tasks/lua/move.lua")
+        self._raise = load_script("tasks/lua/raise.lua")
         self._shelve = load_script("tasks/lua/shelve.lua")
 
-    async def admit(self, admission: Admission) -> Admitted:
-        """Check every limit, hold the price and write the task, or none of it."""
-        now_ms = self._clock.now_ms()
-        team = admission.caller.team
-        budgets = budgets_of(admission.caller, admission.user)
-        choices = [budget.candidates(now_ms) for budget in budgets]
-        rates = rates_of(team, admission.images)
-        day = day_quota_of(team, now_ms)
-        task = self._task(admission, now_ms)
-        order: dict[str, object] = {
-            "account_version": admission.caller.account_version,
-            "anew": False,
-            "admit_by_ms": now_ms + ADMIT_WITHIN_MS,
-            "images": admission.images,
-            "budgets": order_of(budgets, choices),
-            "rates": [
-                {"key": rate.key, "limit": rate.limit, "units": rate.units} for rate in rates
-            ],
+    @property
+    def owner(self) -> str:
+        """The replica whose tasks these are."""
+        return self._owner
+
+    async def admit(self, admission: Admission) -> Admitted | Joined:
+        """Attach the call to its task; else check every limit, hold the price and write a task."""
+        team = admission.caller.team.id
+        if team not in self._known_teams:
+            # Before the first task, so that recovery never misses a team that has one.
+            await self._store.command("SADD", active_teams_key(), team)
+            self._known_teams.add(team)
+        asked = ask(admission, now_ms=self._clock.now_ms(), owner=self._owner)
+        call = admission.call
+        order = asked.order() | {
+            "call": call_order(team, call, self._keeping, patience_ms=admission.patience_ms)
         }
-        if team.quotas.in_flight_images is not None:
-            order["in_flight"] = team.quotas.in_flight_images
-        if day is not None:
-            order["day"] = day.order()
-        by_key = {window.key: window for choice in choices for window in choice}
-        keys = [
-            *by_key,
-            *(rate.key for rate in rates),
-            *(key for key, _ in (day.windows if day is not None else ())),
-        ]
-        answer = await self._run_admit(task, order, keys, now_ms)
-        if answer[0] == b"admitted":
-            return _admitted(task, answer, by_key, rates)
-        if answer[0] == b"day_used" and day is not None:
-            _, used, resets_at_ms = answer
-            raise DailyQuotaExceeded(
-                limit=day.limit, used=_integer(used), resets_at_ms=_integer(resets_at_ms)
-            )
-        raise _refusal(admission, answer, by_key, rates)
+        fields = call_fields(team, call)
+        reply = await self._run_admit(asked.task, order, asked.keys, fields, call.idempotency)
+        return asked.understand(reply)
 
     async def restore(self, task: Task) -> None:
-        """Write a task and its hold anew from memory, also over budget."""
-        order: dict[str, object] = {
-            "account_version": "",
-            "anew": True,
-            "admit_by_ms": 0,
-            "images": 1,
-            "budgets": [
-                {
-                    "scope": window.scope,
-                    "owner": window.owner,
-                    "limit": window.limit_microusd,
-                    "windows": [window_order(window)],
-                }
-                for window in task.hold.windows
-            ],
-            "rates": [],
-        }
+        """Write a task and its open holds anew from memory, also over budget."""
         keys = [window.key for window in task.hold.windows]
-        await self._run_admit(task, order, keys, self._clock.now_ms())
+        await self._run_admit(task, anew(task), keys, {}, "")
 
     async def _run_admit(
-        self, task: Task, order: dict[str, object], keys: Sequence[str], now_ms: int
-    ) -> list[Reply]:
+        self,
+        task: Task,
+        order: dict[str, object],
+        keys: Sequence[str],
+        call: Mapping[str, str],
+        idempotency: str,
+    ) -> Reply:
+        now_ms = self._clock.now_ms()
         month = records.month_of(now_ms)
+        unfinished = [render.index for render in task.renders if render.result is None]
         full = order | {
             "id": task.id,
+            "owner": self._owner,
             "amount": task.hold.amount_microusd,
+            "renders": len(unfinished),
             "created_ms": task.created_ms,
-            "fields": records.task_fields(task, owner=self._owner),
-            "entry": records.hold_entry(task),
+            "list_from_ms": now_ms - self._keeping.listed_ms,
+            "fields": records.task_fields(task, owner=self._owner, call=call),
+            "entries": [records.hold_entry(task, index) for index in unfinished],
         }
-        reply = await self._store.run(
+        return await self._store.run(
             self._admit,
             [
                 task_key(task.team, task.id),
-                live_key(task.team),
+                live_key(task.team, self._owner),
                 tombstone_key(task.team, task.id),
                 account_key(task.team),
                 in_flight_key(task.team),
@@ -151,197 +146,273 @@ class RedisTaskStore:
                 spent_month_key(task.team, records.month_before(month)),
                 spent_month_key(task.team, month),
                 spent_total_key(task.team),
+                owners_key(task.team),
+                tasks_key(task.team),
+                *call_keys(task.team, task.call),
+                idempotency_key(task.team, idempotency),
                 *keys,
             ],
             [orjson.dumps(full)],
         )
-        return _answer(reply)
 
     async def give_up(self, admission: Admission) -> None:
         """Make sure that an admission nobody heard of holds nothing."""
-        now_ms = self._clock.now_ms()
-        team = admission.caller.team.id
-        windows = [
-            window.key
-            for budget in budgets_of(admission.caller, admission.user)
-            for window in budget.candidates(now_ms)
-        ]
+        asked: Asked = ask(admission, now_ms=self._clock.now_ms(), owner=self._owner)
+        team, task = asked.task.team, asked.task
+        order = {
+            "id": task.id,
+            "created_ms": task.created_ms,
+            "tombstone_ms": TOMBSTONE_MS,
+            "call": call_order(team, admission.call, self._keeping),
+            "entries": [records.release_entry(task, render.index) for render in task.renders],
+        }
         await self._store.run(
             self._give_up,
             [
-                task_key(team, admission.id),
-                live_key(team),
-                tombstone_key(team, admission.id),
+                task_key(team, task.id),
+                live_key(team, self._owner),
+                tombstone_key(team, task.id),
                 in_flight_key(team),
                 ledger_key(team),
-                *windows,
+                tasks_key(team),
+                *call_keys(team, task.call),
+                idempotency_key(team, admission.call.idempotency),
+                *(window.key for choice in asked.choices for window in choice),
             ],
-            [
-                admission.id,
-                TOMBSTONE_MS,
-                orjson.dumps(records.release_entry(self._task(admission, now_ms))),
-            ],
+            [orjson.dumps(order)],
         )
 
-    async def begin_submit(self, task: Task, attempt_id: str) -> Task:
+    async def expect_retry(self, team: TeamId, call: Call) -> None:
+        """Note that a call was sent away before it was a task: its retry is a new call."""
+        keys = call_keys(team, place_of(call))
+        await self._store.run(self._expect_retry, keys[2:], [call.count + 1])
+
+    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
         """Win the right to post this render."""
-        return await self._move(task, Event.BEGIN, attempt_id=attempt_id)
+        return await self._move(task, render, Event.BEGIN, attempt_id=attempt_id)
 
-    async def record_submitted(self, task: Task, upstream_id: str) -> Task:
+    async def record_submitted(self, task: Task, render: Render, upstream_id: str) -> Render:
         """Write down the upstream's id."""
-        return await self._move(task, Event.SUBMIT, upstream_id=upstream_id)
+        return await self._move(task, render, Event.SUBMIT, upstream_id=upstream_id)
 
-    async def record_not_sent(self, task: Task) -> Task:
-        """Write down that nothing left the house."""
-        return await self._move(task, Event.NOT_SENT)
+    async def record_not_sent(self, task: Task, render: Render) -> Render:
+        """Write down that nothing left the house, or that nothing was created."""
+        return await self._move(task, render, Event.NOT_SENT)
+
+    async def lose_track(self, task: Task, render: Render) -> Render:
+        """Write down that nobody knows whether this render was ordered."""
+        return await self._move(task, render, Event.LOSE_TRACK)
+
+    async def retry(self, task: Task, render: Render) -> Render:
+        """Put a render that failed at no charge back into the queue."""
+        return await self._move(task, render, Event.RETRY)
 
     async def _move(
-        self, task: Task, event: Event, *, attempt_id: str = "", upstream_id: str = ""
-    ) -> Task:
-        render = task.render.after(event, attempt_id=attempt_id, upstream_id=upstream_id)
-        fields = [f"{event}_ms", str(self._clock.now_ms())]
-        if upstream_id:
-            fields += ["upstream_id", upstream_id]
+        self,
+        task: Task,
+        render: Render,
+        event: Event,
+        *,
+        attempt_id: str = "",
+        upstream_id: str = "",
+    ) -> Render:
+        moved = render.after(event, attempt_id=attempt_id, upstream_id=upstream_id)
+        now_ms = self._clock.now_ms()
+        fields = {f"{event}_ms": str(now_ms)}
+        if event is Event.BEGIN:
+            fields["tries"] = str(moved.tries)
+        if event in (Event.SUBMIT, Event.RETRY):
+            moved = replace(moved, submitted_ms=now_ms if event is Event.SUBMIT else 0)
+            fields |= {"upstream_id": upstream_id, "submitted_ms": str(moved.submitted_ms)}
+        order: dict[str, object] = {
+            "index": render.index,
+            "from": _from_states(event),
+            "to": moved.state,
+            "attempt": moved.attempt_id,
+            "epoch": str(task.epoch),
+            "fact": event in FACTS,
+            "fields": fields,
+        }
+        if event is not Event.BEGIN:
+            order["expected"] = moved.attempt_id
         reply = await self._store.run(
-            self._advance,
-            [task_key(task.team, task.id)],
-            [
-                _from_states(event),
-                render.state,
-                render.attempt_id,
-                "" if event in FACTS else task.epoch,
-                "" if event is Event.BEGIN else render.attempt_id,
-                orjson.dumps(fields),
-            ],
+            self._advance, [task_key(task.team, task.id)], [orjson.dumps(order)]
         )
         if reply == b"done":
-            return replace(task, render=render)
+            return moved
         if reply == b"missing":
             raise RecordMissingError(task.id)
         raise OwnershipLostError(task.id)
 
-    async def conclude(self, task: Task, ending: Ending) -> tuple[BudgetState, ...]:
-        """End the task and settle or release its hold; return its budgets afterwards."""
+    async def raise_hold(self, task: Task, render: Render, extra_microusd: int) -> None:
+        """Hold more for a render that was submitted, whatever its budgets say."""
+        reply = await self._store.run(
+            self._raise,
+            [
+                task_key(task.team, task.id),
+                ledger_key(task.team),
+                *(window.key for window in task.hold.windows),
+            ],
+            [
+                render.index,
+                task.id,
+                extra_microusd,
+                orjson.dumps(records.raise_entry(task, render.index)),
+            ],
+        )
+        if reply == b"missing":
+            raise RecordMissingError(task.id)
+
+    async def conclude(self, task: Task, render: Render, ending: Ending) -> Concluded:
+        """End a render and settle or release its hold."""
+        index, now_ms = render.index, self._clock.now_ms()
         order = {
             "id": task.id,
+            "created_ms": task.created_ms,
+            "index": index,
             "epoch": str(task.epoch),
             "from": _from_states(ending.event),
-            "to": advance(task.render.state, ending.event),
+            "to": advance(render.state, ending.event),
             "verb": records.verb_of(ending.charge),
+            "op": records.ending_op(task, index),
+            "live": live_key(task.team, ""),
             "cost": ending.charge.total_microusd,
-            "still_live": bool(ending.links),
-            "keep_ms": self._keep_ms,
+            "fetch": bool(ending.links),
+            "replay": is_final(render, ending),
+            "keep_ms": self._keeping.record_ms,
+            "now_ms": now_ms,
             "bucket_ms": records.bucket_of(task.created_ms),
             "owners": records.sum_owners(task),
             "rollups": records.rollups(task, ending),
-            "fields": records.ending_fields(ending, self._clock.now_ms()),
-            "entry": records.ending_entry(task, ending),
+            "fields": records.ending_fields(ending) | {f"{ending.event}_ms": str(now_ms)},
+            "entry": records.ending_entry(task, render, ending),
         }
         reply = await self._store.run(
             self._conclude,
             [
                 task_key(task.team, task.id),
-                live_key(task.team),
                 in_flight_key(task.team),
                 ledger_key(task.team),
                 # Sums follow the day of the admission, as the budgets' windows do.
                 rollup_key(task.team, records.day_of(task.created_ms)),
                 spent_month_key(task.team, records.month_of(task.created_ms)),
                 spent_total_key(task.team),
+                *call_keys(task.team, task.call),
                 *(window.key for window in task.hold.windows),
             ],
             [orjson.dumps(order)],
         )
-        answer = _answer(reply)
-        if answer[0] == b"done":
-            return states_of(task.hold.windows, _integers(answer[2]))
-        if answer[0] == b"missing":
-            raise RecordMissingError(task.id)
-        raise OwnershipLostError(task.id)
+        match reply:
+            case [b"done", int(), list(balances), bytes(watchers)]:
+                return Concluded(
+                    render=replace(render.after(ending.event), result=records.result_of(ending)),
+                    budgets=states_of(task.hold.windows, integers(balances)),
+                    watchers=tuple(watchers.decode().split()),
+                )
+            case [b"missing"]:
+                raise RecordMissingError(task.id)
+            case _:
+                raise OwnershipLostError(task.id)
 
-    async def shelve(self, team: TeamId, tasks: Sequence[TaskId]) -> None:
-        """Note that the pictures of these tasks are in the asset store."""
-        keys = [live_key(team), *(task_key(team, task) for task in tasks)]
-        await self._store.run(self._shelve, keys, list(tasks))
+    async def shelve(self, team: TeamId, notes: Mapping[TaskId, ShelfNote]) -> None:
+        """Note which pictures are in the asset store, and which answers have left."""
+        told = [
+            {
+                "id": task,
+                "stored": {str(index): text for index, text in note.stored.items()},
+                "delivered": note.delivered,
+            }
+            for task, note in notes.items()
+        ]
+        await self._store.run(
+            self._shelve,
+            [task_key(team, task) for task in notes],
+            [live_key(team, ""), self._clock.now_ms(), orjson.dumps(told)],
+        )
 
-    def _task(self, admission: Admission, now_ms: int) -> Task:
-        """Return the task as it will be, but for the windows its hold is taken from."""
-        return Task(
-            id=admission.id,
-            team=admission.caller.team.id,
-            key_name=admission.caller.key_name,
-            user=admission.user,
-            model=admission.model,
-            size=admission.size,
-            quality=admission.quality,
-            created_ms=now_ms,
-            owner=self._owner,
-            epoch=1,
-            hold=Hold(amount_microusd=admission.hold_microusd, windows=()),
-            render=Render(order=admission.order),
+    async def leave(self, team: TeamId, task: TaskId, *, place: str, waiter: str) -> None:
+        """Note that this request no longer waits for the task."""
+        await self._store.run(
+            self._leave,
+            [task_key(team, task), call_keys(team, place)[1]],
+            [task, waiter, self._keeping.listed_ms],
+        )
+
+    async def is_left(self, team: TeamId, task: TaskId) -> bool:
+        """Tell whether nobody waits for a task."""
+        return await self._store.command("HGET", task_key(team, task), "waiting") == b"0"
+
+    async def claim(self, account: str, upstream_id: str, render: str) -> bool:
+        """Bind an upstream's task id to one render for ever; False when it is another's."""
+        key = claim_key(account, upstream_id)
+        reply = await self._store.command("SET", key, render, "NX", "GET", "EX", CLAIM_S)
+        return reply is None or reply == render.encode()
+
+    async def read(self, team: TeamId, task: TaskId) -> Task | None:
+        """Return a task as it is written down; raises UnreadableTaskError."""
+        reply = await self._store.command("HGETALL", task_key(team, task))
+        if not isinstance(reply, dict):
+            raise TypeError("HGETALL answers a mapping")
+        fields = {name.decode(): _text(value) for name, value in reply.items()}
+        return records.parse_task(team, task, fields) if fields else None
+
+    async def owned(self, team: TeamId, owner: str) -> Sequence[TaskId]:
+        """Return the tasks that a replica has to see to, the oldest first."""
+        reply = await self._store.command("ZRANGE", live_key(team, owner), 0, -1)
+        if not isinstance(reply, list):
+            raise TypeError("ZRANGE answers a list")
+        return [TaskId(_text(task)) for task in reply]
+
+    async def owners(self, team: TeamId) -> frozenset[str]:
+        """Return the replicas that have to see to tasks of a team."""
+        return frozenset(await self._members(owners_key(team)))
+
+    async def teams(self) -> frozenset[TeamId]:
+        """Return every team that ever had a task."""
+        return frozenset(TeamId(name) for name in await self._members(active_teams_key()))
+
+    async def _members(self, key: str) -> list[str]:
+        reply = await self._store.command("SMEMBERS", key)
+        if not isinstance(reply, set):
+            raise TypeError("SMEMBERS answers a set")
+        return [_text(member) for member in reply]
+
+    async def take(self, team: TeamId, task: TaskId, *, owner: str) -> Task | None:
+        """Take a task over from `owner`; raises UnreadableTaskError."""
+        match await self._change_owner(team, task, owner, self._owner):
+            case [b"moved", list(flat)]:
+                words = [_text(word) for word in flat]
+                fields = dict(zip(words[::2], words[1::2], strict=True))
+                return records.parse_task(team, task, fields)
+        return None
+
+    async def hand_over(self, task: Task) -> bool:
+        """Give a task up to whoever takes it; False while one of its renders is being posted."""
+        match await self._change_owner(task.team, task.id, self._owner, ""):
+            case [b"other", bytes(owner)] if owner.decode() == self._owner:
+                return False
+        return True
+
+    async def _change_owner(self, team: TeamId, task: TaskId, owner: str, to: str) -> Reply:
+        return await self._store.run(
+            self._move_owner,
+            [task_key(team, task), live_key(team, owner), live_key(team, to), owners_key(team)],
+            [task, owner, to],
         )
 
 
-def _admitted(
-    task: Task, answer: list[Reply], by_key: dict[str, HeldWindow], rates: Sequence[Rate]
-) -> Admitted:
-    windows = tuple(by_key[_text(key)] for key in _answer(answer[1]))
-    return Admitted(
-        task=replace(task, hold=replace(task.hold, windows=windows)),
-        budgets=states_of(windows, _integers(answer[2])),
-        rates=rate_states_of(rates, _integers(answer[3])),
-    )
-
-
-def _refusal(
-    admission: Admission,
-    answer: list[Reply],
-    by_key: dict[str, HeldWindow],
-    rates: Sequence[Rate],
-) -> Exception:
-    """Return the error that a refusal of `admit.lua` stands for."""
-    match answer:
-        case [b"over_budget", _, bytes(key), int(spent), int(held), int(limit)]:
-            window = replace(by_key[key.decode()], limit_microusd=limit)
-            budget = state_of(window, spent, held)
-            return BudgetExceeded(budget, price_microusd=admission.hold_microusd)
-        case [b"too_fast", int(index), int(wait_ms)]:
-            rate = rates[index - 1]
-            return RateLimited(resource=rate.resource, limit=rate.limit, retry_after_ms=wait_ms)
-        case [b"in_flight", int()]:
-            return RateLimited(
-                resource="in-flight",
-                limit=admission.caller.team.quotas.in_flight_images or 0,
-                retry_after_ms=IN_FLIGHT_RETRY_MS,
-            )
-        case [b"stale"]:
-            return AccountChangedError(admission.caller.team.id)
-        case _:
-            # Late, given up, or the clocks are a whole window apart: nothing was written.
-            return StoreUnavailable()
+def is_final(render: Render, ending: Ending) -> bool:
+    """Tell whether a retry is answered with this end; otherwise nothing came of the call."""
+    if ending.failure in PASSING_FAILURES and not ending.charge.total_microusd:
+        return bool(render.upstream_id)
+    return True
 
 
 def _from_states(event: Event) -> str:
     return ",".join(TRANSITIONS[event])
 
 
-def _answer(reply: Reply) -> list[Reply]:
-    if not isinstance(reply, list):
-        raise TypeError("the script answers a list")
-    return reply
-
-
 def _text(reply: Reply) -> str:
     if not isinstance(reply, bytes):
-        raise TypeError("the script answers text here")
+        raise TypeError("the store answers text here")
     return reply.decode()
-
-
-def _integer(reply: Reply) -> int:
-    if not isinstance(reply, int):
-        raise TypeError("the script answers an integer here")
-    return reply
-
-
-def _integers(reply: Reply) -> list[int]:
-    return [_integer(value) for value in _answer(reply)]

@@ -1,7 +1,7 @@
-"""Notes, a little later and many at once, that pictures are in the asset store.
+"""Notes, a little later and many at once, that pictures are stored and answers have left.
 
-A picture that is stored but not yet noted costs recovery one look into the asset store, never
-money; so these notes are gathered for a moment instead of adding a round trip to every picture.
+A picture that is stored but not yet noted costs recovery one more copy of it, never money; so
+these notes are gathered for a moment instead of adding a round trip to every picture.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections import defaultdict
 
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
-from gateway.tasks.interface import TaskStore
+from gateway.domain.images import StoredPicture
+from gateway.tasks.interface import ShelfNote, TaskStore
+from gateway.tasks.records import LOST, stored_note
 
 #: How long notes are gathered, and how many go into one script at most.
 FLUSH_EVERY_S = 1.0
@@ -19,24 +21,50 @@ MAX_PER_CALL = 256
 
 
 class Shelf:
-    """Gathers ids of tasks whose picture is stored and writes them down once a second."""
+    """Gathers what is to be noted of tasks, and writes it down once a second."""
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
-        self._pending: defaultdict[TeamId, set[TaskId]] = defaultdict(set)
+        self._pending: defaultdict[TeamId, dict[TaskId, ShelfNote]] = defaultdict(dict)
 
-    def note(self, team: TeamId, task: TaskId) -> None:
-        """Remember to write down that this task needs nobody any more."""
-        self._pending[team].add(task)
+    def stored(
+        self, team: TeamId, task: TaskId, render: int, picture: StoredPicture | None
+    ) -> None:
+        """Remember that a render's picture is in the asset store; None: that it never will be."""
+        text = LOST if picture is None else stored_note(picture)
+        self._note(team, task).stored[render] = text
+
+    def delivered(self, team: TeamId, task: TaskId) -> None:
+        """Remember that the answer with this task's pictures has left."""
+        self._note(team, task).delivered = True
+
+    def holds(self, team: TeamId, task: TaskId) -> bool:
+        """Tell whether something of this task has not been written down yet."""
+        return task in self._pending.get(team, ())
+
+    def _note(self, team: TeamId, task: TaskId) -> ShelfNote:
+        return self._pending[team].setdefault(task, ShelfNote())
 
     async def flush(self) -> None:
-        """Write down what was noted; what the store does not take stays for the next time."""
+        """Write down what was remembered; what the store does not take stays for the next time."""
         for team in list(self._pending):
             while waiting := self._pending[team]:
-                batch = list(waiting)[:MAX_PER_CALL]
-                await self._store.shelve(team, batch)
-                waiting.difference_update(batch)
+                batch = dict(list(waiting.items())[:MAX_PER_CALL])
+                # Taken out first: what is remembered meanwhile must not be lost with it.
+                for task in batch:
+                    del waiting[task]
+                try:
+                    await self._store.shelve(team, batch)
+                except StoreUnavailable:
+                    self._put_back(team, batch)
+                    raise
             del self._pending[team]
+
+    def _put_back(self, team: TeamId, batch: dict[TaskId, ShelfNote]) -> None:
+        for task, note in batch.items():
+            newer = self._note(team, task)
+            newer.stored = note.stored | newer.stored
+            newer.delivered = note.delivered or newer.delivered
 
     async def run(self) -> None:
         """Flush once a second for ever."""

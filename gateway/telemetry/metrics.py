@@ -127,6 +127,19 @@ class Metrics:
             "Calls for a picture that no price is known for, refused or at a configured amount.",
             "model",
         )
+        self.recovered_tasks = counter(
+            "recovered_tasks_total", "Tasks taken over from a process that stopped or died."
+        )
+        self.joined_retries = counter(
+            "joined_retries_total",
+            "Calls that were attached to a task that was already paid for.",
+            "team",
+        )
+        self.saved = counter(
+            "saved_usd_total",
+            "US dollars that joined retries would have cost as calls of their own.",
+            "team",
+        )
         self.store_up = gauge("store_up", "Whether the ledger store answered its last ping (1/0).")
         build = gauge("build_info", "The running version.", "version")
         build.labels(version).set(1)

@@ -1,41 +1,52 @@
 #!lua flags=allow-oom
--- advance: move a render from one state to the next and note what was learned.
+-- advance: move one render from one state to the next and note what was learned.
 --
 -- KEYS[1]  task record (hash)
--- ARGV[1]  states it may leave from, comma-separated (the table is in domain/task.py)
--- ARGV[2]  state it goes to
--- ARGV[3]  attempt id of this try
--- ARGV[4]  epoch that must match, or '' for a fact, which is accepted from any owner
--- ARGV[5]  attempt id the record must still have, or '' when this event starts an attempt
--- ARGV[6]  fields to write, JSON: flat array of names and values
--- Returns  'done' | 'missing' | 'fenced' | the state it is in when it may not move
+-- ARGV[1]  order, JSON:
+--   index     of the render
+--   from      comma-separated states it may leave (the table is in domain/task.py)
+--   to        state it goes to
+--   attempt   attempt id of this try
+--   expected  attempt id the record must still have; absent when this event starts an attempt
+--   epoch     of whoever says it
+--   fact      true for what is accepted from any owner
+--   fields    table of what to write, without the render's prefix
+-- Returns  'done' | 'noted' when a fact was written down and the task is somebody else's by now
+--          'missing' | 'fenced' | the state it is in when it may not move
 -- Idempotent: a render that is in the new state by this very attempt answers 'done'.
 
 local task_key = KEYS[1]
-local from_states = ',' .. ARGV[1] .. ','
-local to_state = ARGV[2]
-local attempt_id = ARGV[3]
-local epoch = ARGV[4]
-local expected_attempt = ARGV[5]
-local fields = cjson.decode(ARGV[6])
+local order = cjson.decode(ARGV[1])
+local prefix = string.format('%d:', order.index)
 
-local record = redis.call('HMGET', task_key, 'state', 'attempt_id', 'epoch')
-local state, attempt, owner_epoch = record[1], record[2], record[3]
+local record = redis.call(
+  'HMGET', task_key, prefix .. 'state', prefix .. 'attempt_id', 'epoch', prefix .. 'cost')
+local state, attempt, epoch, cost = unpack(record)
 if not state then
   return 'missing'
 end
-if state == to_state and attempt == attempt_id then
-  return 'done'
+local is_mine = order.epoch == epoch
+local done = is_mine and 'done' or 'noted'
+if state == order.to and attempt == order.attempt and not cost then
+  return done
 end
-if epoch ~= '' and epoch ~= owner_epoch then
+if not is_mine and not order.fact then
   return 'fenced'
 end
-if not string.find(from_states, ',' .. state .. ',', 1, true) then
+local is_other_attempt = order.expected and attempt ~= order.expected
+if cost or not string.find(',' .. order.from .. ',', ',' .. state .. ',', 1, true) then
+  -- A known upstream id is never dropped: somebody has to be able to look it up.
+  if order.fields.upstream_id and not is_other_attempt then
+    redis.call('HSETNX', task_key, prefix .. 'upstream_id', order.fields.upstream_id)
+  end
   return state
 end
-if expected_attempt ~= '' and attempt ~= expected_attempt then
+if is_other_attempt then
   return 'fenced'
 end
-redis.call('HSET', task_key, 'state', to_state, 'attempt_id', attempt_id, unpack(fields))
+redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'attempt_id', order.attempt)
+for name, value in pairs(order.fields) do
+  redis.call('HSET', task_key, prefix .. name, value)
+end
 redis.call('HINCRBY', task_key, 'version', 1)
-return 'done'
+return done

@@ -1,46 +1,55 @@
 #!lua flags=allow-oom
--- conclude: end a render and its money in one step: settle what it cost or release its hold.
+-- conclude: end one render and its money in one step: settle what it cost or release its hold.
 --
 -- KEYS[1]    task record (hash)
--- KEYS[2]    live index of the team (sorted set)
--- KEYS[3]    in-flight set of the team (sorted set)
--- KEYS[4]    ledger of the team (stream)
--- KEYS[5]    rollup of the task's day (hash)
--- KEYS[6]    sums of what was spent in the task's month (hash)
--- KEYS[7]    sums of what was ever spent (hash)
--- KEYS[8..]  the windows the hold was taken from
+-- KEYS[2]    in-flight set of the team (sorted set)
+-- KEYS[3]    ledger of the team (stream)
+-- KEYS[4]    rollup of the task's day (hash)
+-- KEYS[5]    sums of what was spent in the task's month (hash)
+-- KEYS[6]    sums of what was ever spent (hash)
+-- KEYS[7,8,9]  tasks of this call, orphans among them (sorted sets), its refusals (hash)
+-- KEYS[10..] the windows the hold was taken from
 -- ARGV[1]    order, JSON:
---   id, epoch (must match), from (comma-separated states it may leave), to (state), verb
+--   id, created_ms, index, epoch (must match), from (comma-separated states), to (state), verb
+--   op                of the ledger's line
+--   live              prefix of the keys of tasks by who has to see to them
 --   cost              micro-dollars to book; 0 releases the hold
---   still_live        true to keep the task in the live index: its picture is not stored yet
---   keep_ms           how long the record is kept from now
+--   fetch             true when there is a picture to be stored yet
+--   replay            true when a retry is answered with this end, false when it is a new call
+--   keep_ms           how long the record is kept from the task's end
+--   now_ms            the gateway's clock
 --   bucket_ms         quarter of an hour the task was admitted in
 --   owners            ["team|", "key|<name>", ..]: whose sums the cost goes to
 --   rollups           flat array of rollup fields and integers to add
---   fields, entry     flat arrays of names and values: the record, and its line in the ledger
--- Returns  {'done', cost booked, {spent, held, topped up, ..} of each window}
+--   fields            table of what to write, without the render's prefix
+--   entry             flat array of names and values of the ledger's line
+-- Returns  {'done', cost booked, {spent, held, topped up, ..} of each window, who watches}
 --          {'missing'} | {'fenced'} | {'illegal', state}
 -- Idempotent: once the hold is gone nothing moves any more, and the booked cost is answered.
 -- Runs without memory to spare: giving money back must never wait for room.
 -- include: ledger/lua/budgets.lua
+-- include: tasks/lua/calls.lua
 
-local task_key, live_key, in_flight_key, ledger_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local rollup_key, month_key, total_key = KEYS[5], KEYS[6], KEYS[7]
+local task_key, in_flight_key, ledger_key = KEYS[1], KEYS[2], KEYS[3]
+local rollup_key, month_key, total_key = KEYS[4], KEYS[5], KEYS[6]
+local places = {calls = KEYS[7], orphans = KEYS[8], refused = KEYS[9]}
 local order = cjson.decode(ARGV[1])
 local ROLLUP_KEEP_MS, SUMS_KEEP_MS = 400 * 86400000, 100 * 86400000
+local prefix = string.format('%d:', order.index)
 
 local window_keys = {}
-for index = 8, #KEYS do
+for index = 10, #KEYS do
   window_keys[#window_keys + 1] = KEYS[index]
 end
 
-local record = redis.call('HMGET', task_key, 'state', 'epoch', 'hold', 'hold_state', 'cost', 'windows')
-local state, epoch, hold, hold_state, booked, windows_json = unpack(record)
+local record = redis.call('HMGET', task_key, prefix .. 'state', 'epoch', prefix .. 'hold',
+  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner')
+local state, epoch, hold, booked, windows_json, watchers, count, owner = unpack(record)
 if not state then
   return {'missing'}
 end
-if hold_state ~= 'held' then
-  return {'done', tonumber(booked or '0'), balances(window_keys)}
+if booked then
+  return {'done', tonumber(booked), balances(window_keys), watchers or ''}
 end
 if order.epoch ~= epoch then
   return {'fenced'}
@@ -51,12 +60,12 @@ end
 
 local cost = order.cost
 settle(window_keys, tonumber(hold), cost)
-redis.call('XADD', ledger_key, '*', 'verb', order.verb, 'op', order.id .. ':end', 'task', order.id,
+redis.call('XADD', ledger_key, '*', 'verb', order.verb, 'op', order.op, 'task', order.id,
   'hold', hold, 'cost', int(cost), 'windows', windows_json, unpack(order.entry))
 if cost > 0 then
-  for _, owner in ipairs(order.owners) do
-    redis.call('HINCRBY', month_key, int(order.bucket_ms) .. '|' .. owner, int(cost))
-    redis.call('HINCRBY', total_key, owner, int(cost))
+  for _, name in ipairs(order.owners) do
+    redis.call('HINCRBY', month_key, int(order.bucket_ms) .. '|' .. name, int(cost))
+    redis.call('HINCRBY', total_key, name, int(cost))
   end
   redis.call('PEXPIRE', month_key, int(SUMS_KEEP_MS))
 end
@@ -66,14 +75,38 @@ end
 if #order.rollups > 0 then
   redis.call('PEXPIRE', rollup_key, int(ROLLUP_KEEP_MS))
 end
-redis.call('HSET', task_key, 'state', order.to, 'cost', int(cost),
-  'hold_state', cost > 0 and 'settled' or 'released', unpack(order.fields))
+
+redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'cost', int(cost))
+for name, value in pairs(order.fields) do
+  redis.call('HSET', task_key, prefix .. name, value)
+end
 redis.call('HINCRBY', task_key, 'version', 1)
--- The order carries the prompt; nobody needs it once nothing can be submitted any more.
+if order.fetch then
+  redis.call('HINCRBY', task_key, 'unstored', 1)
+end
+if order.replay then
+  redis.call('HSET', task_key, 'replay', '1')
+end
+redis.call('ZINCRBY', in_flight_key, -1, order.id)
+if redis.call('HINCRBY', task_key, 'open', -1) > 0 then
+  return {'done', cost, balances(window_keys), watchers or ''}
+end
+
+-- That was the last render. The order carries the prompt; nothing can be submitted any more.
+redis.call('ZREM', in_flight_key, order.id)
+redis.call('HSET', task_key, 'ended_ms', int(order.now_ms))
 redis.call('HDEL', task_key, 'order')
 redis.call('PEXPIRE', task_key, int(order.keep_ms))
-redis.call('ZREM', in_flight_key, order.id)
-if not order.still_live then
-  redis.call('ZREM', live_key, order.id)
+local ending = redis.call('HMGET', task_key, 'unstored', 'replay', 'keyed')
+if tonumber(ending[1] or '0') < 1 then
+  redis.call('ZREM', order.live .. owner, order.id)
 end
-return {'done', cost, balances(window_keys)}
+if not ending[2] then
+  -- The retry that this answer brings must not be taken for another call's.
+  forget(places, order.created_ms, order.id)
+  expect_retry(places, tonumber(count or '0') + 1)
+  if ending[3] then
+    redis.call('DEL', ending[3])
+  end
+end
+return {'done', cost, balances(window_keys), watchers or ''}

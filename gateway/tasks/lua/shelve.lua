@@ -1,15 +1,31 @@
 #!lua flags=allow-oom
--- shelve: note that pictures are in the asset store, so that nobody looks after them any more.
+-- shelve: note which pictures are in the asset store, and which answers have left.
 --
--- KEYS[1]    live index of the team (sorted set)
--- KEYS[2..]  task records (hashes)
--- ARGV[i]    task id of KEYS[i + 1]
--- Returns    how many left the live index. Idempotent.
+-- KEYS[i]  task records (hashes) of one team
+-- ARGV[1]  prefix of the keys of tasks by who has to see to them
+-- ARGV[2]  the gateway's clock, Unix ms
+-- ARGV[3]  notes, JSON: one for each key: {id, stored: {index: "format bytes" or "lost"},
+--          delivered: whether its answer has left}
+-- Returns  how many tasks need nobody any more. Idempotent.
 
-local live_key = KEYS[1]
-for index = 2, #KEYS do
-  if redis.call('EXISTS', KEYS[index]) == 1 then
-    redis.call('HSET', KEYS[index], 'stored', '1')
+local live, now_ms, notes = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
+local finished = 0
+for position, note in ipairs(notes) do
+  local task_key = KEYS[position]
+  local record = redis.call('HMGET', task_key, 'open', 'unstored', 'owner')
+  local open, unstored, owner = tonumber(record[1] or '0'), tonumber(record[2] or '0'), record[3]
+  if record[1] then
+    for index, stored in pairs(note.stored) do
+      if redis.call('HSETNX', task_key, index .. ':stored', stored) == 1 then
+        unstored = redis.call('HINCRBY', task_key, 'unstored', -1)
+      end
+    end
+    if note.delivered then
+      redis.call('HSETNX', task_key, 'delivered_ms', now_ms)
+    end
+    if open < 1 and unstored < 1 then
+      finished = finished + redis.call('ZREM', live .. owner, note.id)
+    end
   end
 end
-return redis.call('ZREM', live_key, unpack(ARGV))
+return finished

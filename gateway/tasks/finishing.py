@@ -1,0 +1,160 @@
+"""The way of a submitted render to its picture: followed, settled, fetched.
+
+record_submitted ── poll … ── conclude ── ingest ── shelve
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import replace
+from fractions import Fraction
+
+from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
+from gateway.domain.images import TokenUsage
+from gateway.domain.pricing import NO_CHARGE, Charge, estimate, final, possible
+from gateway.domain.schedule import backoff_s, poll_delay_s
+from gateway.domain.task import CURABLE_FAILURES, Event, FailureKind, RenderState, picture_key
+from gateway.providers.interface import Failed, Finished, Missing, PollFailed, PollOutcome, Running
+from gateway.tasks.interface import Ending
+from gateway.tasks.live import LiveRender
+from gateway.tasks.steps import Steps
+from gateway.tasks.submitting import GoOn
+
+#: How often a render that fails at no charge is submitted in all.
+RENDER_TRIES = 3
+#: A task the upstream does not know this soon after its submit is not known *yet* (rule 6).
+MISSING_GRACE_S = 120.0
+
+
+class Finishing:
+    """Follows submitted renders to their end."""
+
+    def __init__(self, steps: Steps, go_on: GoOn) -> None:
+        self._steps = steps
+        self._go_on = go_on
+
+    def poll_later(self, one: LiveRender, retry_after_s: float | None = None) -> None:
+        """Let the render be polled when it is due."""
+        provider = self._steps.provider(one)
+        delay_s = poll_delay_s(
+            self._steps.clock.monotonic_s() - one.submitted_s,
+            floor_s=provider.min_poll_interval_s,
+            jitter=self._steps.house.chance.fraction(),
+            retry_after_s=retry_after_s,
+        )
+        one.due = self._steps.house.poller.schedule(
+            provider.name, delay_s, lambda: self._steps.guarded(one.live, self.poll(one))
+        )
+
+    async def poll(self, one: LiveRender) -> None:
+        """Ask once how a submitted render stands, and act on the answer."""
+        if one.render.state is not RenderState.SUBMITTED:
+            return
+        asked_s = self._steps.clock.monotonic_s()
+        outcome = await self._steps.provider(one).poll(one.render.upstream_id)
+        one.polls += 1
+        followed_s = self._steps.clock.monotonic_s() - one.submitted_s
+        if isinstance(outcome, Finished):
+            self._steps.accounting.detected(one, self._steps.clock.monotonic_s())
+            await self._finish(one, outcome)
+        elif isinstance(outcome, Failed):
+            self._steps.accounting.detected(one, self._steps.clock.monotonic_s())
+            await self._failed(one, outcome)
+        elif followed_s > self._patience_s(outcome):
+            self._steps.note(one, "lost")
+            charge = possible(one.held_microusd)
+            await self._steps.end(one, Event.LOSE, FailureKind.RESULT_LOST, charge=charge)
+        else:
+            if isinstance(outcome, Running):
+                one.last_pending_s = asked_s
+            wait_s = outcome.retry_after_s if isinstance(outcome, PollFailed) else None
+            self.poll_later(one, wait_s)
+
+    def _patience_s(self, outcome: PollOutcome) -> float:
+        """Return how long after its submit a task may still answer this way."""
+        missing = isinstance(outcome, Missing)
+        return MISSING_GRACE_S if missing else self._steps.house.patience.abandon_after_s
+
+    async def _failed(self, one: LiveRender, failed: Failed) -> None:
+        """End a failed render, or try again what another try may cure at no charge."""
+        self._steps.note(one, "render_failed", kind=failed.kind, detail=failed.detail)
+        charge = NO_CHARGE
+        if failed.credits_used:
+            charge = self._charge(one, None, failed.credits_used)
+        if (
+            failed.kind in CURABLE_FAILURES
+            and not charge.total_microusd
+            and one.render.tries < RENDER_TRIES
+            and self._steps.age_s(one) < self._steps.house.patience.deadline_s
+            and not one.live.cancelled
+        ):
+            await self._steps.move(one, self._steps.store.retry)
+            self._steps.accounting.tried_again(one)
+            one.queued_s = self._steps.clock.monotonic_s()
+            return await self._go_on(one)
+        return await self._steps.end(one, Event.FAIL, failed.kind, charge=charge)
+
+    def _charge(
+        self, one: LiveRender, usage: TokenUsage | None, credits_used: Fraction | None
+    ) -> Charge:
+        if one.live.offer is None:
+            self._steps.note(one, "offer_gone")
+            return estimate(one.held_microusd)
+        return final(
+            one.live.offer.book,
+            usage=usage,
+            credits_used=credits_used,
+            hold_microusd=one.held_microusd,
+        )
+
+    async def _finish(self, one: LiveRender, finished: Finished) -> None:
+        self._steps.house.reached("finished")
+        # Completed and empty is charged, and is a failure (rule 4).
+        failure = None if finished.links else FailureKind.GENERATION_FAILED
+        ending = Ending(
+            event=Event.FINISH,
+            charge=self._charge(one, finished.usage, finished.credits_used),
+            failure=failure,
+            links=finished.links,
+            usage=finished.usage,
+        )
+        await self._steps.conclude(one, ending)
+        self._steps.accounting.used(one.live, finished.usage)
+        self._steps.house.reached("concluded")
+        if failure is None:
+            await self.ingest(one)
+        else:
+            self._steps.settled(one)
+
+    async def ingest(self, one: LiveRender) -> None:
+        """Copy the picture into the store; a picture that is paid for is tried until it is dead."""
+        started_s = self._steps.clock.monotonic_s()
+        task, result = one.live.task, one.render.result
+        if result is None:
+            raise AssertionError("only a concluded render has a picture")
+        key = picture_key(task.team, task.id, one.index)
+        fetcher = self._steps.house.fetchers[task.order.provider]
+        stored = None
+        for tries in itertools.count(1):
+            try:
+                stored = await fetcher.ingest(result.links[0], key)
+            except (LinkUnavailableError, AssetUnavailableError) as error:
+                self._steps.note(one, "ingest_failed", detail=type(error).__name__, tries=tries)
+                if (
+                    self._steps.clock.monotonic_s() - started_s
+                    > self._steps.house.patience.abandon_after_s
+                ):
+                    break
+                await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=30.0))
+                continue
+            except LinkDeadError as error:
+                self._steps.note(one, "result_lost", detail=str(error))
+            break
+        one.render = replace(one.render, result=replace(result, stored=stored, lost=stored is None))
+        if stored is not None:
+            self._steps.phase(one, "fetch", self._steps.clock.monotonic_s() - started_s)
+            self._steps.accounting.stored(one.live)
+        self._steps.house.shelf.stored(task.team, task.id, one.index, stored)
+        self._steps.house.reached("stored")
+        self._steps.settled(one)

@@ -1,0 +1,160 @@
+-- Fragment: which task a call is a retry of (design rules 10 to 12).
+--
+-- A call is a fingerprint. Its tasks that may still be joined are in the sorted set `calls`, by the
+-- count of their last waiter, as '<creation ms>:<id>'; those nobody waits for are in `orphans` too.
+-- `refused` counts, by count, the retries that are to be expected of calls we sent away before they
+-- were tasks. Fields of a record that only this file and those that include it know:
+--   waiter        the request that waits for the task, or waited last
+--   waiting       1 while it does
+--   count         which retry it was
+--   delivered_ms  when the answer had left for it
+-- A call in an order:
+--   count       which retry it says it is; 0 when it says nothing
+--   waiter      its request
+--   detached    true when nobody will wait for it
+--   join        false when the team does not want retries to be joined
+--   body        its fingerprint, for the Idempotency-Key to be compared with
+--   keyed       true when it has an Idempotency-Key
+--   patience_ms how long it waits by itself when it came too fast
+--   keep_ms     how long after its end an answer that was not delivered may be joined
+--   place_ms    how long a task can be joined at all
+--   prefix      of the keys of task records
+
+-- An answer that has left may still be lost on its way, so a retry may have it again for this long.
+local DELIVERED_MS = 60000
+local CREDIT_MS = 120000
+local KEYED_MS = 86400000
+
+local function expect_retry(places, count)
+  redis.call('HINCRBY', places.refused, string.format('%d', count), 1)
+  redis.call('PEXPIRE', places.refused, CREDIT_MS)
+end
+
+local function take_credit(places, count)
+  local name = string.format('%d', count)
+  if tonumber(redis.call('HGET', places.refused, name) or '0') < 1 then
+    return false
+  end
+  redis.call('HINCRBY', places.refused, name, -1)
+  return true
+end
+
+local function member_of(created_ms, id)
+  return string.format('%013d:%s', created_ms, id)
+end
+
+local function id_of(member)
+  return string.sub(member, 15)
+end
+
+local function may_be_joined(call, id, now_ms)
+  local record = redis.call(
+    'HMGET', call.prefix .. id, 'created_ms', 'delivered_ms', 'ended_ms')
+  local created_ms, delivered_ms, ended_ms = unpack(record)
+  if not created_ms then
+    return false
+  end
+  if delivered_ms then
+    return now_ms - tonumber(delivered_ms) < DELIVERED_MS
+  end
+  return not ended_ms or now_ms - tonumber(ended_ms) < call.keep_ms
+end
+
+local function attach(call, places, member)
+  local id = id_of(member)
+  redis.call('HSET', call.prefix .. id, 'waiter', call.waiter, 'waiting', '1',
+    'count', string.format('%d', call.count))
+  redis.call('ZREM', places.orphans, member)
+  redis.call('ZADD', places.calls, call.count, member)
+  return {'joined', id}
+end
+
+-- The oldest task that nobody waits for.
+local function orphan_of(call, places, now_ms)
+  while true do
+    local member = redis.call('ZRANGE', places.orphans, 0, 0)[1]
+    if not member then
+      return nil
+    end
+    local delivered = redis.call('HEXISTS', call.prefix .. id_of(member), 'delivered_ms') == 1
+    if not delivered and may_be_joined(call, id_of(member), now_ms) then
+      return member
+    end
+    redis.call('ZREM', places.orphans, member)
+  end
+end
+
+-- The oldest task among those whose last waiter came just before this retry.
+local function earlier_of(call, places, now_ms)
+  while true do
+    local below = '(' .. string.format('%d', call.count)
+    local nearest = redis.call(
+      'ZREVRANGEBYSCORE', places.calls, below, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    if not nearest[1] then
+      return nil
+    end
+    local member = redis.call(
+      'ZRANGEBYSCORE', places.calls, nearest[2], nearest[2], 'LIMIT', 0, 1)[1]
+    if may_be_joined(call, id_of(member), now_ms) then
+      return member
+    end
+    redis.call('ZREM', places.calls, member)
+    redis.call('ZREM', places.orphans, member)
+  end
+end
+
+-- Returns the answer of a call that is not a new task, else nil.
+local function join(call, places, now_ms)
+  if call.keyed then
+    local known = redis.call('HMGET', places.keyed, 'task', 'body')
+    if known[1] then
+      if known[2] ~= call.body then
+        return {'conflict'}
+      end
+      local created_ms = redis.call('HGET', call.prefix .. known[1], 'created_ms')
+      if not created_ms then
+        return {'expired'}
+      end
+      return attach(call, places, member_of(tonumber(created_ms), known[1]))
+    end
+    return nil
+  end
+  if not call.join or call.detached then
+    return nil
+  end
+  local orphan = orphan_of(call, places, now_ms)
+  if orphan then
+    return attach(call, places, orphan)
+  end
+  if call.count < 1 or take_credit(places, call.count) then
+    return nil
+  end
+  local earlier = earlier_of(call, places, now_ms)
+  return earlier and attach(call, places, earlier)
+end
+
+-- Make a new task one that retries of its call find.
+local function enter(call, places, id, created_ms, now_ms)
+  if call.keyed then
+    redis.call('HSET', places.keyed, 'task', id, 'body', call.body)
+    redis.call('PEXPIRE', places.keyed, KEYED_MS)
+  end
+  if call.detached or not call.join then
+    return
+  end
+  -- Two of the oldest are looked at for each one that comes, so that the set stays small.
+  for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, 1)) do
+    if not may_be_joined(call, id_of(member), now_ms) then
+      redis.call('ZREM', places.calls, member)
+    end
+  end
+  redis.call('ZADD', places.calls, call.count, member_of(created_ms, id))
+  redis.call('PEXPIRE', places.calls, string.format('%d', call.place_ms))
+end
+
+-- Take a task out of what can be joined.
+local function forget(places, created_ms, id)
+  local member = member_of(created_ms, id)
+  redis.call('ZREM', places.calls, member)
+  redis.call('ZREM', places.orphans, member)
+end

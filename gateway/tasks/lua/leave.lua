@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+-- leave: nobody waits for a task any more, unless somebody else has come to wait meanwhile.
+--
+-- KEYS[1]    task record (hash)
+-- KEYS[2]    orphans of its call (sorted set)
+-- ARGV[1]    task id
+-- ARGV[2]    the request that leaves
+-- ARGV[3]    how long it may be found there, ms
+-- Returns    1 when the task is an orphan now, else 0. Idempotent.
+-- include: tasks/lua/calls.lua
+
+local record = redis.call(
+  'HMGET', KEYS[1], 'waiter', 'delivered_ms', 'detached', 'replay', 'open', 'created_ms')
+local waiter, delivered_ms, detached, replay, open, created_ms = unpack(record)
+if waiter ~= ARGV[2] or delivered_ms or detached == '1' then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'waiting', '0')
+if open == '0' and not replay then
+  return 0
+end
+redis.call('ZADD', KEYS[2], created_ms, member_of(tonumber(created_ms), ARGV[1]))
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1

@@ -1,0 +1,92 @@
+"""This process among the other replicas: whether it may act, and who is gone.
+
+Every replica renews its place in one sorted set; that costs the same however many tasks it has.
+A store that stalls makes every place run out at once, so a replica is taken for gone only after
+our own renewals have gone well for as long as a place lasts, and it was missing all the while
+(design rule 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.domain.clock import Clock
+from gateway.domain.errors import StoreUnavailable
+from gateway.store.client import Store
+from gateway.store.keyspace import replicas_key
+from gateway.store.scripts import load_script
+
+#: How long a renewal holds, and how often it is made.
+TTL_S = 10.0
+RENEW_EVERY_S = 2.0
+#: Without a renewal for this long, nothing is submitted: somebody may be about to take over.
+SUBMIT_WITHIN_S = 7.0
+
+
+class Replica:
+    """The place of process `id` in the store."""
+
+    def __init__(self, store: Store, clock: Clock, *, id: str) -> None:  # noqa: A002 - what it is
+        self.id = id
+        self._store = store
+        self._clock = clock
+        self._renew = load_script("tasks/lua/renew.lua")
+        self._alive: frozenset[str] = frozenset()
+        self._renewed_s: float | None = None
+        self._steady_since_s = 0.0
+        self._seen_s: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        while True:
+            await self.renew()
+            await asyncio.sleep(RENEW_EVERY_S)
+
+    async def renew(self) -> None:
+        """Renew once; a store that does not answer is noticed by the age of the last renewal."""
+        try:
+            reply = await self._call("1")
+        except StoreUnavailable:
+            return
+        now_s = self._clock.monotonic_s()
+        if self._renewed_s is None or now_s - self._renewed_s > SUBMIT_WITHIN_S:
+            self._steady_since_s = now_s
+        self._renewed_s = now_s
+        self._alive = reply
+        self._seen_s |= dict.fromkeys(reply, now_s)
+        for replica, seen_s in list(self._seen_s.items()):
+            if now_s - seen_s > 10 * TTL_S:
+                del self._seen_s[replica]
+
+    async def leave(self) -> None:
+        """Give the place up: this process takes no task any more. Raises StoreUnavailable."""
+        await self._call("0")
+
+    async def _call(self, renew: str) -> frozenset[str]:
+        reply = await self._store.run(
+            self._renew, [replicas_key()], [self.id, round(TTL_S * 1000), renew]
+        )
+        if not isinstance(reply, list):
+            raise TypeError("the script answers a list")
+        return frozenset(name.decode() for name in reply if isinstance(name, bytes))
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The other replicas that were alive at the last renewal."""
+        return self._alive - {self.id}
+
+    def may_submit(self) -> bool:
+        """Tell whether our place is certainly still ours."""
+        return self._age_s() <= SUBMIT_WITHIN_S
+
+    def is_gone(self, replica: str) -> bool:
+        """Tell whether a replica has been missing for so long that its tasks may be taken."""
+        if replica in self._alive or not self.may_submit():
+            return False
+        missing_since_s = max(self._steady_since_s, self._seen_s.get(replica, 0.0))
+        return self._clock.monotonic_s() - missing_since_s >= TTL_S
+
+    def _age_s(self) -> float:
+        if self._renewed_s is None:
+            return float("inf")
+        return self._clock.monotonic_s() - self._renewed_s

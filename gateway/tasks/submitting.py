@@ -1,0 +1,216 @@
+"""The way of a render to the upstream: won, posted once, and followed when nobody knows.
+
+queued ── begin_submit ── POST ── record_submitted
+  │           │            │
+  │           │            └ nobody knows what became of it: `unknown`, never generated again
+  │           └ killed here: the record says `submitting`, so nobody else posts it
+  └ killed here: the record says `queued`, and nothing was sent
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from fractions import Fraction
+from functools import partial
+
+from gateway.domain.ids import ID_BYTES, make_attempt_id
+from gateway.domain.money import MICROUSD_PER_USD, ceil_microusd
+from gateway.domain.pricing import possible
+from gateway.domain.schedule import backoff_s
+from gateway.domain.task import Event, FailureKind, RenderState
+from gateway.providers.interface import Accepted, Failed, Finished, NotSent, Rejected, Running
+from gateway.tasks.live import LiveRender
+from gateway.tasks.steps import Steps
+
+#: A render that won the right to be posted is posted within this, or not at all (rule 1).
+POST_WITHIN_S = 5.0
+#: How often a submit is tried when it is proven that nothing was created.
+SUBMIT_TRIES = 3
+#: How often the journal is read again for the fate of a render that somebody else posted.
+READ_AGAIN_S = 2.0
+#: How often a render looks whether it may be submitted again after the store has stalled.
+STEADY_AGAIN_S = 0.05
+#: A hold is not raised to more than this multiple of itself: such an estimate is a mistake.
+RAISE_LIMIT = 4
+
+
+#: Goes on with a render from the state it is in now.
+GoOn = Callable[[LiveRender], Awaitable[None]]
+
+
+class Submitting:
+    """Brings renders to the upstream."""
+
+    def __init__(self, steps: Steps, go_on: GoOn) -> None:
+        self._steps = steps
+        self._go_on = go_on
+
+    async def submit(self, one: LiveRender) -> None:
+        """Bring a queued render to the upstream, or end it. Raises OwnershipLostError."""
+        live = one.live
+        provider = self._steps.provider(one)
+        for tries in itertools.count(1):
+            await self._until_steady(one)
+            if self._steps.age_s(one) > self._steps.house.patience.deadline_s:
+                return await self._steps.end(one, Event.EXPIRE, FailureKind.DEADLINE)
+            if live.cancelled:
+                return await self._steps.end(one, Event.EXPIRE, FailureKind.WITHDRAWN)
+            self._steps.house.reached("queued")
+            won_s = self._steps.clock.monotonic_s()
+            attempt_id = make_attempt_id(self._steps.house.chance.random_bytes(ID_BYTES))
+            await self._steps.move(
+                one, partial(self._steps.store.begin_submit, attempt_id=attempt_id)
+            )
+            self._steps.phase(one, "queue", self._steps.clock.monotonic_s() - one.queued_s)
+            self._steps.house.reached("submitting")
+            if self._steps.clock.monotonic_s() - won_s > POST_WITHIN_S:
+                await self._steps.move(one, self._steps.store.record_not_sent)
+                one.queued_s = self._steps.clock.monotonic_s()
+                continue
+            posted_s = self._steps.clock.monotonic_s()
+            outcome = await provider.submit(live.task.order, idempotency_key=attempt_id)
+            self._steps.phase(one, "submit", self._steps.clock.monotonic_s() - posted_s)
+            self._steps.house.reached("posted")
+            if isinstance(outcome, Accepted):
+                return await self._submitted(one, outcome)
+            if isinstance(outcome, Rejected) and outcome.kind is not FailureKind.RATE_LIMITED:
+                self._steps.note(one, "rejected", kind=outcome.kind, detail=outcome.detail)
+                live.retry_after_s = outcome.retry_after_s
+                return await self._steps.end(one, Event.REJECT, outcome.kind)
+            if isinstance(outcome, NotSent | Rejected):
+                if await self._sent_back(one, outcome, tries):
+                    continue
+                return None
+            self._steps.note(one, "submit_unknown", detail=outcome.reason)
+            return await self._lost_track(one)
+        raise AssertionError("the loop only ends by returning")
+
+    async def _sent_back(self, one: LiveRender, outcome: NotSent | Rejected, tries: int) -> bool:
+        """Note that nothing was created; tell whether to try again, else end it."""
+        kind, retry_after_s = FailureKind.UPSTREAM_DOWN, None
+        if isinstance(outcome, Rejected):
+            kind, retry_after_s = outcome.kind, outcome.retry_after_s
+            self._steps.note(one, "busy", detail=outcome.detail)
+        else:
+            self._steps.note(one, "not_sent", detail=outcome.reason)
+        await self._steps.move(one, self._steps.store.record_not_sent)
+        one.queued_s = self._steps.clock.monotonic_s()
+        if tries >= SUBMIT_TRIES:
+            one.live.retry_after_s = retry_after_s
+            await self._steps.end(one, Event.EXPIRE, kind)
+            return False
+        await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=1.0))
+        return True
+
+    async def _submitted(self, one: LiveRender, accepted: Accepted) -> None:
+        one.submitted_s = one.last_pending_s = self._steps.clock.monotonic_s()
+        await self._steps.move(
+            one, partial(self._steps.store.record_submitted, upstream_id=accepted.upstream_id)
+        )
+        self._steps.note(one, "submitted", upstream_id=accepted.upstream_id)
+        self._steps.house.reached("submitted")
+        await self._raise_hold(one, accepted.credits_reserved)
+        await self._go_on(one)
+
+    async def _raise_hold(self, one: LiveRender, credits_reserved: Fraction | None) -> None:
+        """Hold what the upstream has set aside when it is more than we have (rule 13)."""
+        if credits_reserved is None or one.live.offer is None:
+            return
+        hold = one.live.task.hold.amount_microusd
+        rate = one.live.offer.book.credits_per_usd
+        extra = ceil_microusd(credits_reserved * MICROUSD_PER_USD / rate) - hold
+        if extra <= 0:
+            return
+        if hold + extra > RAISE_LIMIT * hold:
+            self._steps.note(one, "estimate_implausible", extra_microusd=extra)
+            return
+        await self._steps.until_stored(
+            partial(self._steps.store.raise_hold, one.live.task, one.render, extra)
+        )
+        one.raised_microusd = extra
+
+    async def _lost_track(self, one: LiveRender) -> None:
+        if not self._may_turn_up(one):
+            return await self._write_off(one)
+        await self._steps.move(one, self._steps.store.lose_track)
+        await self.follow_unknown(one)
+        return None
+
+    def _may_turn_up(self, one: LiveRender) -> bool:
+        """Tell whether anything but an operator can still tell what became of the render."""
+        provider = self._steps.provider(one)
+        return one.live.adopted or provider.proves_idempotency or provider.calls_back
+
+    async def follow_unknown(self, one: LiveRender) -> None:
+        """Wait for the fate of a render that was perhaps ordered: it is never ordered anew.
+
+        Whoever posted it may still write down what became of it; the upstream may call back; and
+        where that is proven, the very same order may be sent again under the same key.
+        """
+        provider = self._steps.provider(one)
+        until_s = self._steps.clock.monotonic_s() + self._steps.house.patience.unknown_s
+        for tries in itertools.count(1):
+            if one.candidate and await self._bind(one, one.candidate):
+                return None
+            if provider.proves_idempotency and self._steps.house.replica.may_submit():
+                outcome = await provider.submit(
+                    one.live.task.order, idempotency_key=one.render.attempt_id
+                )
+                if isinstance(outcome, Accepted):
+                    return await self._submitted(one, outcome)
+            left_s = until_s - self._steps.clock.monotonic_s()
+            if left_s <= 0 or not self._may_turn_up(one):
+                return await self._write_off(one)
+            one.stirred.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, READ_AGAIN_S * min(tries, 5))):
+                    await one.stirred.wait()
+            if one.live.done.done():
+                return None
+            if await self._learned(one):
+                return await self._go_on(one)
+        raise AssertionError("the loop only ends by returning")
+
+    async def _learned(self, one: LiveRender) -> bool:
+        """Read the journal; tell whether somebody has written down what became of the render."""
+        read = await self._steps.until_stored(
+            partial(self._steps.store.read, one.live.task.team, one.live.task.id)
+        )
+        if read is None:
+            return False
+        state = read.renders[one.index].state
+        if state in (RenderState.SUBMITTING, RenderState.UNKNOWN):
+            return False
+        one.render = read.renders[one.index]
+        return True
+
+    async def _bind(self, one: LiveRender, candidate: str) -> bool:
+        """Take an upstream id that a callback named, if the upstream itself knows it as ours."""
+        one.candidate = ""
+        provider = self._steps.provider(one)
+        outcome = await provider.poll(candidate)
+        if not isinstance(outcome, Running | Finished | Failed):
+            self._steps.note(one, "callback_unproven")
+            return False
+        mine = f"{one.live.task.id}:{one.index}"
+        if not await self._steps.until_stored(
+            partial(self._steps.store.claim, one.live.task.order.account, candidate, mine)
+        ):
+            self._steps.note(one, "callback_of_another")
+            return False
+        await self._submitted(one, Accepted(upstream_id=candidate))
+        return True
+
+    async def _write_off(self, one: LiveRender) -> None:
+        """Book a render that nobody can account for as a possible charge."""
+        self._steps.note(one, "written_off")
+        charge = possible(one.held_microusd)
+        await self._steps.end(one, Event.WRITE_OFF, FailureKind.SUBMIT_UNKNOWN, charge=charge)
+
+    async def _until_steady(self, one: LiveRender) -> None:
+        """Wait until our place among the replicas is certainly ours (rule 7)."""
+        while not (one.live.cancelled or self._steps.house.replica.may_submit()):  # noqa: ASYNC110 - a place is lost by time passing, which sets no event
+            await asyncio.sleep(STEADY_AGAIN_S)

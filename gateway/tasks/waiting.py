@@ -1,0 +1,107 @@
+"""Waiting for a task, whoever runs it.
+
+A task that runs here tells its waiters itself. One that runs on another replica is read again when
+that replica says it is over, and every second besides. Ownership may change under a waiter: it
+goes on waiting by the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from gateway.domain.clock import Clock
+from gateway.domain.errors import StillRunning, StoreUnavailable
+from gateway.domain.ids import TaskId, TeamId
+from gateway.tasks.interface import TaskStore
+from gateway.tasks.live import LiveTask, MovedError, Outcome
+from gateway.tasks.wake import Kind, Message
+
+#: How often a task that runs elsewhere is read again.
+READ_AGAIN_S = 1.0
+
+
+class Waiting:
+    """Waits for tasks; `running` are those of this process."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        running: Mapping[TaskId, LiveTask],
+        clock: Clock,
+        *,
+        deadline_s: float,
+    ) -> None:
+        self._store = store
+        self._running = running
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._watched: defaultdict[TaskId, set[asyncio.Event]] = defaultdict(set)
+
+    async def outcome(self, team: TeamId, task: TaskId, *, timeout_s: float) -> Outcome:
+        """Return the task when it is over; after its deadline, as soon as any picture is there.
+
+        Raises StillRunning after `timeout_s`, and InternalError when it broke here.
+        """
+        until_s = self._clock.monotonic_s() + timeout_s
+        while (left_s := until_s - self._clock.monotonic_s()) > 0:
+            live = self._running.get(task)
+            outcome = await (
+                self._here(live, left_s)
+                if live is not None
+                else self._elsewhere(team, task, left_s)
+            )
+            if outcome is not None and (outcome.task.over or self._is_due(outcome)):
+                return outcome
+        raise StillRunning
+
+    def _is_due(self, outcome: Outcome) -> bool:
+        """Tell whether what is there is delivered without the rest (design rule 19)."""
+        age_s = (self._clock.now_ms() - outcome.task.created_ms) / 1000
+        return age_s > self._deadline_s and bool(outcome.delivered)
+
+    async def _here(self, live: LiveTask, timeout_s: float) -> Outcome | None:
+        """Wait for a task of this process; return what there is when the time or it is over."""
+        due_s = self._deadline_s - (self._clock.now_ms() - live.task.created_ms) / 1000
+        if due_s > 0:
+            timeout_s = min(timeout_s, due_s + 0.001)
+        done, _ = await asyncio.wait((live.done,), timeout=timeout_s)
+        if not done:
+            return live.outcome
+        with suppress(MovedError):
+            return live.done.result()
+        # Whoever takes it over has not been seen yet.
+        await asyncio.sleep(0)
+        return None
+
+    async def _elsewhere(self, team: TeamId, task: TaskId, timeout_s: float) -> Outcome | None:
+        with self._watch(task) as told:
+            try:
+                read = await self._store.read(team, task)
+            except StoreUnavailable:
+                read = None
+            if read is not None and (read.over or self._is_due(Outcome(read))):
+                return Outcome(read)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(timeout_s, READ_AGAIN_S)):
+                    await told.wait()
+        return None
+
+    @contextmanager
+    def _watch(self, task: TaskId) -> Iterator[asyncio.Event]:
+        told = asyncio.Event()
+        self._watched[task].add(told)
+        try:
+            yield told
+        finally:
+            self._watched[task].discard(told)
+            if not self._watched[task]:
+                del self._watched[task]
+
+    def hear(self, message: Message) -> None:
+        """Take in a message from another replica."""
+        if message.kind is Kind.OVER:
+            for told in self._watched.get(message.task, ()):
+                told.set()
