@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets as randomness
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -107,9 +107,12 @@ class Gateway:
 
 
 @asynccontextmanager
-async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
+async def build(
+    loaded: Loaded, *, reached: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Gateway]:
     """Wire a gateway and open what it needs; close it all in reverse.
 
+    `reached` is told where renders are, at every point where a crash would matter; for tests.
     Raises ConfigError for secrets that are missing or a weak admin key, EmbeddedServerError when
     the store of our own cannot be started, and AssetUnavailableError for a picture store that
     cannot be opened.
@@ -130,7 +133,12 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
-        replica = Replica(store, clock, id=make_replica_id(randomness.token_bytes(ID_BYTES)))
+        replica = Replica(
+            store,
+            clock,
+            id=make_replica_id(randomness.token_bytes(ID_BYTES)),
+            lease_s=settings.server.lease_ms / 1000,
+        )
         wake = Wake(store, id=replica.id)
         tasks = RedisTaskStore(store, clock, owner=replica.id, keeping=_keeping(settings))
         assets = ObjectAssetStore.open(settings.assets.url)
@@ -159,6 +167,7 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
                 accounting=Accounting(metrics),
                 patience=_patience(settings),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
+                reached=reached,
             ),
             wake,
             partial(offer_of, catalog),

@@ -13,6 +13,7 @@ from gateway.app import LoopDiedError, listen, stop_on_signals
 from gateway.app import serve as serve_app
 from gateway.assembly import build
 from gateway.assets.interface import AssetUnavailableError
+from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError
 from gateway.store.embedded import EmbeddedServerError
@@ -50,7 +51,8 @@ async def _serve(loaded: Loaded, host: str | None, port: int | None) -> None:
         _refuse(f"cannot listen on {host}:{port}: {error.strerror}")
     with listener:
         address = "http://{}:{}".format(*listener.getsockname()[:2])
-        async with build(loaded) as gateway:
+        reached = fault_point(process_environ().get(FAULT_ENV, ""))
+        async with build(loaded, reached=reached) as gateway:
             await serve_app(
                 gateway,
                 listener,

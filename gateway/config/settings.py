@@ -77,6 +77,11 @@ class ServerSettings(Section):
         default="GATEWAY_ADMIN_KEY",
         description="Environment variable with the key of the admin API; not set, there is none.",
     )
+    lease_ms: PositiveDurationMs = Field(
+        default=10_000,
+        alias="lease",
+        description="How long a replica that does not renew it keeps its tasks to itself.",
+    )
     drain_ms: DurationMs = Field(
         default=20_000,
         alias="drain",

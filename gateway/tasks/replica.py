@@ -16,18 +16,18 @@ from gateway.store.client import Store
 from gateway.store.keyspace import replicas_key
 from gateway.store.scripts import load_script
 
-#: How long a renewal holds, and how often it is made.
-TTL_S = 10.0
-RENEW_EVERY_S = 2.0
-#: Without a renewal for this long, nothing is submitted: somebody may be about to take over.
-SUBMIT_WITHIN_S = 7.0
+#: A place is renewed this often while it lasts.
+RENEWALS = 5
+#: Without a renewal for this share of it, nothing is submitted: somebody may be about to take over.
+SUBMIT_SHARE = 0.7
 
 
 class Replica:
-    """The place of process `id` in the store."""
+    """The place of process `id` in the store, which lasts `lease_s` from each renewal."""
 
-    def __init__(self, store: Store, clock: Clock, *, id: str) -> None:  # noqa: A002 - what it is
+    def __init__(self, store: Store, clock: Clock, *, id: str, lease_s: float) -> None:  # noqa: A002 - what it is
         self.id = id
+        self._lease_s = lease_s
         self._store = store
         self._clock = clock
         self._renew = load_script("tasks/lua/renew.lua")
@@ -40,7 +40,7 @@ class Replica:
         """Renew for ever."""
         while True:
             await self.renew()
-            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.sleep(self._lease_s / RENEWALS)
 
     async def renew(self) -> None:
         """Renew once; a store that does not answer is noticed by the age of the last renewal."""
@@ -49,13 +49,13 @@ class Replica:
         except StoreUnavailable:
             return
         now_s = self._clock.monotonic_s()
-        if self._renewed_s is None or now_s - self._renewed_s > SUBMIT_WITHIN_S:
+        if self._renewed_s is None or now_s - self._renewed_s > self._submit_within_s:
             self._steady_since_s = now_s
         self._renewed_s = now_s
         self._alive = reply
         self._seen_s |= dict.fromkeys(reply, now_s)
         for replica, seen_s in list(self._seen_s.items()):
-            if now_s - seen_s > 10 * TTL_S:
+            if now_s - seen_s > 10 * self._lease_s:
                 del self._seen_s[replica]
 
     async def leave(self) -> None:
@@ -64,7 +64,7 @@ class Replica:
 
     async def _call(self, renew: str) -> frozenset[str]:
         reply = await self._store.run(
-            self._renew, [replicas_key()], [self.id, round(TTL_S * 1000), renew]
+            self._renew, [replicas_key()], [self.id, round(self._lease_s * 1000), renew]
         )
         if not isinstance(reply, list):
             raise TypeError("the script answers a list")
@@ -77,14 +77,18 @@ class Replica:
 
     def may_submit(self) -> bool:
         """Tell whether our place is certainly still ours."""
-        return self._age_s() <= SUBMIT_WITHIN_S
+        return self._age_s() <= self._submit_within_s
 
     def is_gone(self, replica: str) -> bool:
         """Tell whether a replica has been missing for so long that its tasks may be taken."""
         if replica in self._alive or not self.may_submit():
             return False
         missing_since_s = max(self._steady_since_s, self._seen_s.get(replica, 0.0))
-        return self._clock.monotonic_s() - missing_since_s >= TTL_S
+        return self._clock.monotonic_s() - missing_since_s >= self._lease_s
+
+    @property
+    def _submit_within_s(self) -> float:
+        return SUBMIT_SHARE * self._lease_s
 
     def _age_s(self) -> float:
         if self._renewed_s is None:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 
-from gateway.assets.interface import StoredPicture
 from gateway.domain.accounts import ApiKey, Caller, Team
-from gateway.domain.catalog import FixedSizes, FreeSizes, Model, Offer
+from gateway.domain.catalog import Catalog, FixedSizes, FreeSizes, Model, Offer
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import RequestId, TaskId, TeamId
-from gateway.domain.images import Operation, Picture, PictureFormat, Size, TokenUsage
+from gateway.domain.images import (
+    Operation,
+    Picture,
+    PictureFormat,
+    Size,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.limits import Budget, Period
 from gateway.domain.pricing import (
     Billing,
@@ -29,9 +35,21 @@ from gateway.domain.pricing import (
     TokenPrices,
     TokenTable,
 )
-from gateway.domain.task import Hold, Render, RenderState, SubmitOrder, Task
+from gateway.domain.task import (
+    FailureKind,
+    Hold,
+    Render,
+    RenderState,
+    Result,
+    SubmitOrder,
+    Task,
+    picture_key,
+)
 from gateway.edge.record import RequestRecord
-from gateway.tasks.live import Delivered, LiveTask
+from gateway.service.images import ImageService
+from gateway.tasks.engine import Engine
+from gateway.tasks.live import LiveTask, Outcome
+from gateway.tasks.waiting import Waiting
 from tests.support.clock import NOON_MS
 
 #: A key long enough to be shown by both its ends.
@@ -201,47 +219,94 @@ def a_picture(
     return Picture(operation, prompt, size, quality, references)
 
 
-def a_task(
+def a_render(
+    index: int = 0,
     *,
+    state: RenderState = RenderState.SUBMITTED,
+    upstream_id: str | None = None,
+    result: Result | None = None,
+) -> Render:
+    """Build a render that was posted once and that the upstream has taken."""
+    return Render(
+        index=index,
+        state=state,
+        attempt_id=f"run_{index:032}",
+        upstream_id=f"task-unified-{index + 1}" if upstream_id is None else upstream_id,
+        tries=1,
+        submitted_ms=NOON_MS,
+        result=result,
+    )
+
+
+def a_result(
+    *,
+    cost_microusd: int = 7834,
+    failure: FailureKind | None = None,
+    usage: TokenUsage | None = None,
+    stored: StoredPicture | None = None,
+    lost: bool = False,
+) -> Result:
+    """Build how a render ended: with a link to its picture, unless it failed."""
+    return Result(
+        cost_microusd=cost_microusd,
+        basis=ChargeBasis.CREDITS if cost_microusd else ChargeBasis.NOTHING,
+        failure=failure,
+        links=() if failure else ("https://files.evolink.ai/x_0.png",),
+        usage=usage,
+        stored=stored,
+        lost=lost,
+    )
+
+
+TEAM_ID, TASK_ID = TeamId("design"), TaskId("imgtask_" + "0" * 32)
+
+
+def a_picture_in_store(index: int = 0, *, size_bytes: int = 3) -> StoredPicture:
+    """Build the picture of a render of `a_task`, as it is in the asset store."""
+    return StoredPicture(
+        picture_key(TEAM_ID, TASK_ID, index), size_bytes=size_bytes, format=PictureFormat.PNG
+    )
+
+
+def a_task(
+    *renders: Render,
     provider: str = "evolink",
     state: RenderState = RenderState.SUBMITTED,
     hold_microusd: int = 10_000,
     size: str = "1024x1024",
     quality: str = "low",
 ) -> Task:
-    """Build a task of team `design` that the upstream has taken."""
+    """Build a task of team `design` with one render, unless others are given."""
     return Task(
-        id=TaskId("imgtask_" + "0" * 32),
-        team=TeamId("design"),
+        id=TASK_ID,
+        team=TEAM_ID,
         key_name="ci",
         user="",
         model="gpt-image-1.5",
+        operation=Operation.GENERATION,
         size=size,
         quality=quality,
         created_ms=NOON_MS,
         owner="replica_" + "0" * 32,
         epoch=1,
+        order=SubmitOrder(provider=provider, account="evolink", body={"model": "m"}),
         hold=Hold(amount_microusd=hold_microusd, windows=()),
-        render=Render(
-            order=SubmitOrder(provider=provider, account="evolink", body={"model": "m"}),
-            state=state,
-            attempt_id="run_" + "0" * 32,
-            upstream_id="task-unified-1",
-        ),
+        renders=renders or (a_render(state=state),),
+        call="f" * 32,
     )
 
 
 def a_live_task(task: Task | None = None, *, admitted_s: float = 0.0) -> LiveTask:
-    """Build a running task; needs a running event loop for its outcome."""
-    return LiveTask(
+    """Build a running task with its renders; needs a running event loop for its outcome."""
+    live = LiveTask(
         task=task or a_task(),
         offer=an_offer(),
-        team_label="design",
         admitted_s=admitted_s,
         budgets=(),
-        rates=(),
-        outcome=asyncio.get_running_loop().create_future(),
+        done=asyncio.get_running_loop().create_future(),
     )
+    live.add_renders(admitted_s)
+    return live
 
 
 def a_charge(total_microusd: int = 7834) -> Charge:
@@ -253,13 +318,22 @@ def a_charge(total_microusd: int = 7834) -> Charge:
     )
 
 
-def a_delivery(*, size_bytes: int = 3, usage: TokenUsage | None = None) -> Delivered:
-    """Build the outcome of a task whose picture is stored."""
-    return Delivered(
-        picture=StoredPicture(key="design/0", size_bytes=size_bytes, format=PictureFormat.PNG),
-        usage=usage,
-        charge=a_charge(),
-        budgets=(),
+def an_outcome(*renders: Render, size_bytes: int = 3, usage: TokenUsage | None = None) -> Outcome:
+    """Build the outcome of a task whose one picture is stored, or of the renders given."""
+    stored = a_picture_in_store(size_bytes=size_bytes)
+    delivered = a_render(state=RenderState.COMPLETED, result=a_result(usage=usage, stored=stored))
+    return Outcome(a_task(*(renders or (delivered,))))
+
+
+def a_catalog_service(*models: Model) -> ImageService:
+    """Build a service that knows these models and has nothing to make pictures with."""
+    return ImageService(
+        catalog=Catalog({model.name: model for model in models}),
+        providers={},
+        engine=cast("Engine", None),
+        waiting=cast("Waiting", None),
+        wait_s=1.0,
+        random_bytes=bytes,
     )
 
 

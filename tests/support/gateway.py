@@ -29,6 +29,7 @@ CONFIG = """
 port = 0
 wait = "{wait}"
 drain = "2s"
+{server}
 
 [redis]
 {redis}
@@ -46,6 +47,7 @@ base_url = "{upstream}"
 result_hosts = ["{upstream_host}"]
 api_key_env = "EVOLINK_API_KEY"
 submit_timeout = "2s"
+{provider}
 
 [models."gpt-image-1.5"]
 routes = ["evolink"]
@@ -71,6 +73,8 @@ env = "OTHER_KEY"
 #: What stands in the placeholders unless a test says otherwise.
 DEFAULTS = {
     "wait": "20s",
+    "server": "",
+    "provider": "",
     "budget": "5",
     "store_timeout": "2s",
     "redis": 'data_dir = "valkey"',
@@ -203,18 +207,19 @@ class ServedProcess:
     process: asyncio.subprocess.Process
     url: str
 
-    async def picture(self) -> httpx.Response:
-        """Ask for one low square."""
-        async with httpx.AsyncClient(timeout=30) as client:
+    async def picture(self, prompt: str = "a small red fox", **headers: str) -> httpx.Response:
+        """Ask for one low square; names of headers are written with underscores."""
+        told = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with httpx.AsyncClient(timeout=60) as client:
             return await client.post(
                 f"{self.url}/images/generations",
                 json={
                     "model": "gpt-image-1.5",
-                    "prompt": "a small red fox",
+                    "prompt": prompt,
                     "quality": "low",
                     "size": "1024x1024",
                 },
-                headers={"Authorization": f"Bearer {TEAM_KEY}"},
+                headers={"Authorization": f"Bearer {TEAM_KEY}"} | told,
             )
 
 
@@ -229,9 +234,9 @@ async def start_gateway(config: Path, *options: str, **environ: str) -> asyncio.
 
 
 @asynccontextmanager
-async def serving_gateway(config: Path) -> AsyncIterator[ServedProcess]:
+async def serving_gateway(config: Path, **environ: str) -> AsyncIterator[ServedProcess]:
     """Start the command, wait for its line, and end it if the test did not."""
-    process = await start_gateway(config, **ENVIRON)
+    process = await start_gateway(config, **ENVIRON, **environ)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_S):

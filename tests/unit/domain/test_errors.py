@@ -8,6 +8,7 @@ from gateway.domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
     GatewayError,
+    IdempotencyConflict,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -15,6 +16,7 @@ from gateway.domain.errors import (
     ModerationBlocked,
     NotAuthenticated,
     NotFound,
+    PictureExpired,
     ShuttingDown,
     StillRunning,
     StoreUnavailable,
@@ -69,6 +71,17 @@ def test_the_drawing_shows_every_class() -> None:
             "Your team is not allowed to use the model 'gpt-image-2'.",
         ),
         (BodyTooLarge(1024), "The request body is larger than the 1024 bytes accepted here."),
+        (
+            IdempotencyConflict(),
+            "This Idempotency-Key was used for another request; keys belong to one request.",
+        ),
+        (
+            PictureExpired(),
+            (
+                "The picture of this Idempotency-Key was made and is no longer kept;"
+                " it is not made again."
+            ),
+        ),
         (StillRunning("Later."), "Later."),
         (InvalidRequest("Wrong.", param="n", code=None), "Wrong."),
         (NotAuthenticated("Who?", code=None), "Who?"),

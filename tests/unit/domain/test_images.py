@@ -71,6 +71,14 @@ def test_usage_totals() -> None:
     assert (usage.input_total, usage.output_total) == (1111, 110_000)
 
 
+def test_usage_of_two_renders_adds_up_by_category() -> None:
+    """Each category is added to its own; nothing is left out."""
+    first = TokenUsage(1, 2, 3, 4, 5, 6)
+    second = TokenUsage(10, 20, 30, 40, 50, 60)
+
+    assert TokenUsage(11, 22, 33, 44, 55, 66) == first.plus(second)
+
+
 def test_request_defaults_are_openais() -> None:
     """What a client leaves out is what OpenAI documents (protocols/openai_images.md §2.1)."""
     expected = ImageRequest(

@@ -11,6 +11,7 @@ from gateway.domain.errors import (
     CostLimitExceeded,
     DailyQuotaExceeded,
     GatewayError,
+    IdempotencyConflict,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -18,6 +19,7 @@ from gateway.domain.errors import (
     ModerationBlocked,
     NotAuthenticated,
     NotFound,
+    PictureExpired,
     RateLimited,
     ShuttingDown,
     StillRunning,
@@ -80,6 +82,15 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
         *(429, "insufficient_quota", "insufficient_quota", None, {"x-should-retry": "false"}),
     ),
     (
+        IdempotencyConflict(),
+        *(422, "invalid_request_error", "idempotency_conflict", None),
+        {"x-should-retry": "false"},
+    ),
+    (
+        PictureExpired(),
+        *(410, "invalid_request_error", "picture_expired", None, {"x-should-retry": "false"}),
+    ),
+    (
         RateLimited(resource="requests", limit=2, retry_after_ms=1_001),
         *(429, "requests", "rate_limit_exceeded", None),
         {"retry-after": "2", "retry-after-ms": "1001"},
@@ -97,14 +108,14 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
         UpstreamFailed(),
         *(502, "server_error", "upstream_failed", None, {"x-should-retry": "false"}),
     ),
-    # Until retries are attached to the running task, another call would be another order.
+    # A retry is attached to the very task, and orders nothing.
     (
         SubmitUnknown(),
-        *(504, "server_error", "submit_unknown", None, {"x-should-retry": "false"}),
+        *(504, "server_error", "submit_unknown", None, {"x-should-retry": "true"}),
     ),
     (
         StillRunning(),
-        *(504, "server_error", "still_running", None, {"x-should-retry": "false"}),
+        *(504, "server_error", "still_running", None, {"x-should-retry": "true"}),
     ),
     (
         StoreUnavailable(),

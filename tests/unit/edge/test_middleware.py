@@ -267,6 +267,26 @@ async def test_account_of_a_picture() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("joined", "retries", "saved"),
+    [(True, {("design",): 1}, {("design",): 0.007834}), (False, {}, {})],
+)
+async def test_joined_retries_are_counted_with_what_they_saved(
+    joined: bool, retries: dict[tuple[str, ...], float], saved: dict[tuple[str, ...], float]
+) -> None:
+    """A call that was attached to a task is counted, with the price of the picture it was not."""
+
+    def learn(record: RequestRecord) -> None:
+        record.team, record.task, record.joined = "design", "imgtask_1", joined
+        record.saved_microusd = 7834 if joined else 0
+
+    stage = Stage(_noting(learn))
+    await stage.serve(a_scope())
+
+    assert retries == stage.samples("joined_retries_total")
+    assert saved == pytest.approx(stage.samples("saved_usd_total"))
+
+
 async def test_overhead_is_never_negative() -> None:
     """Clocks of phases may overlap a little; the gateway's own part is then nothing."""
 

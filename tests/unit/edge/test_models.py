@@ -6,24 +6,15 @@ import pytest
 from starlette.requests import Request
 
 from gateway.access.file_keys import FileKeys
-from gateway.domain.catalog import Catalog
 from gateway.domain.errors import NotAuthenticated, NotFound
 from gateway.edge.models import ModelRoutes
-from gateway.service.images import ImageService
-from gateway.tasks.engine import Engine
-from tests.support.factories import KEY, a_caller, a_model, a_request
+from tests.support.factories import KEY, a_caller, a_catalog_service, a_model, a_request
 
 NAMES = ("gpt-image-2", "gpt-image-1.5", "openai/gpt-image-2", "z-image-turbo")
 
 
 def _routes() -> ModelRoutes:
-    images = ImageService(
-        catalog=Catalog({name: a_model(name) for name in NAMES}),
-        providers={},
-        engine=cast("Engine", None),  # nothing here starts a task
-        wait_s=1.0,
-        random_bytes=bytes,
-    )
+    images = a_catalog_service(*map(a_model, NAMES))
     keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller()})
     return ModelRoutes(keys=keys, images=images, help_url="https://help.example")
 

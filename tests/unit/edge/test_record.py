@@ -39,6 +39,21 @@ def test_nothing_left_is_told_too() -> None:
     ]
 
 
+def test_joined_and_partial_answers_say_so() -> None:
+    """A call that was attached costs nothing, and an answer that is not whole tells its part."""
+    record = a_record()
+    record.task = "imgtask_1"
+    record.joined, record.saved_microusd, record.cost_microusd = True, 7834, 0
+    record.partial = "3/4"
+
+    assert record.headers() == [
+        (b"x-gateway-task-id", b"imgtask_1"),
+        (b"x-gateway-cost-usd", b"0.00"),
+        (b"x-gateway-joined", b"true"),
+        (b"x-gateway-partial", b"3/4"),
+    ]
+
+
 def test_labels_are_other_until_known() -> None:
     """Metric labels are never empty and never what a client sent."""
     record = RequestRecord(request_id=RequestId("req_1"), started_s=0.0)

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.images import ImageRequest, TokenUsage
-from gateway.edge.render import CHUNK_BYTES, render_answer, usage_fields
+from gateway.domain.task import FailureKind, RenderState
+from gateway.edge.render import CHUNK_BYTES, pictures_of, render_answer, usage_fields
+from gateway.tasks.live import Outcome
 from tests.support.clock import NOON_MS
-from tests.support.factories import a_delivery, a_task
+from tests.support.factories import a_picture_in_store, a_render, a_result, an_outcome
 
 REQUEST = ImageRequest(model="gpt-image-1.5", prompt="a cat")
 USAGE = TokenUsage(text_input=18, image_output=196)
@@ -32,9 +34,8 @@ def _answer(
     request: ImageRequest = REQUEST,
 ) -> tuple[int, list[bytes]]:
     async def run() -> tuple[int, list[bytes]]:
-        delivery = a_delivery(size_bytes=len(picture), usage=usage)
-        pieces = _pieces(picture, piece_bytes)
-        length, chunks = render_answer(delivery, a_task(), request, pieces)
+        outcome = an_outcome(size_bytes=len(picture), usage=usage)
+        length, chunks = render_answer(outcome, request, [_pieces(picture, piece_bytes)])
         return length, [chunk async for chunk in chunks]
 
     return asyncio.run(run())
@@ -79,7 +80,7 @@ async def test_head_goes_out_before_the_picture_is_read() -> None:
             asked.append(number)
             yield b"abc"
 
-    _, chunks = render_answer(a_delivery(size_bytes=6), a_task(), REQUEST, pieces())
+    _, chunks = render_answer(an_outcome(size_bytes=6), REQUEST, [pieces()])
     order = [(chunk[:1], list(asked)) async for chunk in chunks]
 
     assert order == [(b"{", []), (b"Y", [0]), (b"Y", [0, 1]), (b'"', [0, 1])]
@@ -96,12 +97,63 @@ async def test_an_answer_that_is_broken_off_closes_the_picture() -> None:
         finally:
             closed.append("closed")
 
-    _, chunks = render_answer(a_delivery(size_bytes=300), a_task(), REQUEST, pieces())
+    _, chunks = render_answer(an_outcome(size_bytes=300), REQUEST, [pieces()])
     async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)) as opened:
         head, piece = await anext(opened), await anext(opened)
 
     assert (b"{", b"YWJj") == (head[:1], piece)
     assert ["closed"] == closed
+
+
+def _three_with_one_missing(*usages: TokenUsage | None) -> Outcome:
+    """Build a task of three pictures of 3, 4 and 5 bytes, the second of which failed."""
+    first, second, third = usages or (None, None, None)
+    failed = a_result(failure=FailureKind.GENERATION_FAILED, usage=second)
+    return an_outcome(
+        a_render(
+            0,
+            state=RenderState.COMPLETED,
+            result=a_result(stored=a_picture_in_store(0, size_bytes=3), usage=first),
+        ),
+        a_render(1, state=RenderState.FAILED, result=failed),
+        a_render(
+            2,
+            state=RenderState.COMPLETED,
+            result=a_result(stored=a_picture_in_store(2, size_bytes=5), usage=third),
+        ),
+    )
+
+
+async def test_several_pictures_come_in_order_and_those_that_failed_are_left_out() -> None:
+    """Each picture is in its own slot, and the length is that of the whole answer."""
+    outcome = _three_with_one_missing()
+    pieces = [_pieces(b"abc", 3), _pieces(b"defgh", 3)]
+    length, chunks = render_answer(outcome, REQUEST, pieces)
+    body = b"".join([chunk async for chunk in chunks])
+
+    assert length == len(body)
+    assert [{"b64_json": "YWJj"}, {"b64_json": "ZGVmZ2g="}] == json.loads(body)["data"]
+    assert [0, 2] == [int(picture.key.rpartition("/")[2]) for picture in pictures_of(outcome)]
+
+
+@pytest.mark.parametrize(
+    ("usages", "told"),
+    [
+        ((USAGE, None, USAGE), (36, 392)),
+        # What failed and was counted all the same is part of what the call used.
+        ((USAGE, USAGE, USAGE), (54, 588)),
+        ((None, None, USAGE), (18, 196)),
+    ],
+)
+async def test_usage_is_that_of_all_renders_together(
+    usages: tuple[TokenUsage | None, ...], told: tuple[int, int]
+) -> None:
+    """OpenAI tells one usage for one call."""
+    pieces = [_pieces(b"abc", 3), _pieces(b"defgh", 3)]
+    _, chunks = render_answer(_three_with_one_missing(*usages), REQUEST, pieces)
+    usage = json.loads(b"".join([chunk async for chunk in chunks]))["usage"]
+
+    assert told == (usage["input_tokens"], usage["output_tokens"])
 
 
 def test_fields() -> None:

@@ -13,7 +13,6 @@ from starlette.routing import Route
 
 from gateway.access.file_keys import FileKeys
 from gateway.assets.interface import AssetStore
-from gateway.domain.catalog import Catalog
 from gateway.domain.errors import GatewayError
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
@@ -24,13 +23,11 @@ from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import routes
 from gateway.edge.usage import UsageRoutes
-from gateway.service.images import ImageService
 from gateway.service.quotes import QuoteService
 from gateway.service.usage import UsageService
-from gateway.tasks.engine import Engine
 from gateway.telemetry.metrics import Metrics
 from tests.support.clock import FixedClock
-from tests.support.factories import KEY, a_caller, a_model, a_team
+from tests.support.factories import KEY, a_caller, a_catalog_service, a_model, a_team
 
 #: A model whose name holds a slash, as catalogues of other gateways have them.
 SLASHED = "openai/gpt-image-2"
@@ -46,13 +43,7 @@ class Edge:
     def __init__(self) -> None:
         team = a_team(models=("gpt-image-1.5", SLASHED))
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
-        images = ImageService(
-            catalog=Catalog({name: a_model(name) for name in (SLASHED, "gpt-image-1.5", PRIVATE)}),
-            providers={},
-            engine=cast("Engine", None),  # every call here is refused before it
-            wait_s=1.0,
-            random_bytes=bytes,
-        )
+        images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
         self.metrics = Metrics(CollectorRegistry(), version="1")
         self.routes = routes(
             ImageRoutes(

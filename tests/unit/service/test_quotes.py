@@ -6,17 +6,15 @@ from typing import cast
 import pytest
 
 from gateway.domain.accounts import Caller
-from gateway.domain.catalog import Catalog
 from gateway.domain.errors import BudgetState, InvalidRequest
 from gateway.domain.images import ImageRequest, Operation, Picture, Size
 from gateway.ledger.holds import user_hash
-from gateway.service.images import ImageService
 from gateway.service.quotes import QuoteService, quote_call
-from gateway.tasks.engine import Engine
 from tests.support.factories import (
     a_budget,
     a_budget_state,
     a_caller,
+    a_catalog_service,
     a_model,
     a_team,
     an_offer,
@@ -41,13 +39,7 @@ class Books:
 
 
 def _service(books: Books) -> QuoteService:
-    images = ImageService(
-        catalog=Catalog({"gpt-image-1.5": a_model()}),
-        providers={},
-        engine=cast("Engine", None),
-        wait_s=1.0,
-        random_bytes=bytes,
-    )
+    images = a_catalog_service(a_model())
     return QuoteService(images=images, ledger=books)
 
 

@@ -5,27 +5,44 @@ import pytest
 from gateway.domain.ids import TaskId, TeamId
 from gateway.store.keyspace import (
     account_key,
+    active_teams_key,
     adjustments_key,
     budget_window_key,
+    calls_key,
     checkpoint_key,
+    claim_key,
     day_quota_key,
+    idempotency_key,
     in_flight_key,
     ledger_key,
     live_key,
+    orphans_key,
+    owners_key,
     rate_key,
+    refused_key,
+    replicas_key,
     rollup_key,
     spent_month_key,
     spent_total_key,
     staged_checkpoint_key,
     task_key,
+    tasks_key,
     tombstone_key,
+    wake_key,
 )
 
 TEAM, TASK = TeamId("design"), TaskId("imgtask_1")
 
 KEYS = [
     (task_key(TEAM, TASK), "{t:design}:task:imgtask_1"),
-    (live_key(TEAM), "{t:design}:live"),
+    (live_key(TEAM, ""), "{t:design}:live:"),
+    (live_key(TEAM, "replica_1"), "{t:design}:live:replica_1"),
+    (owners_key(TEAM), "{t:design}:owners"),
+    (tasks_key(TEAM), "{t:design}:tasks"),
+    (calls_key(TEAM, "f00d"), "{t:design}:calls:f00d"),
+    (orphans_key(TEAM, "f00d"), "{t:design}:orphans:f00d"),
+    (refused_key(TEAM, "f00d"), "{t:design}:refused:f00d"),
+    (idempotency_key(TEAM, "f00d"), "{t:design}:idempotency:f00d"),
     (tombstone_key(TEAM, TASK), "{t:design}:tombstone:imgtask_1"),
     (
         budget_window_key(TEAM, "team", "", "day", 1_795_392_000_000),
@@ -48,8 +65,16 @@ KEYS = [
     (ledger_key(TEAM), "{t:design}:ledger"),
 ]
 
+#: What is no team's: who the replicas are, where recovery looks, what upstreams call their tasks.
+KEYS_OF_NO_TEAM = [
+    (replicas_key(), "replicas"),
+    (active_teams_key(), "teams:active"),
+    (wake_key("replica_1"), "wake:{replica_1}"),
+    (claim_key("evolink:1", "task-1"), "claim:{evolink:1}:task-1"),
+]
 
-@pytest.mark.parametrize(("key", "expected"), KEYS)
+
+@pytest.mark.parametrize(("key", "expected"), KEYS + KEYS_OF_NO_TEAM)
 def test_keys(key: str, expected: str) -> None:
     """Keys are part of what is stored: changing one loses money that is held under it."""
     assert expected == key

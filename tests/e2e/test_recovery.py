@@ -1,0 +1,130 @@
+"""A replica is killed at any point of a picture's way: another one ends it, and it is paid once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.fault_points import FAULT_ENV
+from gateway.cli.main import app
+from gateway.simulator.settings import SimulatorSettings
+from gateway.store.client import Store
+from tests.support.gateway import (
+    ENVIRON,
+    ServedProcess,
+    serving_gateway,
+    serving_simulator,
+    write_config,
+)
+from tests.support.valkey import ValkeyProcess
+
+#: What a low square costs, and what may be held for it.
+COST_MICROUSD = 7_852
+SERVER = 'lease = "1s"\ndeadline = "{deadline}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two replicas on one store; the first dies at its fault point."""
+
+    first: ServedProcess
+    second: ServedProcess
+    config: Path
+    upstream: str
+    store: Store
+
+    async def lose_and_retry(self) -> httpx.Response:
+        """Call the first until it dies, then do what an SDK does: try again, elsewhere."""
+        with pytest.raises(httpx.TransportError):
+            await self.first.picture(x_stainless_retry_count="0")
+        return await self.second.picture(x_stainless_retry_count="1")
+
+    async def submits(self) -> int:
+        """Return how often the upstream was asked for a picture."""
+        async with httpx.AsyncClient() as client:
+            return int((await client.get(f"{self.upstream}/_sim/stats")).json()["submits"])
+
+    async def money(self) -> tuple[int, int]:
+        """Return the micro-dollars spent and held."""
+        [key] = await self.store.command("KEYS", "{t:design}:budget:team:*")  # type: ignore[misc]
+        reply = await self.store.command("HMGET", key, "spent", "held")
+        assert isinstance(reply, list)
+        spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
+        return spent, held
+
+    async def books_agree(self) -> bool:
+        """Verify the ledger."""
+        command = ["ledger", "verify", "--config", str(self.config)]
+        verified = await asyncio.to_thread(CliRunner().invoke, app, command, env=ENVIRON)
+        return verified.exit_code == 0
+
+
+@pytest.fixture
+async def pair(
+    request: pytest.FixtureRequest, valkey_process: ValkeyProcess, store: Store, tmp_path: Path
+) -> AsyncIterator[Pair]:
+    settings = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(serving_simulator(settings))
+        redis = f'url = "{valkey_process.url}"'
+        # What nobody knows the fate of is written off at the deadline.
+        server = SERVER.format(deadline="4s" if request.param.startswith("kill") else "20s")
+        config = write_config(tmp_path, upstream, redis=redis, server=server, wait="15s")
+        fault = {FAULT_ENV: request.param}
+        first = await stack.enter_async_context(serving_gateway(config, **fault))
+        second = await stack.enter_async_context(serving_gateway(config))
+        yield Pair(first, second, config, upstream, store)
+
+
+WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored"]
+
+
+@pytest.mark.parametrize("pair", [f"kill:{point}" for point in WHOLE], indirect=True)
+async def test_a_picture_survives_its_replica(pair: Pair) -> None:
+    """Killed wherever the journal tells how far it came: one submission, one charge, delivered."""
+    answer = await pair.lose_and_retry()
+
+    assert (answer.status_code, answer.headers["x-gateway-joined"]) == (200, "true")
+    assert await pair.submits() == 1
+    assert await pair.money() == (COST_MICROUSD, 0)
+    assert await pair.books_agree()
+
+
+@pytest.mark.parametrize(
+    ("pair", "submits"), [("kill:submitting", 0), ("kill:posted", 1)], indirect=["pair"]
+)
+async def test_what_was_perhaps_ordered_is_not_ordered_again(pair: Pair, submits: int) -> None:
+    """Killed around the submission itself, the picture becomes a possible charge."""
+    answer = await pair.lose_and_retry()
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "submit_unknown")
+    assert await pair.submits() == submits
+    spent, held = await pair.money()
+    assert spent >= COST_MICROUSD
+    assert held == 0
+    assert await pair.books_agree()
+
+
+@pytest.mark.parametrize("pair", ["pause:submitting"], indirect=True)
+async def test_a_paused_owner_that_wakes_up_submits_nothing_twice(pair: Pair) -> None:
+    """Paused between winning and posting until it is adopted, it only says that it did not post."""
+    async with asyncio.TaskGroup() as group:
+        lost = group.create_task(pair.first.picture(x_stainless_retry_count="0"))
+        await asyncio.sleep(1.0)
+        retried = group.create_task(pair.second.picture(x_stainless_retry_count="1"))
+        # Long enough to be taken for gone, and for its own five seconds to be over.
+        await asyncio.sleep(5.5)
+        pair.first.process.send_signal(18)
+    answers = [lost.result(), retried.result()]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert await pair.submits() == 1
+    assert await pair.money() == (COST_MICROUSD, 0)
+    assert await pair.books_agree()
