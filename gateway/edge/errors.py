@@ -174,7 +174,8 @@ def _store(error: StoreUnavailable) -> HttpError:
 
 
 def _shutting_down(error: ShuttingDown) -> HttpError:
-    wait = {"retry-after": str(RETRY_SOON_S)}
+    # Closed, so that the retry does not come back over the same connection.
+    wait = {"retry-after": str(RETRY_SOON_S), "connection": "close"}
     return HttpError(503, UNAVAILABLE, "shutting_down", error.message, headers=wait)
 
 

@@ -1,5 +1,4 @@
 import hashlib
-from typing import cast
 
 import orjson
 import pytest

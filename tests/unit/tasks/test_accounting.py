@@ -1,5 +1,4 @@
 from dataclasses import replace
-from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -7,19 +6,12 @@ from prometheus_client import CollectorRegistry
 from gateway.domain.images import TokenUsage
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, possible
 from gateway.domain.task import Event, RenderState
-from gateway.providers.interface import Provider
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.interface import Ending
 from gateway.telemetry.metrics import Metrics
-from tests.support.factories import a_delivery, a_live_task, a_task
+from tests.support.factories import a_live_task, a_render, a_task
 
 MODEL = "gpt-image-1.5"
-
-
-class Named:
-    """A provider as far as its name."""
-
-    name = "evolink"
 
 
 class Books:
@@ -53,7 +45,7 @@ async def test_a_task_that_is_over_is_not_counted_out_again() -> None:
     """An outcome that is there already means that the task has been counted out."""
     books, live = Books(), a_live_task()
     books.accounting.admitted(live)
-    live.resolve(a_delivery())
+    live.resolve()
     books.accounting.left(live)
 
     assert books.samples("tasks_in_flight") == {("evolink",): 1}
@@ -77,13 +69,41 @@ async def test_phases_add_up() -> None:
 async def test_detected() -> None:
     """A render's end tells its length, its polls, and the lag: the gap since it last ran."""
     books, live = Books(), a_live_task()
-    live.submitted_s, live.last_pending_s, live.polls = 100.0, 107.5, 4
-    books.accounting.detected(live, cast("Provider", Named()), 109.0)
+    [one] = live.renders
+    one.submitted_s, one.last_pending_s, one.polls = 100.0, 107.5, 4
+    books.accounting.detected(one, 109.0)
 
     assert live.phases_s == {"render": 9.0}
     assert books.samples("phase_duration_seconds_sum") == {("render", "evolink", MODEL): 9.0}
     assert books.samples("polls_per_render_sum") == {("evolink",): 4}
     assert books.samples("detection_lag_seconds_sum") == {("evolink",): 1.5}
+
+
+async def test_nothing_is_learned_from_the_times_of_an_adopted_task() -> None:
+    """Nobody knows how long it was not looked at: an outage is no latency (rule 21)."""
+    books, live = Books(), a_live_task()
+    live.adopted = True
+    books.accounting.detected(live.renders[0], 109.0)
+
+    assert live.phases_s == {}
+    assert books.samples("phase_duration_seconds_count") == {}
+    assert books.samples("detection_lag_seconds_count") == {}
+
+
+async def test_recovered() -> None:
+    """Tasks that were taken over are counted."""
+    books = Books()
+    books.accounting.recovered()
+
+    assert books.samples("recovered_tasks_total") == {(): 1}
+
+
+async def test_tried_again() -> None:
+    """A submission that failed at no charge is a render of its own kind."""
+    books = Books()
+    books.accounting.tried_again(a_live_task().renders[0])
+
+    assert books.samples("renders_total") == {("evolink", MODEL, "retried"): 1}
 
 
 @pytest.mark.parametrize(
@@ -122,11 +142,22 @@ async def test_concluded(
 ) -> None:
     """The end of a render moves its money by category, and what was unknown or above the hold."""
     books, live = Books(), a_live_task(a_task(hold_microusd=10_000))
-    books.accounting.concluded(live, Ending(event=Event.FINISH, charge=charge))
+    books.accounting.concluded(live.renders[0], Ending(event=Event.FINISH, charge=charge))
 
     assert cost == pytest.approx(books.samples("cost_usd_total"))
     assert possible_usd == pytest.approx(books.samples("possible_charge_usd_total"))
     assert overrun == pytest.approx(books.samples("hold_overrun_usd_total"))
+
+
+async def test_an_overrun_is_what_exceeds_the_raised_hold() -> None:
+    """What was held more for a render is held: only what goes beyond that is an overrun."""
+    books, live = Books(), a_live_task(a_task(a_render(0), a_render(1), hold_microusd=10_000))
+    live.renders[0].raised_microusd = 2_000
+    charge = Charge(12_500, {"image_output": 12_500}, ChargeBasis.CREDITS)
+    for one in live.renders:
+        books.accounting.concluded(one, Ending(event=Event.FINISH, charge=charge))
+
+    assert {("design",): 0.0005 + 0.0025} == pytest.approx(books.samples("hold_overrun_usd_total"))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +167,7 @@ async def test_billing_drift(drift_microusd: int | None, drift_usd: object) -> N
     """What a bill differs by from our own reckoning adds up, too much like too little."""
     books, live = Books(), a_live_task()
     charge = Charge(10, {"image_output": 10}, ChargeBasis.CREDITS, drift_microusd)
-    books.accounting.concluded(live, Ending(event=Event.FINISH, charge=charge))
+    books.accounting.concluded(live.renders[0], Ending(event=Event.FINISH, charge=charge))
     expected = {("evolink",): drift_usd} if drift_usd else {}
 
     assert expected == pytest.approx(books.samples("billing_drift_usd_total"))
@@ -146,7 +177,7 @@ async def test_billing_drift(drift_microusd: int | None, drift_usd: object) -> N
 async def test_renders_by_outcome(state: RenderState) -> None:
     """A render is counted by the state it ended in."""
     books, live = Books(), a_live_task(a_task(state=state))
-    books.accounting.concluded(live, Ending(event=Event.FINISH, charge=NO_CHARGE))
+    books.accounting.concluded(live.renders[0], Ending(event=Event.FINISH, charge=NO_CHARGE))
 
     assert {("evolink", MODEL, state.value): 1} == books.samples("renders_total")
 
