@@ -111,3 +111,20 @@ def adjustments_key(team: TeamId) -> str:
     Two fields for every correction that was made by hand; never expires.
     """
     return f"{{t:{team}}}:ledger:adjustments"
+
+
+def latency_key(latency_class: str) -> str:
+    """Name the hash of what is learned about how long one class of renders takes.
+
+    Its moment and the weights of each histogram; a slot of its own. Expires 30 days after the
+    last render of the class.
+    """
+    return f"latency:{{{latency_class}}}"
+
+
+def poll_rate_key(provider: str) -> str:
+    """Name the hash of who polls a provider's account how much; expires in a minute.
+
+    `next_ms`, when the account's next poll may be, and for each replica the same and its demand.
+    """
+    return f"poll_rate:{{{provider}}}"
