@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -172,7 +172,9 @@ class Histogram:
         """
         lower = max(lower, 0.0)
         upper = max(upper, lower)
-        first, last = self._bucket(lower), self._bucket(upper)
+        first = bisect_right(self.grid.edges, lower)
+        # An end at an edge was seen below it.
+        last = max(bisect_left(self.grid.edges, upper), first)
         if first == last:
             return {first: 1.0}
         even = {bucket: self._overlap(bucket, lower, upper) for bucket in range(first, last + 1)}
@@ -184,9 +186,6 @@ class Histogram:
             bucket: EVEN_SHARE * even[bucket] / length + (1 - EVEN_SHARE) * expected[bucket] / mass
             for bucket in even
         }
-
-    def _bucket(self, value: float) -> int:
-        return bisect_right(self.grid.edges, value)
 
     def _overlap(self, bucket: int, lower: float, upper: float) -> float:
         start, end = self.grid.bounds(bucket)

@@ -39,11 +39,15 @@ class Lease:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """One account here: who waits, the leased times, and how many came by lately."""
+    """One account here: who waits, the leased times, and how many came by lately.
+
+    `after_s` is one interval after the last time that was leased.
+    """
 
     rate: float
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     times_s: deque[float] = field(default_factory=deque)
+    after_s: float = 0.0
     replicas: int = 1
     arrived: int = 0
     expected: float = 0.0
@@ -153,11 +157,12 @@ class PollRates:
             lease = self._own_part(lane, wanted, interval_s)
         first_s = self._clock.monotonic_s() + lease.first_in_s
         lane.times_s.extend(first_s + interval_s * number for number in range(lease.polls))
+        if lease.polls:
+            lane.after_s = lane.times_s[-1] + interval_s
 
     def _own_part(self, lane: _Lane, wanted: int, interval_s: float) -> Lease:
         """Return what this replica gives itself, after the times it already has."""
-        now_s = self._clock.monotonic_s()
-        first_in_s = max(lane.times_s[-1] + interval_s - now_s, 0.0) if lane.times_s else 0.0
+        first_in_s = max(lane.after_s - self._clock.monotonic_s(), 0.0)
         fitting = math.floor((HORIZON_S - first_in_s) / interval_s) + 1
         return Lease(max(min(wanted, fitting), 0), first_in_s, lane.replicas)
 

@@ -55,8 +55,10 @@ if wanted > 0 then
   first_ms = math.max(now_ms, tonumber(fields['next_ms'] or '0'))
   given = math.min(wanted, fitting(first_ms, rate), fitting(own_ms, part))
   if given > 0 then
+    -- A part that is tiny now may be all of it soon: a row is never blocked for long.
+    local own_next_ms = math.min(own_ms + given * 1000 / part, now_ms + 2 * horizon_ms)
     redis.call('HSET', key, 'next_ms', string.format('%.3f', first_ms + given * 1000 / rate),
-      'next:' .. replica, string.format('%.3f', own_ms + given * 1000 / part))
+      'next:' .. replica, string.format('%.3f', own_next_ms))
   end
 end
 redis.call('PEXPIRE', key, 60000)
