@@ -11,6 +11,7 @@ import asyncio
 import math
 import random
 import tempfile
+import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -233,8 +234,21 @@ async def main() -> None:
             async with Store(server.url, timeout_ms=10_000) as store:
                 for trace in traces():
                     console.print(await compared(trace, store))
+                console.print(await costs(store))
         finally:
             await server.stop()
+
+
+async def costs(store: Store) -> str:
+    """Return what following a render costs this process: decisions, learning and new plans."""
+    lines = []
+    for trace in list(traces())[1::5]:
+        began_s = time.perf_counter()
+        outcome = await learned(trace, store, budget=BUDGET, floor_s=FLOOR_S)
+        decisions = outcome.polls * len(trace.renders_s)
+        per_decision_us = (time.perf_counter() - began_s) / decisions * 1e6
+        lines.append(f"{trace.name}: {per_decision_us:.0f} µs for a decision, all in")
+    return "\n".join(lines)
 
 
 async def compared(trace: Trace, store: Store) -> Table:

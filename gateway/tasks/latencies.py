@@ -46,7 +46,7 @@ KEEP_MS = 30 * 86_400_000
 #: No more observations count than this, so that a busy class follows a change in about as many.
 MAX_WEIGHT = 300
 #: A schedule is made anew when this share of the observations lies elsewhere.
-MOVED = 0.02
+MOVED = 0.05
 
 #: The names of the histograms in the store end in the number of their grids: other grids get
 #: another number, so that releases do not add weights to each other's buckets.

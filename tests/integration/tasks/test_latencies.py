@@ -212,7 +212,7 @@ async def test_small_news_leave_the_schedule_alone(store: Store) -> None:
     _see(latencies, 1, pending_s=8.0, end_s=10.0)
     await latencies.refresh()
     assert schedule is latencies.schedule_for(LOW)
-    _see(latencies, 100, pending_s=18.0, end_s=20.0)
+    _see(latencies, 50, pending_s=18.0, end_s=20.0)
     await latencies.refresh()
 
     assert schedule is not latencies.schedule_for(LOW)
