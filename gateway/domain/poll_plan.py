@@ -176,7 +176,10 @@ def plan_for_budget(curve: Curve, *, floor_s: float, budget: float) -> Plan:
 
 
 def _plan(curve: Curve, reach: _Reach, price_s: float) -> Plan:
-    """Work from the end back: the best next point is known when all later ones are."""
+    """Work from the end back: the best next point is known when all later ones are.
+
+    Later points get later followers, as lag grows with the product of gap and share (Monge).
+    """
     points_s, alive, ended_s = curve.points_s, curve.alive, curve.ended_s
     count = len(points_s)
     # Sums over all renders, not means over those still alive: nothing has to be divided here.
@@ -207,7 +210,7 @@ def _plan(curve: Curve, reach: _Reach, price_s: float) -> Plan:
     mean_polls = 1.0 + polls[first]
     return Plan(
         points_s=points_s,
-        following=_rising(following),
+        following=tuple(following),
         cost_s=tuple(
             cost[point] / alive[point] if alive[point] > 0 else 0.0 for point in range(count)
         ),
@@ -217,17 +220,3 @@ def _plan(curve: Curve, reach: _Reach, price_s: float) -> Plan:
         polls=mean_polls,
         lag_s=first_cost_s - price_s * mean_polls,
     )
-
-
-def _rising(following: list[int | None]) -> tuple[int | None, ...]:
-    """Return the points with none before that of an earlier one: later means later.
-
-    Bounds rise with the point, so that a point's own still hold for what it takes over.
-    """
-    risen: list[int | None] = []
-    highest = 0
-    for chosen in following:
-        if chosen is not None:
-            highest = max(highest, chosen)
-        risen.append(None if chosen is None else highest)
-    return tuple(risen)

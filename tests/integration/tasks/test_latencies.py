@@ -118,6 +118,8 @@ async def test_batches_of_replicas_add_up(store: Store) -> None:
         await one.refresh()
         await other.refresh()
 
+    written_ms = int(str(await store.command("HGET", latency_key(LOW.name), "at_ms"), "ascii"))
+    assert abs(_now_ms() - written_ms) < 60_000
     assert 5.0 == pytest.approx(math.fsum(await _weights(store, "latency.1")), abs=0.01)
     assert LATENCY_GRID.buckets == len(await _weights(store, "latency.1"))
 

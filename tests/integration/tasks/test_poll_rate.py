@@ -126,13 +126,15 @@ async def test_an_account_without_a_cap_never_waits(store: Store) -> None:
     assert 0 == await store.command("DBSIZE")
 
 
-def test_polls_go_on_when_the_store_does_not_answer() -> None:
-    """A replica keeps to the cap by itself, evenly spaced."""
+@pytest.mark.parametrize(("replicas", "interval_s"), [(1, 0.5), (3, 1.5)])
+def test_polls_go_on_when_the_store_does_not_answer(replicas: int, interval_s: float) -> None:
+    """A replica keeps to its even part of the cap by itself, evenly spaced."""
 
     async def scenario() -> list[float]:
         async with Store(NOWHERE, timeout_ms=200) as down:
             clock = LoopClock()
             rates = PollRates(down, clock, replica="a", polls_per_second={"evolink": 2.0})
+            rates._lanes["evolink"].replicas = replicas
             started_s: list[float] = []
 
             async def poll() -> None:
@@ -148,7 +150,7 @@ def test_polls_go_on_when_the_store_does_not_answer() -> None:
     started_s = in_virtual_time(scenario())
     gaps_s = [after - before for before, after in itertools.pairwise(started_s)]
 
-    assert all(0.5 - 1e-6 <= gap_s < 0.75 for gap_s in gaps_s)
+    assert all(interval_s - 1e-6 <= gap_s < interval_s + 0.25 for gap_s in gaps_s)
 
 
 def test_a_stop_lets_polls_go() -> None:

@@ -64,6 +64,25 @@ def test_a_certain_end_takes_one_poll() -> None:
     assert 1.0 == pytest.approx(plan.polls)
 
 
+def test_where_nothing_ends_gaps_are_long() -> None:
+    """After the last end anybody saw, the plan goes on at the longest gaps."""
+    plan = plan_at_price(Curve.of(_histogram({70: 1.0})), floor_s=1.0, price_s=0.1)
+    past_s = LATENCY_GRID.edges[70]
+    following_s = plan.next_s(past_s)
+    assert following_s is not None
+
+    assert following_s - past_s == pytest.approx(max_gap_s(past_s), rel=0.15)
+
+
+def test_a_floor_between_points_is_rounded() -> None:
+    """With points 0.8 s apart and a floor of 1 s, the next point is close enough."""
+    plan = plan_for_budget(Curve.of(_believed(35.0, 0.05)), floor_s=1.0, budget=50.0)
+    following_s = plan.next_s(35.0)
+    assert following_s is not None
+
+    assert following_s - 35.0 < 1.0
+
+
 def test_a_plan_expects_what_comes() -> None:
     """Its mean lag and polls are those of renders that follow the belief it was made of."""
     plan = plan_for_budget(Curve.of(_believed(17.3, 0.33)), floor_s=1.0, budget=6.0)
