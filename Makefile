@@ -2,9 +2,10 @@
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
 #   make bench               what the books take per second on this machine
+#   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench bench-polling
 
 demo: .venv/.demo
 	@.venv/bin/gateway demo $(ARGS)
@@ -17,6 +18,9 @@ check: .venv/.dev
 
 bench: .venv/.dev
 	@.venv/bin/python scripts/bench_ledger.py
+
+bench-polling: .venv/.dev
+	@.venv/bin/python scripts/bench_polling.py
 
 .venv/.demo: pyproject.toml constraints.txt scripts/install
 	@scripts/install demo

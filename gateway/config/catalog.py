@@ -21,6 +21,7 @@ from gateway.config.settings import ProviderSettings, Settings
 from gateway.config.values import Count, Exact, Section, parse_exact
 from gateway.domain.catalog import Catalog, FixedSizes, FreeSizes, Model, Offer, SizeRule
 from gateway.domain.images import Operation, Size
+from gateway.domain.latency import Lognormal
 from gateway.domain.money import MICROUSD_PER_USD
 from gateway.domain.pricing import (
     AreaFormula,
@@ -43,6 +44,7 @@ def parse_price(number: object) -> Fraction:
 
 Amount = Annotated[Fraction, BeforeValidator(parse_price)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ParsedSize = Annotated[Size, PlainValidator(Size.parse)]
 OptionalDate = Annotated[
     str | None,
@@ -254,6 +256,14 @@ class SizeBounds(Section):
         return FreeSizes(**self.model_dump())
 
 
+class LatencyRow(Fact):
+    """What is believed of the seconds one picture takes, as `Lognormal` has it."""
+
+    quality: str
+    median_s: Positive
+    sigma: Positive
+
+
 class OfferRow(Section):
     """How providers of one kind make a model's pictures; `prices` names a sheet.
 
@@ -267,6 +277,7 @@ class OfferRow(Section):
     qualities: tuple[str, ...]
     prompt_max_chars: Count | None = None
     max_references: Whole = 0
+    latency: tuple[LatencyRow, ...] = ()
     prices: str
 
     def size_rule(self) -> SizeRule:
@@ -371,4 +382,8 @@ def _offers(
             prompt_max_chars=row.prompt_max_chars,
             book=book,
             max_references=row.max_references,
+            latency={
+                believed.quality: Lognormal(believed.median_s, believed.sigma)
+                for believed in row.latency
+            },
         )

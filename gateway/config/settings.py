@@ -148,6 +148,10 @@ class PollingSettings(Section):
     max_concurrent: Count = Field(
         default=32, description="Polls in flight at once, for each provider."
     )
+    budget: Count = Field(
+        default=6,
+        description="Polls a task may have on average; fewer find the end of it later.",
+    )
 
 
 class ProviderSettings(Section):
@@ -168,6 +172,10 @@ class ProviderSettings(Section):
     api_key_file: OptionalPath = Field(default=None, description="File that holds the API key.")
     credits_per_usd: Exact = Field(
         default=Fraction(68), description="The provider's rate of exchange for its credits."
+    )
+    max_polls_per_second: OptionalCount = Field(
+        default=0,
+        description="Most polls of this account in a second, over all gateways; 0 is no limit.",
     )
     max_result_bytes: SizeBytes = Field(
         default=64 << 20, alias="max_result", description="Largest picture that is fetched."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.images import ImageRequest, Operation, Picture, Size
+from gateway.domain.latency import Lognormal
 from gateway.domain.pricing import PriceBook, Quote, configured, list_price, quote
 
 
@@ -71,7 +73,8 @@ SizeRule = FixedSizes | FreeSizes
 class Offer:
     """One upstream's way to make a picture: what it can do and what it costs.
 
-    `prompt_max_chars` is None where no limit is known.
+    `prompt_max_chars` is None where no limit is known. `latency` is what is believed of the seconds
+    it takes, by quality, until enough was seen.
     """
 
     provider: str
@@ -82,6 +85,7 @@ class Offer:
     prompt_max_chars: int | None
     book: PriceBook
     max_references: int = 0
+    latency: Mapping[str, Lognormal] = field(default_factory=dict)
 
     def makes(self, picture: Picture) -> bool:
         """Tell whether this offer can make the picture, whatever it costs."""

@@ -2,26 +2,136 @@
 
 from __future__ import annotations
 
-#: A gap may grow by this share of the time that has passed since the submit.
-GAP_SHARE = 0.1
-#: And starts from this many seconds.
-GAP_START_S = 1.0
-#: Up to this share of a gap is taken off at random, so that tasks do not poll in step.
-JITTER_SHARE = 0.1
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.latency import Forecast, ForecastKind, Histogram
+from gateway.domain.poll_plan import Curve, Plan, max_gap_s, plan_at_price, plan_for_budget
+
+#: A planned poll is put off by up to this share of its wait at random, so that tasks do not poll
+#: in step; never earlier, as a poll just before the end costs a whole gap.
+JITTER_SHARE = 0.02
+JITTER_MAX_S = 0.25
+#: Up to this share is taken off the longest allowed gap at random.
+MAX_GAP_JITTER_SHARE = 0.1
+#: One task in 16 first asks after half the wait: who never asks early never learns that an
+#: upstream has become faster.
+PROBE_SHARE = 1 / 16
+PROBE_AT = 0.5
+#: A task that has used this many times the budget is none the plan was made for.
+OVERRUN = 3
 #: An upstream's `Retry-After` is honoured up to this many seconds.
 MAX_RETRY_AFTER_S = 300.0
+
+#: Plans for forecasts are made for totals this factor apart.
+_TOTAL_STEP = math.log(1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class PollLimits:
+    """What bounds the polls of a task: seconds between two of them, and their mean number."""
+
+    floor_s: float
+    budget: float
+
+
+class Schedule:
+    """Decides about the polls of one class of renders, from one state of what was learned.
+
+    Pure but for a memory of the plans it has made. Making one takes milliseconds, asking it
+    microseconds.
+    """
+
+    def __init__(
+        self,
+        latencies: Histogram,
+        limits: PollLimits,
+        ratios: Mapping[ForecastKind, Histogram] | None = None,
+    ) -> None:
+        """Take the seconds that renders took, and the parts of each kind of forecast.
+
+        Neither may be empty: see `Histogram.with_prior`.
+        """
+        self.latencies = latencies
+        self.ratios = ratios or {}
+        self._limits = limits
+        self.plan = plan_for_budget(
+            Curve.of(latencies), floor_s=limits.floor_s, budget=limits.budget
+        )
+        self._forecast_plans: dict[tuple[ForecastKind, int], Plan] = {}
+
+    def delay_s(
+        self,
+        elapsed_s: float,
+        *,
+        polls: int,
+        jitter: float,
+        forecasts: Sequence[Forecast] = (),
+        retry_after_s: float | None = None,
+    ) -> float:
+        """Return seconds until the next poll of a task submitted `elapsed_s` ago.
+
+        `polls` is how many it had; `jitter` is random in [0, 1). Never less than the floor or what
+        `Retry-After` asks for; after the first poll otherwise never more than `max_gap_s`.
+        """
+        elapsed_s = max(elapsed_s, 0.0)
+        delay_s = self._wanted_s(elapsed_s, polls, forecasts) - elapsed_s
+        delay_s += min(delay_s * JITTER_SHARE, JITTER_MAX_S) * jitter
+        if polls == 0:
+            delay_s *= PROBE_AT if jitter < PROBE_SHARE else 1.0
+        else:
+            longest_s = max_gap_s(elapsed_s) * (1.0 - MAX_GAP_JITTER_SHARE * jitter)
+            delay_s = min(delay_s, longest_s)
+        asked_s = min(retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+        return max(delay_s, self._limits.floor_s, asked_s)
+
+    def _wanted_s(self, elapsed_s: float, polls: int, forecasts: Sequence[Forecast]) -> float:
+        """Return when the best informed plan would poll, in seconds after the submit."""
+        if polls >= OVERRUN * self._limits.budget:
+            return elapsed_s + max_gap_s(elapsed_s)
+        cost_s, next_s = _ask(self.plan, elapsed_s, polls)
+        for forecast in forecasts:
+            if forecast.kind not in self.ratios:
+                continue
+            plan, stretch = self._plan_by(forecast)
+            told_cost_s, told_s = _ask(plan, elapsed_s / stretch, polls)
+            # What was learned of a forecast says how sharp it is: the sharper is the cheaper.
+            if told_cost_s * stretch < cost_s:
+                cost_s = told_cost_s * stretch
+                next_s = None if told_s is None else told_s * stretch
+        return elapsed_s + max_gap_s(elapsed_s) if next_s is None else max(next_s, elapsed_s)
+
+    def _plan_by(self, forecast: Forecast) -> tuple[Plan, float]:
+        """Return a plan for about this forecast, and by what factor to stretch its times."""
+        step = round(math.log(forecast.total_s) / _TOTAL_STEP)
+        about_s = math.exp(step * _TOTAL_STEP)
+        plan = self._forecast_plans.get((forecast.kind, step))
+        if plan is None:
+            plan = self._forecast_plans[forecast.kind, step] = plan_at_price(
+                Curve.of(self.ratios[forecast.kind], scale_s=about_s),
+                floor_s=self._limits.floor_s,
+                # A poll must save the same lag whatever told us when to ask.
+                price_s=self.plan.price_s,
+            )
+        return plan, forecast.total_s / about_s
+
+
+def _ask(plan: Plan, elapsed_s: float, polls: int) -> tuple[float, float | None]:
+    """Return a plan's cost of what is still to come, and when it would poll next."""
+    if polls == 0:
+        return plan.first_cost_s, plan.points_s[plan.first]
+    return plan.cost_after_s(elapsed_s), plan.next_s(elapsed_s)
 
 
 def poll_delay_s(
     elapsed_s: float, *, floor_s: float, jitter: float, retry_after_s: float | None = None
 ) -> float:
-    """Return seconds until the next poll of a task submitted `elapsed_s` ago.
+    """Return seconds until the next poll where nothing is learned: the longest allowed gap.
 
-    The gap is 1 s plus 10 % of the elapsed time, less a jitter (`jitter` in [0, 1)), and never
-    less than the provider's floor or what `Retry-After` asks for.
+    Less a jitter, and never less than the floor or what `Retry-After` asks for.
     """
-    gap_s = GAP_START_S + GAP_SHARE * max(elapsed_s, 0.0)
-    gap_s -= gap_s * JITTER_SHARE * jitter
+    gap_s = max_gap_s(elapsed_s) * (1.0 - MAX_GAP_JITTER_SHARE * jitter)
     asked_s = min(retry_after_s or 0.0, MAX_RETRY_AFTER_S)
     return max(gap_s, floor_s, asked_s)
 

@@ -171,3 +171,20 @@ def wake_key(replica: str) -> str:
 def claim_key(account: str, upstream_id: str) -> str:
     """Name the string with the one render that an upstream's task id was bound to; a week."""
     return f"claim:{{{account}}}:{upstream_id}"
+
+
+def latency_key(latency_class: str) -> str:
+    """Name the hash of what is learned about how long one class of renders takes.
+
+    Its moment and the weights of each histogram; a slot of its own. Expires 30 days after the
+    last render of the class.
+    """
+    return f"latency:{{{latency_class}}}"
+
+
+def poll_rate_key(provider: str) -> str:
+    """Name the hash of who polls a provider's account how much; expires in a minute.
+
+    `next_ms`, when the account's next poll may be, and for each replica the same and its demand.
+    """
+    return f"poll_rate:{{{provider}}}"

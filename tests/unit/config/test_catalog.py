@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import tomllib
 from decimal import Decimal
@@ -11,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config.catalog import (
+    LatencyRow,
     Packaged,
     TableRows,
     Tokens,
@@ -55,6 +57,9 @@ RATIO_SIZES = tuple(
     Size(*edges) for landscape in LANDSCAPES for edges in {landscape, landscape[::-1]}
 )
 SIZES_OF = {"gpt-image-1": SIZES, "gpt-image-1.5": SIZES, "gpt-image-2": RATIO_SIZES}
+
+#: Typical seconds by quality: 1K low and medium, and high as it is at 2K (evolink.md §15).
+TYPICAL_S = {"low": (5, 15), "medium": (10, 30), "high": (20, 60)}
 
 #: What prompts are written in; signs without letters are what makes the most tokens of a byte.
 ALPHABETS = (
@@ -445,3 +450,23 @@ def test_what_offers_know_is_listed_once() -> None:
     """Sizes and qualities of all offers, for checking what a team defaults to."""
     assert packaged().sizes() == ["1024x1024", "1024x1536", "1536x1024"]
     assert packaged().qualities() == ["low", "medium", "high"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_how_long_pictures_take(name: str) -> None:
+    """Every quality has a belief; what EvoLink's own client names is nine tenths of it."""
+    for offer in catalog_from(_settings()).models[name].offers:
+        assert set(offer.qualities) == set(offer.latency)
+        for quality, (least_s, most_s) in TYPICAL_S.items():
+            within = offer.latency[quality].below(most_s) - offer.latency[quality].below(least_s)
+            assert within == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("field", ["median_s", "sigma"])
+@pytest.mark.parametrize("value", [0, -1.0, math.inf, math.nan])
+def test_a_belief_must_be_a_time(field: str, value: float) -> None:
+    """Nothing takes no time, or for ever."""
+    with pytest.raises(ValidationError, match=field):
+        LatencyRow.model_validate(
+            {"quality": "low", "median_s": 8.7, "sigma": 0.3} | {field: value}
+        )

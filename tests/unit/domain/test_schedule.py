@@ -1,51 +1,216 @@
+import math
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.schedule import backoff_s, poll_delay_s
+from gateway.domain.latency import (
+    LATENCY_GRID,
+    RATIO_GRID,
+    Forecast,
+    ForecastKind,
+    Histogram,
+    Lognormal,
+)
+from gateway.domain.poll_plan import max_gap_s
+from gateway.domain.schedule import (
+    JITTER_MAX_S,
+    PROBE_SHARE,
+    PollLimits,
+    Schedule,
+    backoff_s,
+    poll_delay_s,
+)
+
+LIMITS = PollLimits(floor_s=1.0, budget=6.0)
+USUAL = Histogram.believed(LATENCY_GRID, Lognormal(17.3, 0.33), 100.0)
+#: A kind of forecast that is right to a few per cent, and one that is not.
+SHARP = Histogram.believed(RATIO_GRID, Lognormal(1.0, 0.02), 100.0)
+VAGUE = Histogram.believed(RATIO_GRID, Lognormal(1.0, 1.0), 100.0)
+KINDS = {ForecastKind.FROM_40: SHARP, ForecastKind.ESTIMATE: VAGUE}
+
+SCHEDULE = Schedule(USUAL, LIMITS, KINDS)
+#: Schedules of very different classes, some of them learned from nearly nothing.
+SCHEDULES = [
+    SCHEDULE,
+    Schedule(Histogram.believed(LATENCY_GRID, Lognormal(0.4, 0.1), 1.0), LIMITS),
+    Schedule(Histogram.believed(LATENCY_GRID, Lognormal(400.0, 0.1), 1.0), LIMITS, KINDS),
+    Schedule(Histogram.believed(LATENCY_GRID, Lognormal(20.0, 2.0), 1.0), PollLimits(0.05, 1.0)),
+    Schedule(Histogram.believed(LATENCY_GRID, Lognormal(5000.0, 0.5), 1.0), PollLimits(3.0, 3.0)),
+]
+ANY_SCHEDULE = st.sampled_from(SCHEDULES)
+FORECASTS = st.lists(
+    st.builds(Forecast, st.sampled_from(list(ForecastKind)), st.floats(0.01, 1e6)), max_size=3
+)
+JITTER = st.floats(0, 1, exclude_max=True)
+ELAPSED_S = st.floats(0, 90_000)
+
+
+def floor_of(schedule: Schedule) -> float:
+    """Return the floor it was made with."""
+    return schedule._limits.floor_s
+
+
+@given(
+    schedule=ANY_SCHEDULE,
+    elapsed_s=ELAPSED_S,
+    polls=st.integers(1, 50),
+    jitter=JITTER,
+    forecasts=FORECASTS,
+)
+def test_gaps_stay_bounded(
+    schedule: Schedule, elapsed_s: float, polls: int, jitter: float, forecasts: list[Forecast]
+) -> None:
+    """Whatever was learned or told: floor ≤ gap ≤ 1 s + 10 % of the elapsed time (rule 21)."""
+    delay_s = schedule.delay_s(elapsed_s, polls=polls, jitter=jitter, forecasts=forecasts)
+
+    assert floor_of(schedule) <= delay_s <= max(floor_of(schedule), 1 + elapsed_s / 10 + 1e-9)
+
+
+@given(
+    schedule=ANY_SCHEDULE, elapsed_s=ELAPSED_S, polls=st.integers(0, 50), asked_s=st.floats(0, 1e4)
+)
+def test_retry_after_holds(
+    schedule: Schedule, elapsed_s: float, polls: int, asked_s: float
+) -> None:
+    """What `Retry-After` asks for is waited, up to five minutes, and it shortens nothing."""
+    plain_s = schedule.delay_s(elapsed_s, polls=polls, jitter=0.5)
+    asked = schedule.delay_s(elapsed_s, polls=polls, jitter=0.5, retry_after_s=asked_s)
+
+    assert max(plain_s, min(asked_s, 300.0)) == asked
+
+
+@given(
+    schedule=ANY_SCHEDULE,
+    elapsed_s=ELAPSED_S,
+    later_s=st.floats(0, 1_000),
+    polls=st.integers(1, 50),
+)
+def test_later_means_later(
+    schedule: Schedule, elapsed_s: float, later_s: float, polls: int
+) -> None:
+    """Who polled later polls next no earlier."""
+    first, second = (
+        at_s + schedule.delay_s(at_s, polls=polls, jitter=0.0)
+        for at_s in (elapsed_s, elapsed_s + later_s)
+    )
+
+    assert first <= second + 1e-6
+
+
+@given(schedule=ANY_SCHEDULE, end_s=st.floats(0, 86_400), seed=st.integers(0, 99))
+def test_every_end_is_found(schedule: Schedule, end_s: float, seed: int) -> None:
+    """No end is ever missed, in few polls: gaps grow with the time."""
+    chance = random.Random(seed)
+    elapsed_s, polls = 0.0, 0
+    while elapsed_s < end_s:
+        elapsed_s += schedule.delay_s(elapsed_s, polls=polls, jitter=chance.random())
+        polls += 1
+
+    assert polls < 400
+
+
+def test_the_first_poll_is_learned() -> None:
+    """The wait before it is no gap: it may be longer than any, and is put off by jitter alone."""
+    first_s = SCHEDULE.plan.points_s[SCHEDULE.plan.first]
+
+    assert 9.0 < first_s < 13.0
+    assert first_s <= SCHEDULE.delay_s(0.0, polls=0, jitter=0.5) <= first_s + JITTER_MAX_S
+    # Asked for a moment after the submit, the poll stays where it was.
+    assert first_s - 0.5 == pytest.approx(SCHEDULE.delay_s(0.5, polls=0, jitter=0.0625), abs=0.02)
+    # And when its moment has passed, the floor alone is left.
+    assert 1.0 == SCHEDULE.delay_s(60.0, polls=0, jitter=0.5)
+
+
+def test_some_tasks_ask_early() -> None:
+    """One in 16 first asks after half the wait, and never below the floor."""
+    first_s = SCHEDULE.plan.points_s[SCHEDULE.plan.first]
+
+    assert PROBE_SHARE == 0.0625
+    assert first_s / 2 == pytest.approx(SCHEDULE.delay_s(0.0, polls=0, jitter=0.0), rel=0.01)
+    assert 3.0 == SCHEDULES[-1].delay_s(5_000.0, polls=0, jitter=0.0)
+
+
+def test_a_sharp_forecast_is_followed() -> None:
+    """A render half done after 8 s is asked for soon after 16 s, not where the others end."""
+    elapsed_s = 16.0 - max_gap_s(15.0) / 2
+    told = Forecast(ForecastKind.FROM_40, 16.0)
+    told_s = elapsed_s + SCHEDULE.delay_s(elapsed_s, polls=3, jitter=0.0, forecasts=[told])
+    usual_s = elapsed_s + SCHEDULE.delay_s(elapsed_s, polls=3, jitter=0.0)
+
+    assert 16.0 < told_s < 17.0
+    assert usual_s != pytest.approx(told_s, abs=0.05)
+
+
+def test_forecasts_keep_their_proportions() -> None:
+    """Plans are shared by forecasts that are close; each poll still stands after its own end."""
+    slow, parts = SCHEDULES[2], []
+    # Both ends and the middle of what one plan serves: a tenth about 1.1 to the 60th.
+    for total_s in (291.0, 304.0, 318.0):
+        told = Forecast(ForecastKind.FROM_40, total_s)
+        elapsed_s = 0.99 * total_s
+        next_s = elapsed_s + slow.delay_s(elapsed_s, polls=3, jitter=0.0, forecasts=[told])
+        parts.append(next_s / total_s)
+
+    assert [parts[0]] * 3 == pytest.approx(parts, abs=1e-6)
+    assert 0.99 < parts[0] < 1.06
+
+
+@pytest.mark.parametrize("kind", [ForecastKind.ESTIMATE, ForecastKind.FROM_80])
+def test_a_forecast_earns_its_trust(kind: ForecastKind) -> None:
+    """One whose kind was wrong before, or was never compared, changes nothing."""
+    told = [Forecast(kind, 100.0)]
+    for elapsed_s, polls in ((0.0, 0), (12.0, 1), (20.0, 4)):
+        asked = SCHEDULE.delay_s(elapsed_s, polls=polls, jitter=0.5, forecasts=told)
+
+        assert SCHEDULE.delay_s(elapsed_s, polls=polls, jitter=0.5) == asked
+
+
+def test_a_spent_budget_ends_the_plan_not_the_polls() -> None:
+    """A task with three times the budget goes on at the longest gaps."""
+    dense_s = SCHEDULE.delay_s(17.0, polls=17, jitter=0.0)
+
+    assert dense_s < 2.0
+    assert max_gap_s(17.0) == pytest.approx(SCHEDULE.delay_s(17.0, polls=18, jitter=0.0))
+
+
+def test_jitter_spreads_tasks() -> None:
+    """Tasks that were submitted together do not poll together, at the plan's times or beyond."""
+    chances = [0.1, 0.5, 0.9]
+    first = {SCHEDULE.delay_s(0.0, polls=0, jitter=jitter) for jitter in chances}
+    beyond = {SCHEDULE.delay_s(5_000.0, polls=40, jitter=jitter) for jitter in chances}
+
+    assert (3, 3) == (len(first), len(beyond))
+    assert max(first) - min(first) <= JITTER_MAX_S
+    assert max(beyond) - min(beyond) == pytest.approx(0.08 * max_gap_s(5_000.0))
+
+
+def test_a_clock_that_went_back_is_the_submit() -> None:
+    """A negative age is none."""
+    assert SCHEDULE.delay_s(0.0, polls=1, jitter=0.5) == SCHEDULE.delay_s(-5.0, polls=1, jitter=0.5)
 
 
 @pytest.mark.parametrize(
     ("elapsed_s", "floor_s", "jitter", "retry_after_s", "delay_s"),
     [
-        # One second and a tenth of what has passed.
         (0.0, 0.0, 0.0, None, 1.0),
         (10.0, 0.0, 0.0, None, 2.0),
-        (90.0, 0.0, 0.0, None, 10.0),
         (-5.0, 0.0, 0.0, None, 1.0),
-        # Jitter takes off up to a tenth of the gap.
         (90.0, 0.0, 0.5, None, 9.5),
-        (90.0, 0.0, 1.0, None, 9.0),
-        # The provider's floor holds, also against jitter.
         (0.0, 3.0, 0.9, None, 3.0),
-        (90.0, 3.0, 0.0, None, 10.0),
-        # Retry-After holds as well, up to five minutes, and shortens nothing.
         (0.0, 2.0, 0.0, 7.0, 7.0),
-        (0.0, 8.0, 0.0, 7.0, 8.0),
         (90.0, 0.0, 0.0, 0.5, 10.0),
         (0.0, 0.0, 0.0, 3600.0, 300.0),
-        (0.0, 0.0, 0.0, 0.0, 1.0),
     ],
 )
 def test_poll_delay(
     elapsed_s: float, floor_s: float, jitter: float, retry_after_s: float | None, delay_s: float
 ) -> None:
-    """The gap grows with the time passed; floors and Retry-After always hold."""
+    """Where nothing is learned, the gap grows with the time; floors and Retry-After hold."""
     actual = poll_delay_s(elapsed_s, floor_s=floor_s, jitter=jitter, retry_after_s=retry_after_s)
 
     assert delay_s == pytest.approx(actual)
-
-
-@given(
-    elapsed_s=st.floats(min_value=0, max_value=90_000),
-    floor_s=st.floats(min_value=0, max_value=10),
-    jitter=st.floats(min_value=0, max_value=1, exclude_max=True),
-)
-def test_gaps_stay_bounded(elapsed_s: float, floor_s: float, jitter: float) -> None:
-    """A gap never exceeds 1 s + 10 % of the elapsed time beyond what the floor forces (rule 21)."""
-    delay_s = poll_delay_s(elapsed_s, floor_s=floor_s, jitter=jitter)
-
-    assert floor_s <= delay_s <= max(floor_s, 1 + elapsed_s / 10 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +219,20 @@ def test_gaps_stay_bounded(elapsed_s: float, floor_s: float, jitter: float) -> N
 def test_backoff_doubles_up_to_a_cap(failures: int, wait_s: float) -> None:
     """Each failure in a row doubles the wait, and no number of them breaks the arithmetic."""
     assert wait_s == pytest.approx(backoff_s(failures, first_s=0.2, cap_s=30.0))
+
+
+def test_lags_of_a_class_are_short() -> None:
+    """Renders as believed are found within a second on average, for the polls of the budget."""
+    chance = random.Random(11)
+    lag_s, polls, renders = 0.0, 0, 2_000
+    for _ in range(renders):
+        end_s = 17.3 * math.exp(0.33 * chance.gauss(0, 1))
+        elapsed_s, asked = 0.0, 0
+        while elapsed_s < end_s:
+            elapsed_s += SCHEDULE.delay_s(elapsed_s, polls=asked, jitter=chance.random())
+            asked += 1
+        lag_s += elapsed_s - end_s
+        polls += asked
+
+    assert lag_s / renders < 1.0
+    assert polls / renders < 6.3

@@ -14,10 +14,12 @@ from gateway.store.keyspace import (
     day_quota_key,
     idempotency_key,
     in_flight_key,
+    latency_key,
     ledger_key,
     live_key,
     orphans_key,
     owners_key,
+    poll_rate_key,
     rate_key,
     refused_key,
     replicas_key,
@@ -90,3 +92,11 @@ def test_keys_of_a_team_share_one_slot() -> None:
 def test_no_two_things_share_a_key() -> None:
     """Different things of a team have different keys."""
     assert len(KEYS) == len({key for key, _ in KEYS})
+
+
+def test_what_is_learned_has_a_slot_for_each_class() -> None:
+    """Classes and accounts are spread over a cluster; no team is part of them."""
+    learned = latency_key("evolink|gpt-image-1.5|generation|low|1k")
+
+    assert "latency:{evolink|gpt-image-1.5|generation|low|1k}" == learned
+    assert "poll_rate:{evolink}" == poll_rate_key("evolink")

@@ -174,3 +174,88 @@ def test_a_broken_poll_gives_its_slot_back() -> None:
     _poll(plan, max_concurrent=1)
 
     assert journal.entries == [("next", 0.0)]
+
+
+def test_a_hurried_poll_starts_at_once_and_only_once() -> None:
+    """A poll that is wanted now is not waited for, and does not come again at its old time."""
+    journal = Journal()
+
+    async def plan(poller: Poller) -> None:
+        due = poller.schedule("p", 100.0, journal.step("wanted"))
+        poller.schedule("p", 50.0, journal.step("other"))
+        await asyncio.sleep(7)
+        due.hurry()
+        due.hurry()
+        await asyncio.sleep(200)
+
+    _poll(plan)
+
+    assert journal.entries == [("wanted", 7.0), ("other", 50.0)]
+
+
+def test_hurrying_a_poll_that_has_started_does_nothing() -> None:
+    """News about a task that is being asked about right now is in the answer."""
+    journal = Journal()
+
+    async def plan(poller: Poller) -> None:
+        due = poller.schedule("p", 1.0, journal.step("once", takes_s=5.0))
+        await asyncio.sleep(2)
+        due.hurry()
+        await asyncio.sleep(10)
+        due.hurry()
+        await asyncio.sleep(10)
+
+    _poll(plan)
+
+    assert journal.entries == [("once", 1.0)]
+
+
+def test_a_hurried_poll_waits_for_a_free_slot() -> None:
+    """A callback does not get around the cap of polls at once."""
+    journal = Journal()
+
+    async def plan(poller: Poller) -> None:
+        poller.schedule("p", 0.0, journal.step("slow", takes_s=10.0))
+        due = poller.schedule("p", 60.0, journal.step("wanted"))
+        await asyncio.sleep(1)
+        due.hurry()
+        await asyncio.sleep(20)
+
+    _poll(plan, max_concurrent=1)
+
+    assert journal.entries == [("slow", 0.0), ("wanted", 10.0)]
+
+
+def test_a_dropped_poll_never_starts() -> None:
+    """A task that is not ours any more is not asked about, and cannot be hurried either."""
+    journal = Journal()
+
+    async def plan(poller: Poller) -> None:
+        dropped = poller.schedule("p", 1.0, journal.step("dropped"))
+        poller.schedule("p", 2.0, journal.step("kept"))
+        dropped.drop()
+        dropped.hurry()
+        await asyncio.sleep(10)
+
+    _poll(plan)
+
+    assert journal.entries == [("kept", 2.0)]
+
+
+def test_dropping_a_poll_that_has_started_lets_it_end() -> None:
+    """Only what has not begun can be taken back."""
+    ended = []
+
+    async def plan(poller: Poller) -> None:
+        async def slow() -> None:
+            await asyncio.sleep(5)
+            ended.append(asyncio.get_running_loop().time())
+
+        due = poller.schedule("p", 0.0, slow)
+        await asyncio.sleep(1)
+        due.drop()
+        await asyncio.sleep(10)
+
+    _poll(plan)
+
+    assert ended == [5.0]
