@@ -48,6 +48,8 @@ from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.engine import Engine
+from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
+from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
 from gateway.tasks.recovery import Recovery
 from gateway.tasks.redis_tasks import RedisTaskStore
@@ -85,6 +87,8 @@ class Gateway:
     store: Store
     embedded: EmbeddedServer | None
     poller: Poller
+    latencies: Latencies
+    poll_rates: PollRates
     shelf: Shelf
     replica: Replica
     wake: Wake
@@ -96,6 +100,8 @@ class Gateway:
     def start(self) -> None:
         """Start the background loops."""
         self.background.loop("poller", self.poller.run)
+        self.background.loop("latencies", self.latencies.run)
+        self.background.loop("poll_rates", self.poll_rates.run)
         self.background.loop("shelf", self.shelf.run)
         self.background.loop("replica", self.replica.run)
         self.background.loop("wake", self.wake.run)
@@ -149,8 +155,24 @@ async def build(
         background = await stack.enter_async_context(
             Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
         )
-        poller = Poller(clock, background, max_concurrent=settings.polling.max_concurrent)
         catalog = catalog_from(settings)
+        latencies = Latencies(
+            store, clock, limits=_polling_limits(settings), priors=priors_of(catalog)
+        )
+        poll_rates = PollRates(
+            store,
+            clock,
+            replica=replica.id,
+            polls_per_second={
+                name: provider.max_polls_per_second for name, provider in settings.providers.items()
+            },
+        )
+        poller = Poller(
+            clock,
+            background,
+            max_concurrent=settings.polling.max_concurrent,
+            take=poll_rates.take,
+        )
         engine = Engine(
             Surroundings(
                 store=tasks,
@@ -160,6 +182,7 @@ async def build(
                     for name, provider in settings.providers.items()
                 },
                 poller=poller,
+                latencies=latencies,
                 shelf=shelf,
                 replica=replica,
                 background=background,
@@ -209,6 +232,8 @@ async def build(
             store=store,
             embedded=embedded,
             poller=poller,
+            latencies=latencies,
+            poll_rates=poll_rates,
             shelf=shelf,
             replica=replica,
             wake=wake,
@@ -225,6 +250,13 @@ def _keeping(settings: Settings) -> Keeping:
         record_ms=keep_ms,
         answer_ms=min(keep_ms, JOINABLE_MS),
         listed_ms=keep_ms + settings.server.abandon_after_ms,
+    )
+
+
+def _polling_limits(settings: Settings) -> PollingLimits:
+    floor_s = settings.polling.min_interval_ms / 1000
+    return PollingLimits(
+        floors_s=dict.fromkeys(settings.providers, floor_s), budget=settings.polling.budget
     )
 
 

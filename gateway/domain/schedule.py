@@ -48,11 +48,15 @@ class Schedule:
         latencies: Histogram,
         limits: PollLimits,
         ratios: Mapping[ForecastKind, Histogram] | None = None,
+        *,
+        proven: bool = True,
     ) -> None:
         """Take the seconds that renders took, and the parts of each kind of forecast.
 
-        Neither may be empty: see `Histogram.with_prior`.
+        Neither may be empty: see `Histogram.with_prior`. As long as they are `proven` by few
+        renders or none, the first wait is as short as any gap: a belief alone delays nobody.
         """
+        self.proven = proven
         self.latencies = latencies
         self.ratios = ratios or {}
         self._limits = limits
@@ -78,7 +82,7 @@ class Schedule:
         elapsed_s = max(elapsed_s, 0.0)
         delay_s = self._wanted_s(elapsed_s, polls, forecasts) - elapsed_s
         delay_s += min(delay_s * JITTER_SHARE, JITTER_MAX_S) * jitter
-        if polls == 0:
+        if polls == 0 and self.proven:
             delay_s *= PROBE_AT if jitter < PROBE_SHARE else 1.0
         else:
             longest_s = max_gap_s(elapsed_s) * (1.0 - MAX_GAP_JITTER_SHARE * jitter)
@@ -122,18 +126,6 @@ def _ask(plan: Plan, elapsed_s: float, polls: int) -> tuple[float, float | None]
     if polls == 0:
         return plan.first_cost_s, plan.points_s[plan.first]
     return plan.cost_after_s(elapsed_s), plan.next_s(elapsed_s)
-
-
-def poll_delay_s(
-    elapsed_s: float, *, floor_s: float, jitter: float, retry_after_s: float | None = None
-) -> float:
-    """Return seconds until the next poll where nothing is learned: the longest allowed gap.
-
-    Less a jitter, and never less than the floor or what `Retry-After` asks for.
-    """
-    gap_s = max_gap_s(elapsed_s) * (1.0 - MAX_GAP_JITTER_SHARE * jitter)
-    asked_s = min(retry_after_s or 0.0, MAX_RETRY_AFTER_S)
-    return max(gap_s, floor_s, asked_s)
 
 
 def backoff_s(failures: int, *, first_s: float, cap_s: float) -> float:

@@ -12,8 +12,9 @@ from fractions import Fraction
 
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
 from gateway.domain.images import TokenUsage
+from gateway.domain.latency import forecast_from_progress, noted
 from gateway.domain.pricing import NO_CHARGE, Charge, estimate, final, possible
-from gateway.domain.schedule import backoff_s, poll_delay_s
+from gateway.domain.schedule import backoff_s
 from gateway.domain.task import CURABLE_FAILURES, Event, FailureKind, RenderState, picture_key
 from gateway.providers.interface import Failed, Finished, Missing, PollFailed, PollOutcome, Running
 from gateway.tasks.interface import Ending
@@ -36,30 +37,36 @@ class Finishing:
 
     def poll_later(self, one: LiveRender, retry_after_s: float | None = None) -> None:
         """Let the render be polled when it is due."""
-        provider = self._steps.provider(one)
-        delay_s = poll_delay_s(
-            self._steps.clock.monotonic_s() - one.submitted_s,
-            floor_s=provider.min_poll_interval_s,
+        schedule = self._steps.house.latencies.schedule_for(one.live.latency_class)
+        delay_s = schedule.delay_s(
+            one.asked_s - one.submitted_s,
+            # Whoever took a task over does not know when it was last polled.
+            polls=max(one.polls, one.live.adopted),
             jitter=self._steps.house.chance.fraction(),
+            forecasts=one.forecasts,
             retry_after_s=retry_after_s,
         )
+        # Gaps are from question to question, however long the answer took.
+        delay_s -= self._steps.clock.monotonic_s() - one.asked_s
         one.due = self._steps.house.poller.schedule(
-            provider.name, delay_s, lambda: self._steps.guarded(one.live, self.poll(one))
+            one.live.task.order.provider,
+            max(delay_s, 0.0),
+            lambda: self._steps.guarded(one.live, self.poll(one)),
         )
 
     async def poll(self, one: LiveRender) -> None:
         """Ask once how a submitted render stands, and act on the answer."""
         if one.render.state is not RenderState.SUBMITTED:
             return
-        asked_s = self._steps.clock.monotonic_s()
+        one.asked_s = self._steps.clock.monotonic_s()
         outcome = await self._steps.provider(one).poll(one.render.upstream_id)
         one.polls += 1
         followed_s = self._steps.clock.monotonic_s() - one.submitted_s
         if isinstance(outcome, Finished):
-            self._steps.accounting.detected(one, self._steps.clock.monotonic_s())
+            self._detected(one)
             await self._finish(one, outcome)
         elif isinstance(outcome, Failed):
-            self._steps.accounting.detected(one, self._steps.clock.monotonic_s())
+            self._detected(one)
             await self._failed(one, outcome)
         elif followed_s > self._patience_s(outcome):
             self._steps.note(one, "lost")
@@ -67,9 +74,24 @@ class Finishing:
             await self._steps.end(one, Event.LOSE, FailureKind.RESULT_LOST, charge=charge)
         else:
             if isinstance(outcome, Running):
-                one.last_pending_s = asked_s
+                one.last_pending_s = one.asked_s
+                elapsed_s = one.asked_s - one.submitted_s
+                forecast = forecast_from_progress(outcome.progress, elapsed_s)
+                one.forecasts = noted(one.forecasts, forecast)
             wait_s = outcome.retry_after_s if isinstance(outcome, PollFailed) else None
             self.poll_later(one, wait_s)
+
+    def _detected(self, one: LiveRender) -> None:
+        """Note and learn how long the render took; nothing when others have begun it."""
+        now_s = self._steps.clock.monotonic_s()
+        self._steps.accounting.detected(one, now_s)
+        if not one.live.adopted:
+            self._steps.house.latencies.observe(
+                one.live.latency_class,
+                one.last_pending_s - one.submitted_s,
+                now_s - one.submitted_s,
+                one.forecasts,
+            )
 
     def _patience_s(self, outcome: PollOutcome) -> float:
         """Return how long after its submit a task may still answer this way."""

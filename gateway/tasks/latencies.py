@@ -45,6 +45,8 @@ HALF_LIFE_MS = 3_600_000
 KEEP_MS = 30 * 86_400_000
 #: No more observations count than this, so that a busy class follows a change in about as many.
 MAX_WEIGHT = 300
+#: So many renders must have been seen before the first wait is theirs.
+PROVEN_BY = 5
 #: A schedule is made anew when this share of the observations lies elsewhere.
 MOVED = 0.05
 
@@ -173,6 +175,7 @@ class Latencies:
         prior = self._priors(latency_class)
         latencies = learned.histogram(_LATENCY, LATENCY_GRID)
         known.founded = prior is not None or latencies.total > 0
+        proven = latencies.total >= PROVEN_BY
         # A kind of forecast counts from when it was first compared with an end.
         ratios = {
             kind: ratio.with_prior(FORECAST_PRIORS[kind])
@@ -180,15 +183,17 @@ class Latencies:
             if (ratio := learned.histogram(_field(kind), RATIO_GRID)).total > 0
         }
         latencies = latencies.with_prior(prior or ANY_LATENCY)
-        if _moved(known.schedule, latencies, ratios):
-            known.schedule = Schedule(latencies, self._limits_of(latency_class), ratios)
+        if known.schedule.proven != proven or _moved(known.schedule, latencies, ratios):
+            known.schedule = Schedule(
+                latencies, self._limits_of(latency_class), ratios, proven=proven
+            )
 
     def _use(self, latency_class: LatencyClass) -> _Known:
         known = self._known.get(latency_class)
         if known is None:
             prior = self._priors(latency_class)
             latencies = Histogram.empty(LATENCY_GRID).with_prior(prior or ANY_LATENCY)
-            schedule = Schedule(latencies, self._limits_of(latency_class))
+            schedule = Schedule(latencies, self._limits_of(latency_class), proven=False)
             known = self._known[latency_class] = _Known(schedule, prior is not None, 0.0)
         known.used_s = self._clock.monotonic_s()
         return known

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from gateway.domain.catalog import Offer
 from gateway.domain.errors import BudgetState, InternalError
+from gateway.domain.images import Size
+from gateway.domain.latency import Forecast, LatencyClass, size_class
 from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
 from gateway.tasks.poller import Due
@@ -48,6 +50,8 @@ class MovedError(Exception):
 class LiveRender:
     """One render while this process runs it; times are monotonic seconds.
 
+    `asked_s` is when it was last polled, `forecasts` what the upstream said of its end.
+
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
     """
 
@@ -56,7 +60,9 @@ class LiveRender:
     queued_s: float
     submitted_s: float = 0.0
     last_pending_s: float = 0.0
+    asked_s: float = 0.0
     polls: int = 0
+    forecasts: tuple[Forecast, ...] = ()
     raised_microusd: int = 0
     candidate: str = ""
     due: Due | None = None
@@ -114,6 +120,17 @@ class LiveTask:
     def outcome(self) -> Outcome:
         """What could be answered now."""
         return Outcome(self.current, self.budgets, self.retry_after_s)
+
+    @property
+    def latency_class(self) -> LatencyClass:
+        """What is learned about how long it takes is learned together with these."""
+        return LatencyClass(
+            provider=self.task.order.provider,
+            model=str(self.task.order.body.get("model", self.task.model)),
+            operation=self.task.operation,
+            quality=self.task.quality,
+            size_class=size_class(Size.parse(self.task.size)),
+        )
 
     @property
     def over(self) -> bool:

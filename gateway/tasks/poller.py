@@ -1,4 +1,4 @@
-"""One heap of due times for all tasks of the process, and a cap of polls at once per provider."""
+"""One heap of due times for all tasks of the process, and caps of polls for each provider."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from gateway.domain.clock import Clock
 
 #: One poll of one task.
 PollStep = Callable[[], Coroutine[object, object, None]]
+
+#: Waits until a provider's account may be polled once more.
+Take = Callable[[str], Coroutine[object, object, None]]
+
+
+async def _at_once(_provider: str) -> None:
+    """Let every poll go ahead."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,8 +45,16 @@ class Due:
 class Poller:
     """Starts each scheduled poll when it is due; a poll schedules its own successor."""
 
-    def __init__(self, clock: Clock, background: Background, *, max_concurrent: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        background: Background,
+        *,
+        max_concurrent: int,
+        take: Take = _at_once,
+    ) -> None:
         self._clock = clock
+        self._take = take
         self._background = background
         self._due: list[tuple[float, int, Due]] = []
         self._order = itertools.count()
@@ -90,4 +105,5 @@ class Poller:
 
     async def _in_slot(self, due: Due) -> None:
         async with self._slots[due.provider]:
+            await self._take(due.provider)
             await due.step()

@@ -30,6 +30,7 @@ from gateway.tasks.interface import (
     RecordMissingError,
     TaskStore,
 )
+from gateway.tasks.latencies import Latencies
 from gateway.tasks.live import LiveRender, LiveTask, MovedError
 from gateway.tasks.poller import Poller
 from gateway.tasks.replica import Replica
@@ -71,6 +72,7 @@ class Surroundings:
     providers: Mapping[str, Provider]
     fetchers: Mapping[str, PictureFetcher]
     poller: Poller
+    latencies: Latencies
     shelf: Shelf
     replica: Replica
     background: Background

@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import partial
 
 from gateway.domain.ids import ID_BYTES, make_attempt_id
+from gateway.domain.latency import forecast_from_estimate, noted
 from gateway.domain.money import MICROUSD_PER_USD, ceil_microusd
 from gateway.domain.pricing import possible
 from gateway.domain.schedule import backoff_s
@@ -106,7 +107,10 @@ class Submitting:
         return True
 
     async def _submitted(self, one: LiveRender, accepted: Accepted) -> None:
-        one.submitted_s = one.last_pending_s = self._steps.clock.monotonic_s()
+        now_s = self._steps.clock.monotonic_s()
+        one.submitted_s = one.last_pending_s = one.asked_s = now_s
+        one.forecasts = noted((), forecast_from_estimate(accepted.estimate_s))
+        one.polls = 0
         await self._steps.move(
             one, partial(self._steps.store.record_submitted, upstream_id=accepted.upstream_id)
         )

@@ -10,6 +10,9 @@ from tests.support.gateway import Running, running_gateway
 
 PICTURES = 20
 
+#: A replica that renews its lease every twelve seconds.
+QUIET = 'lease = "60s"'
+
 
 async def scripts_run(running: Running) -> int:
     """Return how many scripts clients have called; EVAL only teaches a new server."""
@@ -21,8 +24,11 @@ async def scripts_run(running: Running) -> int:
 
 
 async def test_a_picture_takes_four_scripts_and_admission_one(tmp_path: Path) -> None:
-    """Admit, begin, submitted, conclude: four round trips, and one more for many pictures."""
-    async with running_gateway(tmp_path) as running:
+    """Admit, begin, submitted, conclude: four round trips, and one more for many pictures.
+
+    What the process says of itself, every few seconds, is counted with them.
+    """
+    async with running_gateway(tmp_path, server=QUIET) as running:
         await running.generate()
         await asyncio.sleep(2 * FLUSH_EVERY_S)
         before = await scripts_run(running)
@@ -36,13 +42,13 @@ async def test_a_picture_takes_four_scripts_and_admission_one(tmp_path: Path) ->
     assert [200] * PICTURES == [answer.status_code for answer in answers]
     assert (400, 0) == (refused.status_code, at_refusal - before)
     shelved_meanwhile = at_answers - at_refusal - 4 * PICTURES
-    assert 0 <= shelved_meanwhile <= 2
-    assert 1 <= after - at_refusal - 4 * PICTURES <= 3
+    assert 0 <= shelved_meanwhile <= 3
+    assert 1 <= after - at_refusal - 4 * PICTURES <= 5
 
 
 async def test_a_refused_call_takes_one_script(tmp_path: Path) -> None:
     """A budget that refuses costs one round trip and reaches no upstream."""
-    async with running_gateway(tmp_path, budget="0.001") as running:
+    async with running_gateway(tmp_path, budget="0.001", server=QUIET) as running:
         await running.generate()
         before = await scripts_run(running)
         answer = await running.generate()

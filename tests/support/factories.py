@@ -48,6 +48,7 @@ from gateway.domain.task import (
 from gateway.edge.record import RequestRecord
 from gateway.service.images import ImageService
 from gateway.tasks.engine import Engine
+from gateway.tasks.interface import Admission, Call
 from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.waiting import Waiting
 from tests.support.clock import NOON_MS
@@ -334,6 +335,58 @@ def a_catalog_service(*models: Model) -> ImageService:
         waiting=cast("Waiting", None),
         wait_s=1.0,
         random_bytes=bytes,
+    )
+
+
+def a_call(
+    waiter: str = "req_1",
+    *,
+    fingerprint: str = "f" * 32,
+    count: int = 0,
+    idempotency: str = "",
+    detached: bool = False,
+    joins: bool = True,
+) -> Call:
+    """Build a first call that says nothing of itself."""
+    return Call(
+        fingerprint=fingerprint,
+        waiter=waiter,
+        count=count,
+        idempotency=idempotency,
+        detached=detached,
+        joins=joins,
+    )
+
+
+def an_admission(
+    task: str = "task1",
+    *,
+    team: Team | None = None,
+    key: ApiKey | None = None,
+    version: str = "",
+    user: str = "",
+    images: int = 1,
+    hold_microusd: int = 60,
+    call: Call | None = None,
+    patience_ms: int = 0,
+) -> Admission:
+    """Build a call for low squares that wants to become a task.
+
+    Each task is another call's, unless one is given: it joins none.
+    """
+    return Admission(
+        id=TaskId(task),
+        caller=Caller(team or a_team(), key or ApiKey("ci"), version),
+        user=user,
+        images=images,
+        model="gpt-image-1.5",
+        operation=Operation.GENERATION,
+        size="1024x1024",
+        quality="low",
+        hold_microusd=hold_microusd,
+        order=SubmitOrder("evolink", "evolink:1", {"prompt": "a red fox"}),
+        call=call or a_call(f"req_{task}", fingerprint=f"call_{task}"),
+        patience_ms=patience_ms,
     )
 
 

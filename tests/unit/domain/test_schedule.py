@@ -20,7 +20,6 @@ from gateway.domain.schedule import (
     PollLimits,
     Schedule,
     backoff_s,
-    poll_delay_s,
 )
 
 LIMITS = PollLimits(floor_s=1.0, budget=6.0)
@@ -191,26 +190,12 @@ def test_a_clock_that_went_back_is_the_submit() -> None:
     assert SCHEDULE.delay_s(0.0, polls=1, jitter=0.5) == SCHEDULE.delay_s(-5.0, polls=1, jitter=0.5)
 
 
-@pytest.mark.parametrize(
-    ("elapsed_s", "floor_s", "jitter", "retry_after_s", "delay_s"),
-    [
-        (0.0, 0.0, 0.0, None, 1.0),
-        (10.0, 0.0, 0.0, None, 2.0),
-        (-5.0, 0.0, 0.0, None, 1.0),
-        (90.0, 0.0, 0.5, None, 9.5),
-        (0.0, 3.0, 0.9, None, 3.0),
-        (0.0, 2.0, 0.0, 7.0, 7.0),
-        (90.0, 0.0, 0.0, 0.5, 10.0),
-        (0.0, 0.0, 0.0, 3600.0, 300.0),
-    ],
-)
-def test_poll_delay(
-    elapsed_s: float, floor_s: float, jitter: float, retry_after_s: float | None, delay_s: float
-) -> None:
-    """Where nothing is learned, the gap grows with the time; floors and Retry-After hold."""
-    actual = poll_delay_s(elapsed_s, floor_s=floor_s, jitter=jitter, retry_after_s=retry_after_s)
+def test_a_belief_alone_puts_off_no_first_poll() -> None:
+    """Until renders were seen, the first wait is a gap like any other."""
+    believed = Schedule(USUAL, LIMITS, proven=False)
 
-    assert delay_s == pytest.approx(actual)
+    assert believed.delay_s(0.0, polls=0, jitter=0.0) == pytest.approx(max_gap_s(0.0))
+    assert SCHEDULE.delay_s(0.0, polls=0, jitter=0.9) > 5.0
 
 
 @pytest.mark.parametrize(
