@@ -50,7 +50,13 @@ def team_from(team_id: TeamId, team: TeamSettings) -> Team:
         quotas=_quotas(team.limits),
         per_call_microusd=team.per_call_microusd,
         user_budgets=_user_budgets(team.user_budget, team.timezone),
+        usage_by_user=team.usage_by_user,
     )
+
+
+def keys_from(team: TeamSettings) -> tuple[ApiKey, ...]:
+    """Return the keys that stand in a team's settings."""
+    return tuple(_key(key, team.timezone) for key in team.keys)
 
 
 def _key(key: KeySettings, timezone: tzinfo) -> ApiKey:
@@ -69,6 +75,7 @@ def _budget(budget: BudgetSettings, timezone: tzinfo) -> Budget:
         limit_microusd=budget.limit_microusd,
         per=budget.per,
         timezone=budget.timezone or timezone,
+        alert_percents=tuple(sorted({int(share * 100) for share in budget.alert_at})),
     )
 
 

@@ -55,6 +55,16 @@ class ScopedBudget:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A budget with the window it is in and how it stands there."""
+
+    team: TeamId
+    budget: Budget
+    window: HeldWindow
+    state: BudgetState
+
+
 def budgets_of(caller: Caller, user: str) -> tuple[ScopedBudget, ...]:
     """Return every budget a call counts against; `user` is an end user's hash or empty."""
     return tuple(_budgets_of(caller, user))
@@ -107,6 +117,7 @@ def state_of(
         spent_microusd=spent_microusd,
         held_microusd=held_microusd,
         resets_at_ms=window.resets_at_ms,
+        topped_up_microusd=topped_up_microusd,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.domain.accounts import Caller
 from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetState
 from gateway.domain.task import HeldWindow
-from gateway.ledger.holds import budgets_of, state_of
+from gateway.ledger.holds import ScopedBudget, Standing, budgets_of, state_of
 from gateway.store.client import Store
 
 
@@ -19,13 +21,16 @@ class RedisLedger:
 
     async def balances(self, caller: Caller, user: str = "") -> tuple[BudgetState, ...]:
         """Return every budget that counts for this caller, in its current window."""
+        return tuple(standing.state for standing in await self.standings(budgets_of(caller, user)))
+
+    async def standings(self, budgets: Sequence[ScopedBudget]) -> tuple[Standing, ...]:
+        """Return how these budgets stand in their current windows."""
         now_ms = self._clock.now_ms()
-        return tuple(
-            [
-                await self._balance(budget.candidates(now_ms)[0])
-                for budget in budgets_of(caller, user)
-            ]
-        )
+        return tuple([await self._standing(budget, now_ms) for budget in budgets])
+
+    async def _standing(self, budget: ScopedBudget, now_ms: int) -> Standing:
+        window = budget.candidates(now_ms)[0]
+        return Standing(budget.team, budget.budget, window, await self._balance(window))
 
     async def _balance(self, window: HeldWindow) -> BudgetState:
         reply = await self._store.command("HMGET", window.key, "spent", "held", "topped_up")

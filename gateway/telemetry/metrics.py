@@ -127,6 +127,9 @@ class Metrics:
             "Calls for a picture that no price is known for, refused or at a configured amount.",
             "model",
         )
+        self.alerts = counter(
+            "alerts_total", "Tries to announce what is spent of a budget, by outcome.", "outcome"
+        )
         self.store_up = gauge("store_up", "Whether the ledger store answered its last ping (1/0).")
         build = gauge("build_info", "The running version.", "version")
         build.labels(version).set(1)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from gateway.cli.ledger import app, progress_on, signed_microusd
+from gateway.cli.ledger import app, progress_on
 from tests.support.ledger import DAY_WINDOW, WriteBooks, a_hold, an_end, an_opening
 
 SETTLED = (a_hold("t1", 50_000), an_end("settle", "t1", hold=50_000, cost=30_000))
@@ -197,14 +197,6 @@ def test_amounts_that_make_no_sense(config: Path, usd: str) -> None:
     done = _run(config, "adjust", "--task", "t2", "--reason", "x", f"--usd={usd}")
 
     assert 2 == done.exit_code
-
-
-@pytest.mark.parametrize(
-    ("text", "microusd"), [("-0.01", -10_000), (" 2 ", 2_000_000), ("-0.000001", -1)]
-)
-def test_signed_amounts(text: str, microusd: int) -> None:
-    """Decimal dollars with an optional minus, exactly."""
-    assert microusd == signed_microusd(text)
 
 
 @pytest.mark.parametrize(("terminal", "shown"), [(True, True), (False, False)])
