@@ -97,4 +97,4 @@ def refused_state(*, resource: str, limit: int, units: int, wait_ms: int) -> Rat
     # Integers: a unit's time is 60,000 / limit ms, so all is counted in parts of 1 / limit ms.
     missing = -(-wait_ms * limit // MINUTE_MS)
     reset_ms = MINUTE_MS + wait_ms - units * MINUTE_MS // limit
-    return RateState(resource, limit, max(units - missing, 0), max(reset_ms, wait_ms))
+    return RateState(resource, limit, max(units - missing, 0), max(reset_ms, 0))

@@ -82,7 +82,9 @@ class Alerts:
     async def announce(self, standings: Sequence[Standing]) -> None:
         """Announce all that is due and that nobody has announced. Raises StoreUnavailable."""
         due = list(alerts_of(standings, self._windows_refused(standings)))
-        self._done &= {alert.key for alert in due}
+        keys = {alert.key for alert in due}
+        self._done &= keys
+        self._posted &= keys
         for alert in due:
             if alert.key not in self._done and not self._is_over(alert):
                 await self._attend_to(alert)
