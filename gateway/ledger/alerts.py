@@ -70,20 +70,15 @@ class AlertMarks(Protocol):
         ...
 
 
-def alerts_of(standings: Iterable[Standing], refused: frozenset[str]) -> Iterator[Alert]:
-    """Yield every part of a budget that is spent and to be announced.
-
-    `refused` are keys of windows that calls did not fit into.
-    """
+def alerts_of(standings: Iterable[Standing]) -> Iterator[Alert]:
+    """Yield every part of a budget that is spent, or did not suffice, and is to be announced."""
     for standing in standings:
-        state = standing.state
         for percent in standing.budget.alert_percents:
-            if state.spent_microusd > 0 and reached(standing, percent):
+            if standing.state.spent_microusd > 0 and _reached(standing, percent):
                 yield Alert(standing, percent)
-            elif percent == ALL and standing.window.key in refused:
+            elif percent == ALL and standing.refused:
                 yield Alert(standing, percent, refused=True)
 
 
-def reached(standing: Standing, percent: int) -> bool:
-    """Tell whether so much of the limit is spent."""
+def _reached(standing: Standing, percent: int) -> bool:
     return standing.state.spent_microusd * 100 >= standing.state.limit_microusd * percent

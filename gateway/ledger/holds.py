@@ -57,12 +57,16 @@ class ScopedBudget:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A budget with the window it is in and how it stands there."""
+    """A budget with the window it is in and how it stands there.
+
+    `refused` says that a call did not fit below the limit as it is now.
+    """
 
     team: TeamId
     budget: Budget
     window: HeldWindow
     state: BudgetState
+    refused: bool = False
 
 
 def budgets_of(caller: Caller, user: str) -> tuple[ScopedBudget, ...]:

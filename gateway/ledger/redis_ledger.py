@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.domain.accounts import Caller
 from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetState
-from gateway.domain.task import HeldWindow
 from gateway.ledger.holds import ScopedBudget, Standing, budgets_of, state_of
 from gateway.store.client import Store
 
@@ -30,10 +30,10 @@ class RedisLedger:
 
     async def _standing(self, budget: ScopedBudget, now_ms: int) -> Standing:
         window = budget.candidates(now_ms)[0]
-        return Standing(budget.team, budget.budget, window, await self._balance(window))
-
-    async def _balance(self, window: HeldWindow) -> BudgetState:
-        reply = await self._store.command("HMGET", window.key, "spent", "held", "topped_up")
-        if not isinstance(reply, list):
-            raise TypeError("HMGET answers a list")
-        return state_of(window, *(int(value or 0) for value in reply))  # type: ignore[arg-type]  # HMGET answers texts
+        reply: Any = await self._store.command(
+            "HMGET", window.key, "spent", "held", "topped_up", "refused_at"
+        )
+        *figures, refused_at = reply
+        state = state_of(window, *(int(figure or 0) for figure in figures))
+        refused = refused_at is not None and int(refused_at) == state.limit_microusd
+        return Standing(budget.team, budget.budget, window, state, refused)

@@ -17,7 +17,6 @@ import structlog
 
 from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetState, StoreUnavailable
-from gateway.domain.ids import TeamId
 from gateway.domain.money import format_usd
 from gateway.domain.schedule import backoff_s
 from gateway.ledger.alerts import Alert, AlertMarks, Claim, alerts_of
@@ -54,7 +53,6 @@ class Alerts:
         self._times = times
         self._seen: Sequence[Standing] = ()
         self._news = asyncio.Event()
-        self._refused: frozenset[str] = frozenset()
         # By key of the mark: posted by us and not marked yet; and known to be delivered.
         self._posted: set[str] = set()
         self._done: set[str] = set()
@@ -63,10 +61,6 @@ class Alerts:
         """Take what the budgets are now; the loop announces what is due."""
         self._seen = standings
         self._news.set()
-
-    def refused(self, team: TeamId, budget: BudgetState) -> None:
-        """Note that a call did not fit into a budget: its whole is announced then."""
-        self._refused |= {_place(team, budget)}
 
     async def run(self) -> None:
         """Announce for ever whatever is seen."""
@@ -81,7 +75,7 @@ class Alerts:
 
     async def announce(self, standings: Sequence[Standing]) -> None:
         """Announce all that is due and that nobody has announced. Raises StoreUnavailable."""
-        due = list(alerts_of(standings, self._windows_refused(standings)))
+        due = list(alerts_of(standings))
         keys = {alert.key for alert in due}
         self._done &= keys
         self._posted &= keys
@@ -119,12 +113,6 @@ class Alerts:
         self._note(alert, "alert_delivered", tries=tries)
         return True
 
-    def _windows_refused(self, standings: Sequence[Standing]) -> frozenset[str]:
-        """Return the keys of windows that refused; those that are over are forgotten."""
-        places = {_place(each.team, each.state): each.window.key for each in standings}
-        self._refused &= places.keys()
-        return frozenset(places[place] for place in self._refused)
-
     def _is_over(self, alert: Alert) -> bool:
         end_ms = alert.standing.window.resets_at_ms
         return end_ms is not None and self._clock.now_ms() >= end_ms
@@ -147,9 +135,12 @@ def text_of(alert: Alert) -> str:
     """Return what people are told: team, scope, budget, figures and the window's end."""
     state = alert.standing.state
     whose = f"key '{state.owner}'" if state.owner else "the team"
-    told = "refuses calls" if alert.refused else f"has reached {alert.percent}%"
+    budget = f"the '{state.name}' budget of {whose}"
+    told = f"{budget} has reached {alert.percent}%"
+    if alert.refused:
+        told = f"a call did not fit into {budget}"
     return (
-        f"Team '{alert.standing.team}': the '{state.name}' budget of {whose} {told}:"
+        f"Team '{alert.standing.team}': {told}:"
         f" ${format_usd(state.spent_microusd)} of ${format_usd(state.limit_microusd)}"
         f" ({state.per}) is spent{_share(state)},"
         f" ${format_usd(state.held_microusd)} is held by calls in progress. {_end(state)}"
@@ -169,9 +160,3 @@ def _end(state: BudgetState) -> str:
     return (
         f"It resets at {datetime.fromtimestamp(state.resets_at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}."
     )
-
-
-def _place(team: TeamId, state: BudgetState) -> str:
-    """Return what tells a budget's window from all others, as a refusal knows it."""
-    limit = state.limit_microusd if state.resets_at_ms is None else ""
-    return f"{team}|{state.scope}|{state.owner}|{state.name}|{state.resets_at_ms}|{limit}"

@@ -178,20 +178,6 @@ async def test_a_replica_that_dies_in_between_loses_it_to_another(store: Store) 
     assert ([], ["delivered"], 2) == (one.outcomes, two.outcomes, len(receiver.requests))
 
 
-async def test_a_call_that_did_not_fit_is_announced_as_the_whole(store: Store) -> None:
-    """What is spent stops just below a limit that refuses."""
-    standing = _standing(990_000)
-    async with _world(store, answer()) as world:
-        world.replicas[0].alerts.refused(TEAM, standing.state)
-        world.replicas[0].alerts.refused(TEAM, _standing(1, owner="gone").state)
-        await world.until(lambda: len(world.texts) == 2, standing)
-        world.see(standing)
-        await asyncio.sleep(0.05)
-
-    assert [text for text in world.texts if "refuses calls: $0.99 of $1.00" in text]
-    assert 2 == len(world.texts)
-
-
 async def test_a_window_that_is_over_is_announced_no_more(store: Store) -> None:
     """Nobody can do anything about it."""
     clock = FixedClock()
@@ -235,6 +221,6 @@ def test_what_people_are_told() -> None:
         " spent (51%), $0.02 is held by calls in progress. It resets at 2026-11-24T00:00:00Z."
     ) == text_of(Alert(day, 50))
     assert (
-        "Team 'design': the 'total' budget of key 'ci' refuses calls: $0.99 of $1.00 (total) is"
-        " spent (99%), $0.02 is held by calls in progress. It does not reset."
+        "Team 'design': a call did not fit into the 'total' budget of key 'ci': $0.99 of $1.00"
+        " (total) is spent (99%), $0.02 is held by calls in progress. It does not reset."
     ) == text_of(Alert(total, 100, refused=True))

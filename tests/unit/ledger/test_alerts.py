@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.domain.ids import TeamId
@@ -9,7 +11,6 @@ from gateway.ledger.holds import ScopedBudget, Standing, state_of
 from tests.support.clock import NOON_MS
 
 DAY_END_MS = 1_795_478_400_000
-DAY_KEY = "{t:design}:budget:team::day:1795392000000"
 
 
 def _standing(
@@ -27,29 +28,29 @@ def _standing(
 )
 def test_what_is_reached(spent: int, percents: list[int]) -> None:
     """By what is spent, not by what is held, to the micro-dollar."""
-    assert percents == [alert.percent for alert in alerts_of([_standing(spent)], frozenset())]
+    assert percents == [alert.percent for alert in alerts_of([_standing(spent)])]
 
 
 def test_a_limit_of_nothing_is_announced_only_once_something_is_spent() -> None:
     """Nothing of nothing is no news."""
-    assert [] == list(alerts_of([_standing(0, limit=0)], frozenset()))
-    assert 3 == len(list(alerts_of([_standing(1, limit=0)], frozenset())))
+    assert [] == list(alerts_of([_standing(0, limit=0)]))
+    assert 3 == len(list(alerts_of([_standing(1, limit=0)])))
 
 
 def test_a_refusal_is_the_whole() -> None:
-    """What is spent stops below a limit that refuses; other windows are not meant."""
-    standing = _standing(97)
-    told = list(alerts_of([standing], frozenset({DAY_KEY})))
+    """What is spent stops below a limit that refuses; once it is reached, that is what is told."""
+    refusing = replace(_standing(97), refused=True)
+    over = replace(_standing(100), refused=True)
 
     assert [(50, False), (80, False), (100, True)] == [
-        (alert.percent, alert.refused) for alert in told
+        (alert.percent, alert.refused) for alert in alerts_of([refusing])
     ]
-    assert 2 == len(list(alerts_of([standing], frozenset({"another"}))))
+    assert [False] * 3 == [alert.refused for alert in alerts_of([over])]
 
 
 def test_top_ups_count() -> None:
     """The limit is what was paid in, too."""
-    assert [50] == [a.percent for a in alerts_of([_standing(80, topped_up=50)], frozenset())]
+    assert [50] == [a.percent for a in alerts_of([_standing(80, topped_up=50)])]
 
 
 def test_marks() -> None:
