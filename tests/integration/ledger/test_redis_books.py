@@ -348,6 +348,22 @@ async def test_rollups_by_end_user(books: RedisBooks, writer: BookWriter) -> Non
     } == set(await books.rollups(TEAM, yesterday, yesterday))
 
 
+async def test_rollups_by_end_user_allow_for_clocks(books: RedisBooks, writer: BookWriter) -> None:
+    """A call of the day's first second may stand in the ledger a moment before that day."""
+    midnight_ms = NOON_MS - 43_200_000
+    await writer.write(a_hold("t1", 50), at=f"{midnight_ms - 30_000}-0")
+    await writer.write(
+        an_end("settle", "t1", hold=50, cost=30, created_ms=midnight_ms),
+        at=f"{midnight_ms - 29_000}-0",
+    )
+
+    assert {30} == {
+        line.value
+        for line in (await books.user_rollups(TEAM, NOON, NOON)).lines
+        if line.sum.measure == "cost"
+    }
+
+
 async def test_rollups_by_end_user_know_what_was_trimmed(
     books: RedisBooks, writer: BookWriter, store: Store
 ) -> None:

@@ -13,7 +13,7 @@ from gateway.background import SystemClock
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Budget, Period, Scope
-from gateway.ledger.alerts import Alert
+from gateway.ledger.alerts import Alert, Claim
 from gateway.ledger.holds import ScopedBudget, Standing, state_of
 from gateway.ledger.redis_alerts import RedisAlertMarks
 from gateway.network.clients import build_submit_client
@@ -128,8 +128,13 @@ async def test_each_part_is_announced_once_over_all_replicas(store: Store) -> No
         after_half = len(world.texts)
         await world.until(lambda: len(world.texts) == 3, _standing(1_000_000), half[1])
         await asyncio.sleep(0.05)
+    claims = [
+        await RedisAlertMarks(store, replica="three").claim(Alert(each, 50), lease_ms=1)
+        for each in half
+    ]
 
     assert (2, 3) == (after_half, len(world.texts))
+    assert [(Claim.DELIVERED, 0)] * 2 == claims
     assert [True, True, False] == ["has reached 50%" in text for text in world.texts]
     assert "has reached 100%" in world.texts[2]
     assert ["delivered"] * 3 == world.outcomes

@@ -109,7 +109,7 @@ async def test_what_was_read_is_told() -> None:
     loud, quiet = replace(a_budget(), alert_percents=(80,)), a_budget("week", per=Period.WEEK)
     keys = (ApiKey("ci", budgets=(loud, quiet)), ApiKey("web", budgets=(quiet,)))
     metrics, listener = _metrics(), Listener()
-    books = Books({"design": (DAY, mine)})
+    books = Books({"design": (DAY, mine, replace(mine, name="week"))})
     await Snapshot(books, Teams(replace(DESIGN, keys=keys)), metrics, listener).take()
 
     assert [DAY, mine] == [standing.state for standing in listener.told]
