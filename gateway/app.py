@@ -62,6 +62,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
     admin = AdminRoutes(
         admin=gateway.admin,
+        budgets=gateway.budgets,
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )

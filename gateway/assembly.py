@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets as randomness
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
+from gateway.access.teams import AllTeams
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
@@ -29,20 +30,27 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
-from gateway.config.teams import callers_from, teams_from
+from gateway.config.teams import callers_from
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
-from gateway.domain.ids import ID_BYTES, make_replica_id
+from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
+from gateway.ledger.holds import Standing
+from gateway.ledger.redis_alerts import RedisAlertMarks
 from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.redis_top_ups import RedisTopUps
+from gateway.ledger.retention import Retention
 from gateway.network.clients import build_fetch_client, build_poll_client, build_submit_client
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from gateway.providers.interface import Provider
 from gateway.service.admin import Admin
+from gateway.service.alerts import Alerts
+from gateway.service.budgets import Budgets
 from gateway.service.images import ImageService, offer_of
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
 from gateway.service.usage import UsageService
+from gateway.service.webhook import Webhook
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
@@ -79,6 +87,7 @@ class Gateway:
     background: Background
     keys: KeyDirectory
     admin: Admin
+    budgets: Budgets
     admin_key: SecretStr
     images: ImageService
     quotes: QuoteService
@@ -95,6 +104,8 @@ class Gateway:
     recovery: Recovery
     engine: Engine
     snapshot: Snapshot
+    alerts: Alerts | None
+    retention: Retention | None
     sweeper: Sweeper
 
     def start(self) -> None:
@@ -108,6 +119,10 @@ class Gateway:
         self.background.loop("recovery", self.recovery.run)
         self.background.loop("snapshot", self.snapshot.run)
         self.background.loop("sweeper", self.sweeper.run)
+        if self.alerts is not None:
+            self.background.loop("alerts", self.alerts.run)
+        if self.retention is not None:
+            self.background.loop("retention", self.retention.run)
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
 
@@ -201,9 +216,19 @@ async def build(
         recovery = Recovery(tasks, engine, replica, shelf, clock)
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
-        teams = teams_from(settings)
         ledger = RedisLedger(store, clock)
+        books = RedisBooks(store)
         accounts = RedisAccounts(store)
+        teams = AllTeams(settings.teams, accounts)
+        alerts = None
+        if secrets.alert_webhook.get_secret_value():
+            alerts = Alerts(
+                RedisAlertMarks(store, replica=replica.id),
+                # A connection of its own for each call, as for paid posts: they are rare.
+                Webhook(clients.submit, secrets.alert_webhook),
+                clock,
+                count=lambda outcome: metrics.alerts.labels(outcome).inc(),
+            )
         images = ImageService(
             catalog=catalog,
             providers=providers,
@@ -224,10 +249,16 @@ async def build(
                 clock,
             ),
             admin=Admin(accounts, settings.teams, clock, randomness.token_bytes),
+            budgets=Budgets(
+                teams=teams,
+                ledger=ledger,
+                top_ups=RedisTopUps(store),
+                random_bytes=randomness.token_bytes,
+            ),
             admin_key=secrets.admin_key,
             images=images,
             quotes=QuoteService(images=images, ledger=ledger),
-            usage=UsageService(ledger=ledger, rollups=RedisBooks(store), clock=clock),
+            usage=UsageService(ledger=ledger, rollups=books, clock=clock),
             assets=assets,
             store=store,
             embedded=embedded,
@@ -240,7 +271,11 @@ async def build(
             recovery=recovery,
             engine=engine,
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
-            snapshot=Snapshot(ledger, tuple(teams.values()), metrics),
+            snapshot=Snapshot(
+                ledger, teams, metrics, tell=_nobody if alerts is None else alerts.see
+            ),
+            alerts=alerts,
+            retention=_retention(settings, store, books, accounts, replica.id),
         )
 
 
@@ -267,6 +302,22 @@ def _patience(settings: Settings) -> Patience:
         # What nobody knows the fate of is held for as long as a render may take to be submitted.
         unknown_s=settings.server.deadline_ms / 1000,
     )
+
+
+def _nobody(_: Sequence[Standing]) -> None:
+    """Announce nothing: there is no webhook."""
+
+
+def _retention(
+    settings: Settings, store: Store, books: RedisBooks, accounts: RedisAccounts, replica: str
+) -> Retention | None:
+    if settings.ledger.keep_ms is None:
+        return None
+
+    async def teams() -> set[TeamId]:
+        return {*map(TeamId, settings.teams), *await accounts.teams()}
+
+    return Retention(store, books, teams, keep_ms=settings.ledger.keep_ms, replica=replica)
 
 
 def _refuse_weak(admin_key: SecretStr) -> None:

@@ -18,7 +18,7 @@ UNMIRRORED = {
     "__main__.py": "one line that calls cli/main.py",
     "access/interface.py": "only a protocol",
     "assets/interface.py": "only protocols and values",
-    "ledger/interface.py": "only a protocol",
+    "ledger/interface.py": "only protocols and values",
     "providers/interface.py": "only a protocol and values",
     "tasks/interface.py": "only a protocol and values",
     "assembly.py": "every test under tests/e2e runs what it wires",

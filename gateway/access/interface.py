@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.access.records import Account
-from gateway.domain.accounts import Caller
+from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.ids import TeamId
 
 
@@ -27,6 +27,22 @@ class KeyDirectory(Protocol):
 
         For a caller whose `account_version` was out of date. Raises StoreUnavailable.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TeamKeys:
+    """A team and those of its keys that are not revoked."""
+
+    team: Team
+    keys: tuple[ApiKey, ...]
+
+
+class TeamList(Protocol):
+    """Knows every team there is."""
+
+    async def read(self) -> tuple[TeamKeys, ...]:
+        """Return every team by its name, as it is now. Raises StoreUnavailable."""
         ...
 
 

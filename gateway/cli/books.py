@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -12,16 +14,29 @@ import typer
 import uvloop
 
 from gateway.access.redis_accounts import RedisAccounts
+from gateway.access.teams import AllTeams
+from gateway.background import SystemClock
 from gateway.cli.opened_store import opened_store
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TeamId
 from gateway.ledger.redis_books import RedisBooks
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.redis_top_ups import RedisTopUps
+from gateway.service.budgets import Budgets
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServerError
 
 T = TypeVar("T")
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,7 @@ class Books:
 
     redis: RedisBooks
     accounts: RedisAccounts
+    budgets: Budgets
     in_file: frozenset[TeamId]
 
     async def teams(self, only: str = "") -> list[TeamId]:
@@ -68,9 +84,16 @@ def refuse(*lines: str) -> NoReturn:
 
 def books_on(store: Store, loaded: Loaded) -> Books:
     """Return the books in a store."""
+    accounts = RedisAccounts(store)
     return Books(
         redis=RedisBooks(store),
-        accounts=RedisAccounts(store),
+        accounts=accounts,
+        budgets=Budgets(
+            teams=AllTeams(loaded.settings.teams, accounts),
+            ledger=RedisLedger(store, SystemClock()),
+            top_ups=RedisTopUps(store),
+            random_bytes=secrets.token_bytes,
+        ),
         in_file=frozenset(map(TeamId, loaded.settings.teams)),
     )
 

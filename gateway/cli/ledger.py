@@ -1,4 +1,4 @@
-"""`gateway ledger verify|export|adjust`: the books themselves."""
+"""`gateway ledger verify|export|adjust|top-up`: the books themselves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gateway.cli.exports import (
 )
 from gateway.domain.errors import InvalidRequest, StoreUnavailable
 from gateway.domain.ids import TeamId
-from gateway.domain.money import format_usd, parse_microusd
+from gateway.domain.money import format_usd, parse_signed_microusd
 from gateway.ledger.audit import Audit, IncompleteLedgerError, Trimmed, trim, verify
 from gateway.ledger.checkpoint import UnreadableCheckpointError
 from gateway.ledger.entries import Entry, UnreadableEntryError, Verb, parse_entry
@@ -39,6 +39,9 @@ from gateway.ledger.redis_books import (
     Corrected,
     Correction,
 )
+from gateway.service.admin import AdminRefusedError
+from gateway.service.amounts import standing_fields
+from gateway.service.budgets import Paid, Payment
 from gateway.service.usage import parse_day
 
 app = typer.Typer(no_args_is_help=True, help="Verify, export and correct the books.")
@@ -153,11 +156,7 @@ def adjust_command(
     config: Config = Path("config.toml"),
 ) -> None:
     """Correct what a possible charge counts as, in the budgets that still count it."""
-    try:
-        delta = signed_microusd(usd)
-    except ValueError as error:
-        raise typer.BadParameter(f"--usd: {error}") from None
-    correction = Correction(repeat or _random_id(), delta, reason, by or _user())
+    correction = Correction(repeat or _random_id(), _signed(usd), reason, by or _user())
 
     async def run(books: Books) -> Corrected:
         return await correct(books, await books.teams(team), task, correction)
@@ -169,6 +168,52 @@ def adjust_command(
         typer.echo(json.dumps(answer | {"total_usd": format_usd(done.total_microusd)}))
     else:
         typer.echo(f"{task} now counts as ${format_usd(done.total_microusd)} ({done.entry_id})")
+
+
+@app.command("top-up")
+def top_up_command(
+    *,
+    team: Annotated[str, typer.Option(help="The team.")],
+    budget: Annotated[str, typer.Option(help="The name of its prepaid budget (per total).")],
+    usd: Annotated[str, typer.Option(help="Dollars to pay in; -20 takes 20 dollars back.")],
+    note: Annotated[str, typer.Option(help="Why; it stands in the ledger and the audit.")],
+    key: Annotated[str, typer.Option(help="The key whose budget it is; default: the team's.")] = "",
+    by: Annotated[str, typer.Option(help="Who; default: the user of this machine.")] = "",
+    repeat: Annotated[
+        str, typer.Option("--id", help="Of a top-up whose answer was lost: never books twice.")
+    ] = "",
+    json_output: Json = False,
+    config: Config = Path("config.toml"),
+) -> None:
+    """Pay into a prepaid budget; running gateways count it at once."""
+    payment = Payment(
+        team=team,
+        key=key,
+        budget=budget,
+        delta_microusd=_signed(usd),
+        note=note,
+        who=by or _user(),
+        id=repeat or _random_id(),
+    )
+
+    async def run(books: Books) -> Paid:
+        try:
+            return await books.budgets.pay(payment)
+        except StoreUnavailable:
+            raise _maybe_booked(payment.id) from None
+
+    with _refusing():
+        paid = in_books(config, run)
+    if json_output:
+        answer = {"id": paid.id, "entry": paid.entry_id, "budget": standing_fields(paid.standing)}
+        typer.echo(json.dumps(answer))
+    else:
+        state = paid.standing.state
+        typer.echo(
+            f"The budget '{state.name}' is now ${format_usd(state.limit_microusd)}"
+            f" (${format_usd(state.topped_up_microusd)} of it topped up),"
+            f" ${format_usd(state.remaining_microusd)} is left ({paid.entry_id})"
+        )
 
 
 async def correct(
@@ -197,18 +242,22 @@ async def _correct(books: Books, team: TeamId, end: Entry, correction: Correctio
             f"{end.task} counts as ${format_usd(error.total_microusd)}: no more can be given back."
         ) from None
     except StoreUnavailable:
-        raise NotCorrectedError(
-            "the store did not answer in time, so it may be booked or not. Repeat the command with"
-            f" --id {correction.id}: it is never booked twice."
-        ) from None
+        raise _maybe_booked(correction.id) from None
 
 
-def signed_microusd(text: str) -> int:
-    """Return the micro-dollars in ``-0.01`` or ``0.02``; ValueError for other texts and zero."""
-    amount = parse_microusd(text.strip().removeprefix("-"))
-    if amount == 0:
-        raise ValueError("expected an amount that is not zero")
-    return -amount if text.strip().startswith("-") else amount
+def _maybe_booked(operation: str) -> NotCorrectedError:
+    return NotCorrectedError(
+        "the store did not answer in time, so it may be booked or not. Repeat the command with"
+        f" --id {operation}: it is never booked twice."
+    )
+
+
+def _signed(usd: str) -> int:
+    """Return the micro-dollars of a `--usd`; BadParameter when it is no amount."""
+    try:
+        return parse_signed_microusd(usd)
+    except ValueError as error:
+        raise typer.BadParameter(f"--usd: {error}") from None
 
 
 def _audit_lines(audits: Sequence[Audit]) -> Iterator[str]:
@@ -227,7 +276,7 @@ def _refusing() -> Iterator[None]:
         yield
     except CheckpointMovedError:
         refuse(_MOVED)
-    except (*_UNUSABLE, ExportFailedError, NotCorrectedError) as error:
+    except (*_UNUSABLE, ExportFailedError, NotCorrectedError, AdminRefusedError) as error:
         refuse(str(error))
 
 

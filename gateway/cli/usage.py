@@ -6,7 +6,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,20 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.background import SystemClock
-from gateway.cli.books import Books, in_books
+from gateway.cli.books import Books, Format, in_books
+from gateway.cli.budgets import tell_budgets
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import format_usd
 from gateway.edge.usage import spend_fields
 from gateway.ledger.rollups import Grouping, Spend
 from gateway.service.usage import Days, Spending, days_of, spending
-
-
-class Format(StrEnum):
-    """How a table is written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
 
 
 def usage(
@@ -41,9 +33,16 @@ def usage(
     by: Annotated[Grouping, typer.Option(help="What to tell apart.")] = Grouping.TEAM,
     output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
     json_output: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    budgets: Annotated[
+        bool, typer.Option("--budgets", help="Tell how budgets stand now, instead of days.")
+    ] = False,
     config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
 ) -> None:
     """Tell what teams have spent."""
+    output = Format.JSON if json_output else output
+    if budgets:
+        tell_budgets(config, team, output)
+        return
     try:
         days = days_of(since, until, now_ms=SystemClock().now_ms())
     except InvalidRequest as error:
@@ -53,7 +52,9 @@ def usage(
         return await spending(books.redis, await books.teams(team), days, by)
 
     spent = in_books(config, read)
-    if json_output or output is Format.JSON:
+    if spent.complete_from is not None:
+        typer.echo(f"warning: entries before {spent.complete_from} were trimmed", err=True)
+    if output is Format.JSON:
         typer.echo(json.dumps(described(spent, days), indent=2))
     elif output is Format.CSV:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows(spent))
@@ -66,6 +67,7 @@ def described(spent: Spending, days: Days) -> dict[str, object]:
     return {
         "since": days.since.isoformat(),
         "until": days.until.isoformat(),
+        "complete_from": None if spent.complete_from is None else spent.complete_from.isoformat(),
         "by": spent.by.value,
         "groups": [{"name": name, **spend_fields(spend)} for name, spend in spent.groups.items()],
         "total": spend_fields(spent.total),

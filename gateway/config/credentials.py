@@ -15,9 +15,15 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.config.addresses import check_redis_url
+from gateway.config.addresses import check_optional_url, check_redis_url
 from gateway.config.problems import Place, Problem, dotted
-from gateway.config.settings import KeySettings, ProviderSettings, RedisSettings, Settings
+from gateway.config.settings import (
+    AlertsSettings,
+    KeySettings,
+    ProviderSettings,
+    RedisSettings,
+    Settings,
+)
 from gateway.domain.ids import TeamId
 
 #: Shorter keys can be guessed at the door; 16 characters of hexadecimal are 64 bits.
@@ -39,13 +45,14 @@ class KeyOwner:
 class Secrets:
     """What was found: the provider's keys by provider name, owners by SHA-256 of the team key.
 
-    `admin_key` is empty when there is none, which is no mistake.
+    `admin_key` and `alert_webhook` are empty when there is none, which is no mistake.
     """
 
     redis_url: SecretStr
     provider_keys: Mapping[str, SecretStr]
     team_keys: Mapping[bytes, KeyOwner] = field(repr=False)
     admin_key: SecretStr
+    alert_webhook: SecretStr
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ def find_secrets(settings: Settings, environ: Mapping[str, str]) -> Findings:
         provider_keys=reader.provider_keys(settings.providers),
         team_keys=reader.team_keys(settings),
         admin_key=SecretStr(environ.get(settings.server.admin_key_env, "").strip()),
+        alert_webhook=reader.alert_webhook(settings.alerts),
     )
     return Findings(secrets, tuple(reader.missing), tuple(reader.unusable))
 
@@ -88,6 +96,16 @@ class _Reader:
         except ValueError as error:
             self.unusable.append(Problem(dotted(place), f"in {redis.url_env}: {error}"))
             return redis.url
+
+    def alert_webhook(self, alerts: AlertsSettings) -> SecretStr:
+        """Return the URL that `webhook_url_env` holds, empty without one."""
+        place: Place = ("alerts", "webhook_url_env")
+        text = self._variable(place, alerts.webhook_url_env) if alerts.webhook_url_env else None
+        try:
+            return SecretStr(check_optional_url(text or ""))
+        except ValueError as error:
+            self.unusable.append(Problem(dotted(place), f"in {alerts.webhook_url_env}: {error}"))
+            return SecretStr("")
 
     def provider_keys(self, providers: Mapping[str, ProviderSettings]) -> dict[str, SecretStr]:
         """Return the API key of every provider that has one here."""

@@ -33,6 +33,7 @@ from gateway.config.values import (
     DurationMs,
     EnvironmentName,
     Exact,
+    KeepMs,
     Name,
     OptionalAmountMicrousd,
     OptionalCount,
@@ -41,6 +42,7 @@ from gateway.config.values import (
     PositiveDurationMs,
     Section,
     Sha256,
+    Share,
     SizeBytes,
     TimeZone,
 )
@@ -219,6 +221,9 @@ class BudgetSettings(Section):
     timezone: TimeZone | None = Field(
         default=None, description="Where its windows begin; the team's time zone when absent."
     )
+    alert_at: tuple[Share, ...] = Field(
+        default=(), description="Parts of it that are announced once spent, such as 0.8."
+    )
 
 
 class UserBudgetSettings(Section):
@@ -300,7 +305,31 @@ class TeamSettings(Section):
         default=True,
         description="Whether a retry gets the picture that its first try has paid for.",
     )
+    usage_by_user: bool = Field(
+        default=False,
+        strict=True,
+        description="Count for each end user also where none has a budget.",
+    )
     keys: tuple[KeySettings, ...] = Field(default=(), description="The team's keys.")
+
+
+class LedgerSettings(Section):
+    """What becomes of the books."""
+
+    keep_ms: KeepMs = Field(
+        default=None,
+        alias="keep",
+        description="How long entries are kept; older ones give way to a checkpoint.",
+    )
+
+
+class AlertsSettings(Section):
+    """Where spending is announced."""
+
+    webhook_url_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with the URL of a Slack-compatible webhook.",
+    )
 
 
 class Settings(Section):
@@ -327,4 +356,10 @@ class Settings(Section):
     )
     teams: Mapping[Name, TeamSettings] = Field(
         default_factory=dict, description="Who may call, by name."
+    )
+    ledger: LedgerSettings = Field(
+        default_factory=LedgerSettings, description="What becomes of the books."
+    )
+    alerts: AlertsSettings = Field(
+        default_factory=AlertsSettings, description="Where spending is announced."
     )

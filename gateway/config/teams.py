@@ -51,7 +51,13 @@ def team_from(team_id: TeamId, team: TeamSettings) -> Team:
         per_call_microusd=team.per_call_microusd,
         user_budgets=_user_budgets(team.user_budget, team.timezone),
         joins_retries=team.join_retries,
+        usage_by_user=team.usage_by_user,
     )
+
+
+def keys_from(team: TeamSettings) -> tuple[ApiKey, ...]:
+    """Return the keys that stand in a team's settings."""
+    return tuple(_key(key, team.timezone) for key in team.keys)
 
 
 def _key(key: KeySettings, timezone: tzinfo) -> ApiKey:
@@ -70,6 +76,7 @@ def _budget(budget: BudgetSettings, timezone: tzinfo) -> Budget:
         limit_microusd=budget.limit_microusd,
         per=budget.per,
         timezone=budget.timezone or timezone,
+        alert_percents=tuple(sorted({int(share * 100) for share in budget.alert_at})),
     )
 
 

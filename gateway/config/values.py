@@ -29,6 +29,8 @@ from gateway.domain.money import parse_microusd
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _MS_PER_UNIT = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
+_DAYS = re.compile(r"([0-9]{1,5})d")
+
 #: Longer is a slip of the hand, and deadlines must stay exact in a Lua double.
 _MAX_DURATION_MS = 366 * _MS_PER_UNIT["d"]
 
@@ -82,6 +84,19 @@ def parse_positive_duration_ms(text: object) -> int:
     return duration_ms
 
 
+def parse_keep_ms(text: object) -> int | None:
+    """Return the milliseconds in a number of days such as ``"400d"``, None for empty text.
+
+    Raises ValueError for anything else, and for less than a day: books are not for hours.
+    """
+    if text == "":
+        return None
+    match = _DAYS.fullmatch(text) if isinstance(text, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError('expected a number of days such as "400d", or "" to keep all')
+    return int(match[1]) * _MS_PER_UNIT["d"]
+
+
 def parse_size_bytes(text: object) -> int:
     """Return the bytes in ``"4MiB"`` or ``"10MB"``; ValueError for anything else, and for zero."""
     match = _SIZE.fullmatch(text) if isinstance(text, str) else None
@@ -117,6 +132,23 @@ def parse_exact(number: object) -> Fraction:
     if not exact.is_finite() or exact <= 0 or abs(exact.adjusted()) > _MAX_DIGITS:
         raise ValueError("expected a number above zero, of ordinary size")
     return Fraction(exact)
+
+
+def parse_share(written: object) -> Fraction:
+    """Return ``0.8`` or ``"0.8"`` as a fraction; ValueError unless it is 1 to 100 whole percents.
+
+    A float is refused: TOML numbers arrive as Decimal.
+    """
+    if isinstance(written, Fraction):
+        share = written
+    else:
+        try:
+            share = parse_exact(written)
+        except ValueError:
+            share = Fraction(0)
+    if not 0 < share <= 1 or (share * 100).denominator != 1:
+        raise ValueError("expected a part such as 0.8, in whole percents and at most 1.0")
+    return share
 
 
 def check_name(name: str) -> str:
@@ -182,9 +214,11 @@ def parse_moment_ms(written: object) -> int:
 
 
 DurationMs = Annotated[int, BeforeValidator(parse_duration_ms)]
+KeepMs = Annotated[int | None, BeforeValidator(parse_keep_ms)]
 PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms)]
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes)]
 AmountMicrousd = Annotated[int, BeforeValidator(parse_usd)]
+Share = Annotated[Fraction, BeforeValidator(parse_share)]
 Exact = Annotated[Fraction, BeforeValidator(parse_exact)]
 Count = Annotated[int, Strict(), Field(ge=1)]
 OptionalCount = Annotated[int, Strict(), Field(ge=0, le=1_000_000_000)]

@@ -18,8 +18,9 @@ class Team:
     """Owns budgets and keys.
 
     `models` are globs; the defaults stand in for `auto`; `per_call_microusd` is the most one call
-    may hold; `user_budgets` are budgets that each end user of the team has; `joins_retries` says
-    whether a retry is answered with the picture that its first try has paid for.
+    may hold; `user_budgets` are budgets that each end user of the team has. With `usage_by_user`
+    the books know end users also where none has a budget. `joins_retries` says whether a retry is
+    answered with the picture that its first try has paid for.
     """
 
     id: TeamId
@@ -32,6 +33,12 @@ class Team:
     per_call_microusd: int | None = None
     user_budgets: tuple[Budget, ...] = ()
     joins_retries: bool = True
+    usage_by_user: bool = False
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether the books are to know, by a hash, for which end user a call is made."""
+        return self.usage_by_user or bool(self.user_budgets)
 
     def may_use(self, model: str) -> bool:
         """Tell whether one of the team's globs matches this model name."""

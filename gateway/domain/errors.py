@@ -125,7 +125,8 @@ class BudgetState:
     """One budget as it stood when it was asked; amounts in micro-dollars.
 
     `owner` is empty for the team's, a key's name, or an end user's hash. `resets_at_ms` is when the
-    window ends (Unix milliseconds), None for a total.
+    window ends (Unix milliseconds), None for a total. `topped_up_microusd` is the part of the limit
+    that was paid in later.
     """
 
     scope: str
@@ -136,6 +137,7 @@ class BudgetState:
     spent_microusd: int
     held_microusd: int
     resets_at_ms: int | None
+    topped_up_microusd: int = 0
 
     @property
     def remaining_microusd(self) -> int:
@@ -191,15 +193,20 @@ class PictureExpired(ClientFault):
 
 
 class RateLimited(ClientFault):
-    """More is asked for at once than a quota allows; a moment later it fits."""
+    """More is asked for at once than a quota allows; a moment later it fits.
 
-    def __init__(self, *, resource: str, limit: int, retry_after_ms: int) -> None:
+    `units` is how much of the quota the call would have taken.
+    """
+
+    def __init__(self, *, resource: str, limit: int, retry_after_ms: int, units: int = 1) -> None:
         super().__init__(
             f"Rate limit reached on {_RATE_WORDS[resource]}: Limit {limit}."
             f" Please try again in {retry_after_ms}ms."
         )
         self.resource = resource
+        self.limit = limit
         self.retry_after_ms = retry_after_ms
+        self.units = units
 
 
 #: How a refusal names what there is too much of.

@@ -99,6 +99,15 @@ class Picture:
     references: int = 0
 
 
+def remembered(operation: Operation, *, size: str, quality: str, references: int) -> Picture:
+    """Return a picture as the record of its task has it: all but the prompt, which is dropped.
+
+    It is enough to tell what was made by a flat price (`pricing.final`). ValueError for a size
+    that is none.
+    """
+    return Picture(operation, "", Size.parse(size), quality, references)
+
+
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
     """Tokens of one render by price category (protocols/evolink.md §4.4).

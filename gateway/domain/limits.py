@@ -47,12 +47,16 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit in micro-dollars per calendar window of `timezone`; `name` is unique in its scope."""
+    """A limit in micro-dollars per calendar window of `timezone`; `name` is unique in its scope.
+
+    `alert_percents` are the parts of it, in percent and in order, whose spending is announced.
+    """
 
     name: str
     limit_microusd: int
     per: Period
     timezone: tzinfo = UTC
+    alert_percents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

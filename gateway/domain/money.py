@@ -47,6 +47,14 @@ def parse_microusd(text: str | int | Decimal) -> int:
     return microusd.numerator
 
 
+def parse_signed_microusd(text: str) -> int:
+    """Return the micro-dollars in ``-0.01`` or ``0.02``; ValueError for other texts and zero."""
+    amount = parse_microusd(text.strip().removeprefix("-"))
+    if amount == 0:
+        raise ValueError("expected an amount that is not zero")
+    return -amount if text.strip().startswith("-") else amount
+
+
 def format_usd(microusd: int) -> str:
     """Return micro-dollars as plain decimal dollars: at least two decimals, at most six."""
     sign = "-" if microusd < 0 else ""

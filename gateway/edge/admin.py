@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from decimal import Decimal
@@ -25,12 +26,21 @@ from gateway.config.values import (
 )
 from gateway.domain.clock import Clock
 from gateway.domain.errors import InvalidRequest, NotAuthenticated, NotFound
+from gateway.domain.money import parse_signed_microusd
 from gateway.service.admin import Admin, AdminRefusedError, MadeKey, NoSuchError
+from gateway.service.amounts import standing_fields
+from gateway.service.budgets import Budgets, Payment
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 #: How long a rotated key's former secret stays good unless the call says otherwise.
 DEFAULT_GRACE = "24h"
+
+#: What a top-up says in texts; all but the key must be said.
+_PAYMENT = ("budget", "key", "note")
+
+#: What an Idempotency-Key may be.
+_OPERATION = re.compile(r"[!-~]{1,255}")
 
 #: Entries of an audit that are told at once.
 AUDIT_ENTRIES = 100
@@ -39,8 +49,9 @@ AUDIT_ENTRIES = 100
 class AdminRoutes:
     """Handlers for the admin API; `admin_key` empty is no admin API."""
 
-    def __init__(self, *, admin: Admin, clock: Clock, admin_key: str) -> None:
+    def __init__(self, *, admin: Admin, budgets: Budgets, clock: Clock, admin_key: str) -> None:
         self._admin = admin
+        self._budgets = budgets
         self._clock = clock
         self._enabled = bool(admin_key)
         self._digest = _digest(admin_key)
@@ -55,6 +66,10 @@ class AdminRoutes:
             self._route("GET", f"{teams}/{{team}}", self.show_team, "admin.teams.show"),
             self._route("PUT", f"{teams}/{{team}}", self.set_team, "admin.teams.set"),
             self._route("GET", f"{teams}/{{team}}/audit", self.list_audit, "admin.audit.list"),
+            self._route(
+                "GET", f"{teams}/{{team}}/budgets", self.list_budgets, "admin.budgets.list"
+            ),
+            self._route("POST", f"{teams}/{{team}}/top-ups", self.top_up, "admin.top_ups.create"),
             self._route("GET", keys, self.list_keys, "admin.keys.list"),
             self._route("POST", keys, self.create_key, "admin.keys.create"),
             self._route("DELETE", f"{keys}/{{key}}", self.revoke_key, "admin.keys.revoke"),
@@ -81,6 +96,34 @@ class AdminRoutes:
         await self._admin.team(team)
         entries = await self._admin.audit(team, count=AUDIT_ENTRIES)
         return _list([{"object": "admin.audit", **asdict(entry)} for entry in entries])
+
+    async def list_budgets(self, request: Request) -> Response:
+        """Return the budgets of a team and its keys as they stand."""
+        standings = await self._budgets.of(request.path_params["team"])
+        return _list([{"object": "admin.budget", **standing_fields(each)} for each in standings])
+
+    async def top_up(self, request: Request) -> Response:
+        """Pay the body's `usd` into a prepaid `budget` of the team, or of its `key`, with a `note`.
+
+        With the same Idempotency-Key header it is booked once.
+        """
+        asked = await _body(request)
+        usd, texts = asked.pop("usd", None), {name: asked.pop(name, "") for name in _PAYMENT}
+        for setting in asked:
+            raise _invalid(f"{setting}: unknown; known here: usd, {', '.join(_PAYMENT)}", setting)
+        for name, text in texts.items():
+            if not isinstance(text, str) or not (text or name == "key"):
+                raise _invalid(f"{name}: expected a text", name)
+        payment = Payment(
+            team=request.path_params["team"],
+            **texts,
+            delta_microusd=_delta(usd),
+            who=_who(request),
+            id=_operation(request),
+        )
+        paid = await self._budgets.pay(payment)
+        told = {"object": "admin.top_up", "id": paid.id, "entry": paid.entry_id}
+        return _json(told | {"budget": standing_fields(paid.standing)}, status=201)
 
     async def list_keys(self, request: Request) -> Response:
         """Return the keys made at run time; never a secret."""
@@ -194,6 +237,23 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _invalid(message: str, param: str | None) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="invalid_value")
+
+
+def _delta(usd: object) -> int:
+    """Return the micro-dollars to pay in, below zero to take back."""
+    text = str(usd) if isinstance(usd, str | int | Decimal) else ""
+    try:
+        return parse_signed_microusd(text)
+    except ValueError as error:
+        raise _invalid(f"usd: {error}", "usd") from None
+
+
+def _operation(request: Request) -> str:
+    """Return the id that a call gives itself, empty when it gives none."""
+    given = request.headers.get("idempotency-key", "")
+    if given and _OPERATION.fullmatch(given) is None:
+        raise _invalid("Idempotency-Key: expected at most 255 characters of ASCII, no spaces", None)
+    return given
 
 
 def _key(name: str, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.edge.record import record_of
+from gateway.ledger.quotas import IMAGES, REQUESTS, refused_state
 
 INVALID_REQUEST = "invalid_request_error"
 IMAGE_USER_ERROR = "image_generation_user_error"
@@ -227,7 +228,18 @@ async def on_gateway_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, GatewayError):
         raise error
     answer = to_http(error)
-    record_of(request).error_code = answer.code or ""
+    record = record_of(request)
+    record.error_code = answer.code or ""
+    if isinstance(error, RateLimited) and error.resource in (REQUESTS, IMAGES):
+        # The middleware tells quotas, of a refusal as of a success; OpenAI has no header in flight.
+        record.rates = (
+            refused_state(
+                resource=error.resource,
+                limit=error.limit,
+                units=error.units,
+                wait_ms=error.retry_after_ms,
+            ),
+        )
     return respond(answer)
 
 

@@ -67,7 +67,7 @@ async def verify(books: RedisBooks, team: TeamId) -> Audit:
 
 
 async def trim(books: RedisBooks, team: TeamId, *, upto: str, name: str) -> Trimmed:
-    """Put a checkpoint in place of all entries up to and with `upto`, one of them.
+    """Put a checkpoint in place of all entries up to and with `upto`, whether there is one or not.
 
     `name` is any word that nobody else uses. Raises StoreUnavailable, UnreadableCheckpointError,
     IncompleteLedgerError, and CheckpointMovedError when somebody else trims as well.

@@ -55,6 +55,20 @@ class ScopedBudget:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A budget with the window it is in and how it stands there.
+
+    `refused` says that a call did not fit below the limit as it is now.
+    """
+
+    team: TeamId
+    budget: Budget
+    window: HeldWindow
+    state: BudgetState
+    refused: bool = False
+
+
 def budgets_of(caller: Caller, user: str) -> tuple[ScopedBudget, ...]:
     """Return every budget a call counts against; `user` is an end user's hash or empty."""
     return tuple(_budgets_of(caller, user))
@@ -107,6 +121,7 @@ def state_of(
         spent_microusd=spent_microusd,
         held_microusd=held_microusd,
         resets_at_ms=window.resets_at_ms,
+        topped_up_microusd=topped_up_microusd,
     )
 
 

@@ -21,10 +21,15 @@ read side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
+from gateway.domain.ids import TeamId
+from gateway.domain.limits import Scope
+from gateway.ledger.holds import ScopedBudget, Standing
 
 
 class Ledger(Protocol):
@@ -35,5 +40,62 @@ class Ledger(Protocol):
 
         `user` is an end user's hash; without one the user budgets are left out. Raises
         StoreUnavailable.
+        """
+        ...
+
+    async def standings(self, budgets: Sequence[ScopedBudget]) -> tuple[Standing, ...]:
+        """Return how these budgets stand in their current windows. Raises StoreUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """An amount that is added to the limit of a total; below zero takes back a former one.
+
+    `owner` is a key's name, empty for the team's budget. `id` makes it the same top-up however
+    often it is sent.
+    """
+
+    id: str
+    team: TeamId
+    owner: str
+    budget: str
+    delta_microusd: int
+    note: str
+    by: str
+
+    @property
+    def scope(self) -> Scope:
+        """Whose budget it is."""
+        return Scope.KEY if self.owner else Scope.TEAM
+
+
+@dataclass(frozen=True, slots=True)
+class ToppedUp:
+    """A top-up that is booked, and all that was paid in by then."""
+
+    entry_id: str
+    topped_up_microusd: int
+
+
+class TopUpRefusedError(Exception):
+    """More would be taken back than was paid in, or more paid in than can be counted.
+
+    Nothing was booked; `topped_up_microusd` is what is paid in now.
+    """
+
+    def __init__(self, topped_up_microusd: int) -> None:
+        super().__init__("the amount does not fit to what is paid in")
+        self.topped_up_microusd = topped_up_microusd
+
+
+class TopUps(Protocol):
+    """Books top-ups."""
+
+    async def top_up(self, order: TopUp) -> ToppedUp:
+        """Book a top-up, once however often it is sent.
+
+        Raises TopUpRefusedError; after StoreUnavailable it may have been booked, and may be
+        repeated.
         """
         ...

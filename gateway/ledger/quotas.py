@@ -12,6 +12,8 @@ from gateway.store.keyspace import day_quota_key, rate_key
 #: OpenAI's names of what is limited, as its headers and errors write them.
 REQUESTS, IMAGES = "requests", "input-images"
 
+MINUTE_MS = 60_000
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -85,3 +87,14 @@ def states_of(rates: Sequence[Rate], flat: Sequence[int]) -> tuple[RateState, ..
         RateState(rate.resource, rate.limit, remaining, reset_ms)
         for rate, remaining, reset_ms in zip(rates, flat[::2], flat[1::2], strict=False)
     )
+
+
+def refused_state(*, resource: str, limit: int, units: int, wait_ms: int) -> RateState:
+    """Return a per-minute quota as it stands when `units` fit into it only `wait_ms` from now.
+
+    The inverse of `check_rate` in ledger/lua/quotas.lua: one unit comes back every minute / limit.
+    """
+    # Integers: a unit's time is 60,000 / limit ms, so all is counted in parts of 1 / limit ms.
+    missing = -(-wait_ms * limit // MINUTE_MS)
+    reset_ms = MINUTE_MS + wait_ms - units * MINUTE_MS // limit
+    return RateState(resource, limit, max(units - missing, 0), max(reset_ms, 0))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -13,8 +14,25 @@ import orjson
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Scope
 from gateway.ledger.checkpoint import Checkpoint, fields_of, parse_checkpoint
-from gateway.ledger.entries import Entry, RawEntry, Verb, place_of
-from gateway.ledger.rollups import ADJUSTED, COST, Line, SumKey, days_between, parse_sums
+from gateway.ledger.entries import (
+    Entry,
+    RawEntry,
+    UnreadableEntryError,
+    Verb,
+    moment_of,
+    parse_entry,
+    place_of,
+)
+from gateway.ledger.rollups import (
+    ADJUSTED,
+    COST,
+    Line,
+    SumKey,
+    UserLines,
+    days_between,
+    parse_sums,
+    sums_of,
+)
 from gateway.store.client import Store
 from gateway.store.keyspace import (
     adjustments_key,
@@ -31,6 +49,8 @@ from gateway.store.scripts import load_script
 PAGE = 1000
 #: A checkpoint that was never put in place goes away by itself.
 STAGED_MS = 3_600_000
+#: Tasks are dated by the gateway's clock, entries by the store's; they differ by less than this.
+DATING_SLACK_MS = 60_000
 #: As in ledger/lua/budgets.lua: sums for new budgets are kept by quarters of an hour.
 BUCKET_MS = 900_000
 
@@ -174,6 +194,27 @@ class RedisBooks:
             lines += [Line(team, day, key, value) for key, value in sums.items()]
         return lines
 
+    async def user_rollups(self, team: TeamId, since: date, until: date) -> UserLines:
+        """Return the sums of these UTC days by end user, added up from the entries."""
+        sums: dict[tuple[str, str, SumKey], int] = {}
+        days = {f"{day:%Y%m%d}": day for day in days_between(since, until)}
+        # An end is written after its task was admitted, which is the day that counts.
+        async for raw in self.entries(team, after=_before(since)):
+            with suppress(UnreadableEntryError):
+                entry = parse_entry(raw)
+                for sum_key, value in (sums_of(entry) if entry.day in days else {}).items():
+                    place = (entry.day, entry.user, sum_key)
+                    sums[place] = sums.get(place, 0) + value
+        trimmed = (await self.snapshot(team, [])).checkpoint
+        trimmed_on = datetime.fromtimestamp(moment_of(trimmed or "0") // 1000, UTC).date()
+        return UserLines(
+            [
+                Line(team, days[day], sum_key, value, user)
+                for (day, user, sum_key), value in sums.items()
+            ],
+            complete_from=trimmed_on + timedelta(days=1) if trimmed_on >= since else None,
+        )
+
     async def adjust(self, team: TeamId, charge: Entry, correction: Correction) -> Corrected:
         """Book a correction of a possible charge, once however often it is sent.
 
@@ -262,6 +303,12 @@ def _adjust_fields(charge: Entry, correction: Correction) -> list[str]:
         "by": correction.by,
     }
     return [word for pair in fields.items() for word in pair]
+
+
+def _before(day: date) -> str:
+    """Return a stream id that is before every entry of a day."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return f"{round(midnight.timestamp()) * 1000 - DATING_SLACK_MS}-0"
 
 
 def _following(entry_id: str) -> str:

@@ -51,12 +51,21 @@ Sums = Mapping[SumKey, int]
 
 
 class Line(NamedTuple):
-    """One sum of one day of one team."""
+    """One sum of one day of one team; `user` is an end user's hash where they are told apart."""
 
     team: TeamId
     day: date
     sum: SumKey
     value: int
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UserLines:
+    """Sums by end user. Of days before `complete_from` entries were trimmed; None: of none."""
+
+    lines: list[Line]
+    complete_from: date | None = None
 
 
 class Rollups(Protocol):
@@ -64,6 +73,13 @@ class Rollups(Protocol):
 
     async def rollups(self, team: TeamId, since: date, until: date) -> list[Line]:
         """Return the team's sums of these UTC days, both included. Raises StoreUnavailable."""
+        ...
+
+    async def user_rollups(self, team: TeamId, since: date, until: date) -> UserLines:
+        """Return the same told apart by end user, added up from the ledger's entries.
+
+        It takes as long as there are entries since then. Raises StoreUnavailable.
+        """
         ...
 
 
@@ -75,6 +91,11 @@ class Grouping(StrEnum):
     MODEL = "model"
     PROVIDER = "provider"
     DAY = "day"
+    USER = "user"
+
+
+#: What calls without an end user, or of teams that do not count them, go by.
+NO_USER = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +170,7 @@ def add_up(lines: Iterable[Line]) -> Spend:
 
 
 def group(lines: Iterable[Line], by: Grouping) -> dict[str, Spend]:
-    """Return the sums of each group, by name; keys carry their team, which alone makes them one."""
+    """Return the sums of each group, by name; keys and users carry their team."""
     groups: dict[str, list[Line]] = {}
     for line in lines:
         groups.setdefault(_name(line, by), []).append(line)
@@ -168,6 +189,8 @@ def _name(line: Line, by: Grouping) -> str:
             return line.sum.provider
         case Grouping.DAY:
             return line.day.isoformat()
+        case Grouping.USER:
+            return f"{line.team}/{line.user or NO_USER}"
 
 
 def _after(prefix: str, totals: Mapping[str, int]) -> dict[str, int]:

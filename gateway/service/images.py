@@ -173,9 +173,9 @@ def offer_of(catalog: Catalog, task: Task) -> Offer | None:
 
 
 def end_user_of(caller: Caller, request: ImageRequest) -> str:
-    """Return what the books call the end user of a call; empty where users have no budgets."""
+    """Return what the books call the end user of a call; empty where nobody asks for them."""
     team, end_user = caller.team, request.safety_identifier or request.user
-    return user_hash(team.id, end_user) if end_user and team.user_budgets else ""
+    return user_hash(team.id, end_user) if end_user and team.knows_users else ""
 
 
 def _check_caps(caller: Caller, request: ImageRequest, price_microusd: int) -> None:

@@ -1,36 +1,48 @@
-"""Figures that metrics show but never fetch while a scrape waits: taken every few seconds."""
+"""Figures that metrics show but never fetch while a scrape waits: taken every few seconds.
+
+The same reading of the budgets is handed to whoever announces what is spent of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from gateway.domain.accounts import ApiKey, Caller, Team
+from gateway.access.interface import TeamKeys, TeamList
 from gateway.domain.errors import StoreUnavailable
+from gateway.domain.ids import TeamId
+from gateway.domain.limits import Scope
+from gateway.ledger.holds import ScopedBudget, Standing
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.metrics import Metrics, usd
 
 #: A scrape may show figures this old (design rule 22 allows 10 s).
 EVERY_S = 5.0
 
+#: Takes what was read.
+Tell = Callable[[Sequence[Standing]], None]
+
+#: Scope, team, name and period of a budget, as the gauges are told apart.
+_Labels = tuple[str, TeamId, str, str]
+
 
 class Snapshot:
     """Copies the budgets of all teams into gauges; `store_up` tells whether that worked."""
 
-    def __init__(self, ledger: Ledger, teams: Sequence[Team], metrics: Metrics) -> None:
+    def __init__(self, ledger: Ledger, teams: TeamList, metrics: Metrics, tell: Tell) -> None:
         self._ledger = ledger
         self._teams = teams
         self._metrics = metrics
+        self._tell = tell
+        self._shown: set[_Labels] = set()
 
     async def take(self) -> None:
         """Copy the figures once. Raises StoreUnavailable."""
-        for team in self._teams:
-            # A key that has no budgets of its own: there is no label for each key.
-            for state in await self._ledger.balances(Caller(team, ApiKey(name=""))):
-                labels = (state.scope, team.id, state.name, state.per)
-                self._metrics.budget_limit.labels(*labels).set(usd(state.limit_microusd))
-                self._metrics.budget_spent.labels(*labels).set(usd(state.spent_microusd))
-                self._metrics.budget_held.labels(*labels).set(usd(state.held_microusd))
+        standings: list[Standing] = []
+        for entry in await self._teams.read():
+            standings += await self._ledger.standings(tuple(watched(entry)))
+        self._show([standing for standing in standings if _in_gauges(standing)])
+        self._tell(standings)
 
     async def run(self) -> None:
         """Copy the figures every few seconds for ever."""
@@ -42,3 +54,34 @@ class Snapshot:
             else:
                 self._metrics.store_up.set(1)
             await asyncio.sleep(EVERY_S)
+
+    def _show(self, standings: Sequence[Standing]) -> None:
+        gauges = self._metrics
+        shown: set[_Labels] = set()
+        for standing in standings:
+            state = standing.state
+            labels = (state.scope, standing.team, state.name, state.per)
+            gauges.budget_limit.labels(*labels).set(usd(state.limit_microusd))
+            gauges.budget_spent.labels(*labels).set(usd(state.spent_microusd))
+            gauges.budget_held.labels(*labels).set(usd(state.held_microusd))
+            shown.add(labels)
+        for labels in self._shown - shown:
+            for gauge in (gauges.budget_limit, gauges.budget_spent, gauges.budget_held):
+                gauge.remove(*labels)
+        self._shown = shown
+
+
+def watched(entry: TeamKeys) -> Iterator[ScopedBudget]:
+    """Yield the budgets of a team that are read: its own, and those of keys that announce."""
+    team = entry.team
+    for budget in team.budgets:
+        yield ScopedBudget(team.id, Scope.TEAM, "", budget)
+    for key in entry.keys:
+        for budget in key.budgets:
+            if budget.alert_percents:
+                yield ScopedBudget(team.id, Scope.KEY, key.name, budget)
+
+
+def _in_gauges(standing: Standing) -> bool:
+    """Tell whether a budget is shown: there is no label for each key."""
+    return standing.state.scope == Scope.TEAM

@@ -27,11 +27,15 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Sums of some teams in some days: by the group they were asked for, and in all."""
+    """Sums of some teams in some days: by the group they were asked for, and in all.
+
+    `complete_from` is the first day that nothing is missing of, None when that is all of them.
+    """
 
     by: Grouping
     groups: dict[str, Spend]
     total: Spend
+    complete_from: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,20 @@ class UsageService:
 
 
 async def spending(rollups: Rollups, teams: Iterable[TeamId], days: Days, by: Grouping) -> Spending:
-    """Return what these teams spent in these days. Raises StoreUnavailable."""
+    """Return what these teams spent in these days. Raises StoreUnavailable.
+
+    By end user it is added up from the ledger's entries and takes longer.
+    """
     lines: list[Line] = []
+    gaps: list[date] = []
     for team in teams:
-        lines += await rollups.rollups(team, days.since, days.until)
-    return Spending(by=by, groups=group(lines, by), total=add_up(lines))
+        if by is Grouping.USER:
+            told = await rollups.user_rollups(team, days.since, days.until)
+            lines += told.lines
+            gaps += [] if told.complete_from is None else [told.complete_from]
+        else:
+            lines += await rollups.rollups(team, days.since, days.until)
+    return Spending(by, group(lines, by), add_up(lines), complete_from=max(gaps, default=None))
 
 
 def days_of(since: str, until: str, *, now_ms: int) -> Days:

@@ -114,6 +114,17 @@ def ledger_key(team: TeamId) -> str:
     return f"{{t:{team}}}:ledger"
 
 
+def alert_key(team: TeamId, window_key: str, percent: int, total_microusd: int | None) -> str:
+    """Name the hash that says whether a part of a budget's window was announced.
+
+    It lies in the window's slot and expires a day after it. A total has no end, so its limit is in
+    the name, and a higher one is announced anew; such marks never expire.
+    """
+    window = window_key.removeprefix(f"{{t:{team}}}:budget:")
+    limit = "" if total_microusd is None else f":{total_microusd}"
+    return f"{{t:{team}}}:alert:{window}:{percent}{limit}"
+
+
 def account_key(team: TeamId) -> str:
     """Name the hash of the team's account: its version, settings and keys made at run time."""
     return f"{{t:{team}}}:account"
@@ -145,10 +156,15 @@ def staged_checkpoint_key(team: TeamId, name: str) -> str:
     return f"{{t:{team}}}:ledger:checkpoint:{name}"
 
 
+def retention_turn_key() -> str:
+    """Name the string with the replica that trims ledgers in this hour, in a slot of its own."""
+    return "ledger:retention"
+
+
 def adjustments_key(team: TeamId) -> str:
     """Name the hash of corrections: by task what was added in all, by operation its entry.
 
-    Two fields for every correction that was made by hand; never expires.
+    Fields for every correction and top-up that was made by hand; never expires.
     """
     return f"{{t:{team}}}:ledger:adjustments"
 

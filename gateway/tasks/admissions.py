@@ -119,7 +119,12 @@ class Asked:
                 return BudgetExceeded(budget, price_microusd=price)
             case [b"too_fast", int(index), int(wait_ms)]:
                 rate = self.rates[index - 1]
-                return RateLimited(resource=rate.resource, limit=rate.limit, retry_after_ms=wait_ms)
+                return RateLimited(
+                    resource=rate.resource,
+                    limit=rate.limit,
+                    retry_after_ms=wait_ms,
+                    units=rate.units,
+                )
             case [b"in_flight", int()]:
                 return RateLimited(
                     resource="in-flight",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
-from gateway.domain.images import TokenUsage
+from gateway.domain.images import TokenUsage, remembered
 from gateway.domain.latency import forecast_from_progress, noted
 from gateway.domain.pricing import NO_CHARGE, Charge, estimate, final, possible
 from gateway.domain.schedule import backoff_s
@@ -128,6 +128,9 @@ class Finishing:
             usage=usage,
             credits_used=credits_used,
             hold_microusd=one.held_microusd,
+            picture=remembered(
+                one.live.task.operation, size=one.live.task.size, quality=one.live.task.quality
+            ),
         )
 
     async def _finish(self, one: LiveRender, finished: Finished) -> None:

@@ -140,6 +140,9 @@ class Metrics:
             "US dollars that joined retries would have cost as calls of their own.",
             "team",
         )
+        self.alerts = counter(
+            "alerts_total", "Tries to announce what is spent of a budget, by outcome.", "outcome"
+        )
         self.store_up = gauge("store_up", "Whether the ledger store answered its last ping (1/0).")
         build = gauge("build_info", "The running version.", "version")
         build.labels(version).set(1)

@@ -30,6 +30,7 @@ async def test_requests_per_minute_are_told_before_they_run_out(tmp_path: Path) 
         )
         for answer in (first, second)
     ]
+    assert "0" == third.headers["x-ratelimit-remaining-requests"]
     assert second.headers["x-ratelimit-reset-requests"].endswith("s")
     error = third.json()["error"]
     assert (429, "requests", "rate_limit_exceeded") == (

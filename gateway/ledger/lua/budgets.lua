@@ -5,6 +5,7 @@
 --   held       set aside by calls that are not settled
 --   topped_up  added to the limit of a prepaid total (absent: nothing)
 --   limit, end_ms   as they were at the last hold; for readers
+--   refused_at      the limit that a call did not fit below; for whoever announces it
 -- Invariant: what a call holds is taken back exactly once, by settle or by release, from the very
 -- windows that reserve chose; a settlement is never clamped.
 
@@ -87,6 +88,10 @@ local function check_budgets(budgets, chosen, amount, over, now_ms, sums, ledger
     window.limit = budgets[index].limit + topped_up
     if not refusing and not over and spent + held + amount > window.limit then
       refusing = index
+      -- Once for each limit: a caller that tries again and again costs no write.
+      if redis.call('HGET', window.key, 'refused_at') ~= int(window.limit) then
+        redis.call('HSET', window.key, 'refused_at', int(window.limit))
+      end
     end
   end
   return refusing

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from gateway.cli.ledger import app, progress_on, signed_microusd
+from gateway.cli.ledger import app, progress_on
 from tests.support.ledger import DAY_WINDOW, WriteBooks, a_hold, an_end, an_opening
+from tests.support.valkey import ValkeyProcess
 
 SETTLED = (a_hold("t1", 50_000), an_end("settle", "t1", hold=50_000, cost=30_000))
 POSSIBLE = (a_hold("t2", 50_000), an_end("possible_charge", "t2", hold=50_000, cost=50_000))
@@ -199,14 +200,6 @@ def test_amounts_that_make_no_sense(config: Path, usd: str) -> None:
     assert 2 == done.exit_code
 
 
-@pytest.mark.parametrize(
-    ("text", "microusd"), [("-0.01", -10_000), (" 2 ", 2_000_000), ("-0.000001", -1)]
-)
-def test_signed_amounts(text: str, microusd: int) -> None:
-    """Decimal dollars with an optional minus, exactly."""
-    assert microusd == signed_microusd(text)
-
-
 @pytest.mark.parametrize(("terminal", "shown"), [(True, True), (False, False)])
 def test_progress_is_for_terminals(terminal: bool, shown: bool) -> None:
     """A bar with the team's name; a log file gets none."""
@@ -215,3 +208,82 @@ def test_progress_is_for_terminals(terminal: bool, shown: bool) -> None:
         tell("design", 1, 2)
 
     assert shown is ("design" in file.getvalue())
+
+
+@pytest.fixture
+def prepaid(config: Path) -> Path:
+    """Give the team a prepaid budget, and a key one, too."""
+    budget = 'budgets = [{ usd = 10, per = "total", name = "prepaid" }, { usd = 1, per = "day" }]'
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f"{budget}\n[[teams.design.keys]]\nname = 'ci'\nenv = 'CI'\n{budget}\n")
+    return config
+
+
+TOP_UP = ("top-up", "--team", "design", "--budget", "prepaid", "--note", "invoice 17")
+
+
+def test_top_up(prepaid: Path) -> None:
+    """What is there afterwards is told, and the books agree."""
+    first = _run(prepaid, *TOP_UP, "--usd", "2.5")
+    second = _run(prepaid, *TOP_UP, "--usd", "-0.5", "--key", "ci", "--by", "kim")
+    back = _run(prepaid, *TOP_UP, "--usd", "-0.5", "--by", "kim")
+
+    assert (0, 0, 1) == (first.exit_code, back.exit_code, second.exit_code)
+    assert first.stdout.startswith(
+        "The budget 'prepaid' is now $12.50 ($2.50 of it topped up), $12.50 is left ("
+    )
+    assert back.stdout.startswith("The budget 'prepaid' is now $12.00 ($2.00 of it topped up)")
+    assert "design: ok (6 entries, 3 windows, 1 days)\n" == _run(prepaid, "verify").stdout
+
+
+def test_top_up_as_json_and_again(prepaid: Path) -> None:
+    """With the id it told, the same top-up is booked once; who and why stand in the ledger."""
+    order = (*TOP_UP, "--usd", "2.5", "--key", "ci", "--by", "kim", "--json")
+    first = json.loads(_run(prepaid, *order).stdout)
+    again = json.loads(_run(prepaid, *order, "--id", first["id"]).stdout)
+    export = _run(prepaid, "export", "--format", "jsonl", "--to", "-").stdout
+    *_, entry = (json.loads(line) for line in export.splitlines())
+
+    assert first == again
+    assert ("ci", 12_500_000) == (first["budget"]["owner"], first["budget"]["limit"]["microusd"])
+    assert ("top_up", 2_500_000, "invoice 17", "kim") == (
+        *(entry["verb"], entry["delta_microusd"]),
+        *(entry["reason"], entry["by"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--usd", "-1"), "$0.00 was paid in; no more than that can be taken back"),
+        (("--usd", "1", "--key", "web"), "The team 'design' has no key 'web'."),
+        (("--usd", "1", "--team", "nowhere"), "There is no team 'nowhere'."),
+        (("--usd", "1", "--budget", "day"), "only one that is a total can be paid into."),
+    ],
+)
+def test_top_ups_that_are_refused(prepaid: Path, arguments: tuple[str, ...], why: str) -> None:
+    """Exit code 1, why, and nothing is booked."""
+    done = _run(prepaid, *TOP_UP, *arguments)
+
+    assert (1, "") == (done.exit_code, done.stdout)
+    assert why in done.stderr
+    assert "design: ok (4 entries" in _run(prepaid, "verify").stdout
+
+
+def test_a_top_up_of_nothing(prepaid: Path) -> None:
+    """A mistake of the call."""
+    assert 2 == _run(prepaid, *TOP_UP, "--usd", "0").exit_code
+
+
+def test_a_top_up_that_may_be_booked(prepaid: Path, valkey_process: ValkeyProcess) -> None:
+    """Nobody can know, so it is told how to repeat it safely."""
+    text = prepaid.read_text(encoding="utf-8").replace("[redis]", '[redis]\ntimeout = "200ms"')
+    prepaid.write_text(text, encoding="utf-8")
+    valkey_process.stop()
+    try:
+        done = _run(prepaid, *TOP_UP, "--usd", "1", "--id", "op1")
+    finally:
+        valkey_process.cont()
+
+    assert 1 == done.exit_code
+    assert "--id op1: it is never booked twice." in done.stderr

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from gateway.cli import ledger
 from gateway.cli.usage import usage
 from tests.support.clock import NOON_MS
 from tests.support.ledger import WriteBooks, a_hold, an_end
@@ -95,3 +96,20 @@ def test_days_that_make_no_sense(config: Path) -> None:
 
     assert 2 == done.exit_code
     assert "2026-11-23" in done.stderr
+
+
+def test_by_end_user(config: Path, write_books: WriteBooks) -> None:
+    """Hashes, told apart by team; what was trimmed is warned of."""
+    end = an_end("settle", "t1", hold=50, cost=30, windows=[])
+    write_books({**a_hold("t1", 50, []), "user": "u1"}, {**end, "user": "u1"})
+    whole = _run(config, "--by", "user", "--format", "csv")
+    CliRunner().invoke(
+        ledger.app,
+        ["export", "--trim", "--to", str(config.parent / "x.csv"), "--config", str(config)],
+    )
+    left = _run(config, "--by", "user", "--json")
+
+    assert "design/u1,1,0.00003,0.00,0.00,0.00003" == whole.stdout.splitlines()[1]
+    assert "" == whole.stderr
+    assert ([], True) == (json.loads(left.stdout)["groups"], "were trimmed" in left.stderr)
+    assert json.loads(left.stdout)["complete_from"] > "2026-01-01"

@@ -15,19 +15,30 @@ from starlette.middleware import Middleware
 from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.redis_accounts import RedisAccounts
+from gateway.access.teams import AllTeams
 from gateway.config.settings import TeamSettings
 from gateway.domain.errors import GatewayError
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.middleware import RecordMiddleware
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.service.admin import Admin
+from gateway.service.budgets import Budgets
 from gateway.store.client import Store
 from gateway.telemetry.metrics import Metrics
 from tests.support.clock import NOON_MS, FixedClock
 
 ADMIN_KEY = "Zk3vQ9-pW7xT2mN8bR5cY1dL"
-FILE_TEAMS = {"design": TeamSettings.model_validate({"keys": [{"name": "ci", "env": "CI"}]})}
+PREPAID = {"usd": 10, "per": "total", "name": "prepaid"}
+FILE_TEAMS = {
+    "design": TeamSettings.model_validate(
+        {"keys": [{"name": "ci", "env": "CI", "budgets": [PREPAID]}], "budgets": [PREPAID]}
+    )
+}
 KEYS = "/admin/v1/teams/design/keys"
+TOP_UPS = "/admin/v1/teams/design/top-ups"
+PAYMENT = {"budget": "prepaid", "usd": 2.5, "note": "invoice 17"}
 NEGATIVE = {"budgets": [{"usd": -1, "per": "day"}]}
 
 
@@ -38,7 +49,13 @@ class Api:
         self.clock = FixedClock()
         accounts = RedisAccounts(store)
         admin = Admin(accounts, FILE_TEAMS, self.clock, os.urandom)
-        routes = AdminRoutes(admin=admin, clock=self.clock, admin_key=admin_key)
+        budgets = Budgets(
+            teams=AllTeams(FILE_TEAMS, accounts),
+            ledger=RedisLedger(store, self.clock),
+            top_ups=RedisTopUps(store),
+            random_bytes=os.urandom,
+        )
+        routes = AdminRoutes(admin=admin, budgets=budgets, clock=self.clock, admin_key=admin_key)
         self.replica = AccountKeys(FileKeys({}), FILE_TEAMS, accounts, self.clock)
         app = Starlette(
             routes=routes.routes(),
@@ -167,6 +184,15 @@ async def test_an_expired_key_is_listed_as_such_and_not_rotated(api: Api) -> Non
         ("POST", KEYS, {"name": "web", "expires": "2026-11-23"}, 400, "invalid_value", "expires"),
         ("POST", KEYS, {"name": "web", "expires": "soon"}, 400, "invalid_value", "expires"),
         ("POST", KEYS, {"name": "web", "sha256": "0" * 64}, 400, "invalid_value", "sha256"),
+        ("POST", TOP_UPS, PAYMENT | {"usd": 0}, 400, "invalid_value", "usd"),
+        ("POST", TOP_UPS, PAYMENT | {"usd": "much"}, 400, "invalid_value", "usd"),
+        ("POST", TOP_UPS, PAYMENT | {"usd": True}, 400, "invalid_value", "usd"),
+        ("POST", TOP_UPS, PAYMENT | {"note": ""}, 400, "invalid_value", "note"),
+        ("POST", TOP_UPS, PAYMENT | {"key": 7}, 400, "invalid_value", "key"),
+        ("POST", TOP_UPS, PAYMENT | {"eur": 7}, 400, "invalid_value", "eur"),
+        ("POST", TOP_UPS, PAYMENT | {"key": "web"}, 404, "not_found", None),
+        ("POST", TOP_UPS, PAYMENT | {"usd": -1}, 400, "conflict", None),
+        ("GET", "/admin/v1/teams/nowhere/budgets", None, 404, "not_found", None),
         ("DELETE", f"{KEYS}/nope", None, 404, "not_found", None),
         ("DELETE", f"{KEYS}/ci", None, 400, "conflict", None),
         ("POST", f"{KEYS}/nope/rotate", {"grace": "long"}, 400, "invalid_value", "grace"),
@@ -198,6 +224,8 @@ async def test_every_route_needs_the_admin_key(api: Api, store: Store, authoriza
             ("GET", "/admin/v1/teams/design"),
             ("PUT", "/admin/v1/teams/ops"),
             ("GET", "/admin/v1/teams/design/audit"),
+            ("GET", "/admin/v1/teams/design/budgets"),
+            ("POST", TOP_UPS),
             ("GET", KEYS),
             ("POST", KEYS),
             ("DELETE", f"{KEYS}/web"),
@@ -219,3 +247,33 @@ async def test_without_an_admin_key_there_is_no_admin_api(store: Store) -> None:
     assert [(404, "unknown_url")] * 2 == [
         (status, body["error"]["code"]) for status, body in answers
     ]
+
+
+async def test_a_top_up_is_booked_once_by_its_idempotency_key(api: Api) -> None:
+    """The budgets show it, the audit tells who and why; a key's budget is another one."""
+    api.client.headers["Idempotency-Key"] = "op-1"
+    status, first = await api.ask("POST", TOP_UPS, PAYMENT)
+    _, again = await api.ask("POST", TOP_UPS, PAYMENT)
+    del api.client.headers["Idempotency-Key"]
+    await api.ask("POST", TOP_UPS, PAYMENT | {"key": "ci", "usd": "0.25"})
+    _, budgets = await api.ask("GET", "/admin/v1/teams/design/budgets")
+    _, audit = await api.ask("GET", "/admin/v1/teams/design/audit")
+
+    assert (201, "op-1", first) == (status, first["id"], again)
+    assert [("", "12.50"), ("ci", "10.25")] == [
+        (budget["owner"], budget["limit"]["usd"]) for budget in budgets["data"]
+    ]
+    assert [("ci", "0.25"), ("", "2.50")] == [
+        (line["key"], line["after"]["usd"]) for line in audit["data"]
+    ]
+    assert {("admin-api:192.0.2.7", "top_up", "invoice 17")} == {
+        (line["who"], line["what"], line["after"]["note"]) for line in audit["data"]
+    }
+
+
+async def test_an_idempotency_key_that_is_none(api: Api) -> None:
+    """Is refused before anything is booked."""
+    api.client.headers["Idempotency-Key"] = "x" * 256
+    status, answer = await api.ask("POST", TOP_UPS, PAYMENT)
+
+    assert (400, "invalid_value") == (status, answer["error"]["code"])

@@ -321,3 +321,59 @@ async def test_a_checkpoint_that_has_expired_before_its_time(
 
     assert [b"unstaged"] == reply
     assert [last] == [raw.id async for raw in books.entries(TEAM)]
+
+
+async def test_rollups_by_end_user(books: RedisBooks, writer: BookWriter) -> None:
+    """From the entries, by the day of admission, corrections included; exactly what was summed."""
+    day_ms = 86_400_000
+    for index, (user, age_ms) in enumerate(
+        [("u1", 0), ("u1", 0), ("", 0), ("u2", day_ms), ("u1", 2 * day_ms)]
+    ):
+        task, moment_ms = f"t{index}", NOON_MS - age_ms
+        await writer.write({**a_hold(task, 50), "user": user}, at=f"{NOON_MS}-{2 * index}")
+        await writer.write(
+            {**an_end("settle", task, hold=50, cost=30, created_ms=moment_ms), "user": user},
+            at=f"{NOON_MS}-{2 * index + 1}",
+        )
+    correction = {"user": "u1", "created_ms": str(NOON_MS)}
+    await writer.write({**an_adjustment("t1", -5), **correction}, at=f"{NOON_MS + 1}-0")
+    yesterday = date(2026, 11, 22)
+    told = await books.user_rollups(TEAM, yesterday, NOON)
+    costs = {(line.user, line.day): line.value for line in told.lines if line.sum.measure == "cost"}
+
+    assert {("u1", NOON): 55, ("", NOON): 30, ("u2", yesterday): 30} == costs
+    assert told.complete_from is None
+    assert {
+        line._replace(user="") for line in told.lines if (line.user, line.day) == ("u2", yesterday)
+    } == set(await books.rollups(TEAM, yesterday, yesterday))
+
+
+async def test_rollups_by_end_user_allow_for_clocks(books: RedisBooks, writer: BookWriter) -> None:
+    """A call of the day's first second may stand in the ledger a moment before that day."""
+    midnight_ms = NOON_MS - 43_200_000
+    await writer.write(a_hold("t1", 50), at=f"{midnight_ms - 30_000}-0")
+    await writer.write(
+        an_end("settle", "t1", hold=50, cost=30, created_ms=midnight_ms),
+        at=f"{midnight_ms - 29_000}-0",
+    )
+
+    assert {30} == {
+        line.value
+        for line in (await books.user_rollups(TEAM, NOON, NOON)).lines
+        if line.sum.measure == "cost"
+    }
+
+
+async def test_rollups_by_end_user_know_what_was_trimmed(
+    books: RedisBooks, writer: BookWriter, store: Store
+) -> None:
+    """Days whose entries are gone are not complete; entries nobody understands are passed over."""
+    await store.command("XADD", ledger_key(TEAM), f"{NOON_MS - 1}-0", "verb", "new")
+    await writer.write(a_top_up(1), at=f"{NOON_MS}-0")
+    before = await books.user_rollups(TEAM, NOON, NOON)
+    checkpoint = Checkpoint(last=f"{NOON_MS}-0", from_day="20261123")
+    await books.replace_by(TEAM, checkpoint, made_from="", name="x")
+    after = [await books.user_rollups(TEAM, since, NOON) for since in (NOON, date(2026, 11, 24))]
+
+    assert ([], None) == (before.lines, before.complete_from)
+    assert [date(2026, 11, 24), None] == [told.complete_from for told in after]

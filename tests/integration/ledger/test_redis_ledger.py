@@ -38,3 +38,19 @@ async def test_balances_are_those_of_the_current_window(store: Store) -> None:
 
     assert (30, 20, 50) == (month.spent_microusd, month.held_microusd, month.remaining_microusd)
     assert ("month", "team", 0) == (month.name, month.scope, total.spent_microusd)
+
+
+async def test_standings_tell_windows_and_refusals(store: Store) -> None:
+    """Which window it is, and whether a call did not fit below the limit that it has now."""
+    clock = SystemClock()
+    month, total = budgets_of(CALLER, "")
+    [window] = total.candidates(clock.now_ms())
+    refused = []
+    for change in (("refused_at", 250), ("topped_up", 50), ("refused_at", 300)):
+        await store.command("HSET", window.key, *change)
+        [_, standing] = await RedisLedger(store, clock).standings((month, total))
+        refused.append(standing.refused)
+
+    assert [True, False, True] == refused
+    assert (TEAM.id, total.budget, window) == (standing.team, standing.budget, standing.window)
+    assert (300, 50) == (standing.state.limit_microusd, standing.state.topped_up_microusd)

@@ -8,6 +8,7 @@ from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Budget, Period
+from gateway.ledger.audit import trim
 from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.rollups import Grouping
@@ -79,3 +80,23 @@ async def test_spending_of_teams(store: Store) -> None:
     assert {"design": 30, "search": 12} == {
         name: spend.cost_microusd for name, spend in spent.groups.items()
     }
+
+
+async def test_spending_by_end_user(store: Store) -> None:
+    """From the entries; it is told from when on nothing is missing."""
+    writer = BookWriter(store)
+    for index, user in enumerate(("u1", "", "u1")):
+        task = f"t{index}"
+        await writer.write({**a_hold(task, 50), "user": user}, at=f"{NOON_MS}-{2 * index}")
+        end = an_end("settle", task, hold=50, cost=30, created_ms=NOON_MS)
+        await writer.write({**end, "user": user}, at=f"{NOON_MS}-{2 * index + 1}")
+    books = RedisBooks(store)
+    spent = await spending(books, [TEAM, TeamId("nobody")], Days(NOON, NOON), Grouping.USER)
+    await trim(books, TEAM, upto=f"{NOON_MS}-1", name="x")
+    left = await spending(books, [TEAM, TeamId("nobody")], Days(NOON, NOON), Grouping.USER)
+
+    assert {"design/(none)": (30, 1), "design/u1": (60, 2)} == {
+        name: (spend.cost_microusd, spend.images) for name, spend in spent.groups.items()
+    }
+    assert (90, None) == (spent.total.cost_microusd, spent.complete_from)
+    assert (60, date(2026, 11, 24)) == (left.total.cost_microusd, left.complete_from)

@@ -205,3 +205,29 @@ def test_the_admin_key_is_read_when_it_is_there(environ: dict[str, str], key: st
 
     assert (key, ()) == (found.secrets.admin_key.get_secret_value(), found.missing)
     assert "k\n" not in repr(found)
+
+
+def test_the_webhook_is_a_secret() -> None:
+    """Nothing is missing where none is named."""
+    url = "https://hooks.slack.com/services/T0/B0/x"
+    found = _find({"HOOK": f" {url}\n"}, alerts={"webhook_url_env": "HOOK"})
+
+    assert url == found.secrets.alert_webhook.get_secret_value()
+    assert url not in repr(found)
+    assert ("", ()) == (_find().secrets.alert_webhook.get_secret_value(), _find().missing)
+
+
+def test_a_webhook_that_is_not_there() -> None:
+    """Is missing, as every secret that is named."""
+    found = _find(alerts={"webhook_url_env": "HOOK"})
+
+    assert ["alerts.webhook_url_env: HOOK is not set in the environment"] == _told(found.missing)
+
+
+def test_a_webhook_that_is_no_address() -> None:
+    """The message does not repeat it."""
+    found = _find({"HOOK": "T0/B0/x"}, alerts={"webhook_url_env": "HOOK"})
+    [problem] = _told(found.unusable)
+
+    assert problem.startswith("alerts.webhook_url_env: in HOOK: expected an address")
+    assert "T0" not in problem

@@ -3,8 +3,10 @@ from __future__ import annotations
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
-from gateway.config.settings import Settings
-from gateway.config.teams import teams_from
+import pytest
+
+from gateway.config.settings import Settings, TeamSettings
+from gateway.config.teams import keys_from, team_from, teams_from
 from gateway.domain.accounts import Team
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Budget, Period
@@ -47,3 +49,28 @@ def test_a_budget_begins_where_it_says_or_where_its_team_is() -> None:
     assert [ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Seoul")] == [
         budget.timezone for budget in team.budgets
     ]
+
+
+def test_what_a_budget_announces_is_in_order_and_each_once() -> None:
+    """Of the team's budgets and of its keys'."""
+    budgets = [{"usd": 1, "per": "day", "alert_at": ["0.8", 1, "0.5", "0.80"]}]
+    keys = [{"name": "ci", "env": "CI", "budgets": budgets}]
+    settings = TeamSettings.model_validate({"budgets": budgets, "keys": keys})
+    team, [key] = team_from(TeamId("design"), settings), keys_from(settings)
+
+    assert [(50, 80, 100)] * 2 == [
+        budget.alert_percents for budget in (*team.budgets, *key.budgets)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "known"),
+    [
+        ({}, False),
+        ({"usage_by_user": True}, True),
+        ({"user_budget": {"usd": 1, "per": "day"}}, True),
+    ],
+)
+def test_end_users_are_known_where_they_count(table: dict[str, object], known: bool) -> None:
+    """With a budget of their own, or when somebody asked for it."""
+    assert known is _team(**table).knows_users

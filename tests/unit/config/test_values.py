@@ -17,7 +17,9 @@ from gateway.config.values import (
     check_sha256,
     parse_duration_ms,
     parse_exact,
+    parse_keep_ms,
     parse_positive_duration_ms,
+    parse_share,
     parse_size_bytes,
     parse_timezone,
     parse_usd,
@@ -207,3 +209,31 @@ def test_a_section_does_not_repeat_what_was_written() -> None:
         Shelf.model_validate({"size": "sk-evo-secret"})
 
     assert "sk-evo" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "percent"), [(Decimal("0.5"), 50), ("0.07", 7), (1, 100), (Fraction(4, 5), 80)]
+)
+def test_shares_are_exact(written: object, percent: int) -> None:
+    """As TOML, JSON and the store have them."""
+    assert Fraction(percent, 100) == parse_share(written)
+
+
+@pytest.mark.parametrize("written", [0, "0", "-0.5", "1.01", "0.005", 0.5, True, "half", None, 80])
+def test_other_shares_are_refused(written: object) -> None:
+    """A budget has no more than all of itself, and a percent is the smallest part."""
+    with pytest.raises(ValueError, match=r"^expected a part such as 0\.8"):
+        parse_share(written)
+
+
+@pytest.mark.parametrize(("text", "expected_ms"), [("", None), ("400d", 34_560_000_000)])
+def test_books_are_kept_for_days(text: str, expected_ms: int | None) -> None:
+    """Or for ever."""
+    assert expected_ms == parse_keep_ms(text)
+
+
+@pytest.mark.parametrize("text", ["0d", "24h", "400", "1.5d", "-1d", 400])
+def test_books_are_not_kept_for_hours(text: object) -> None:
+    """A slip of the unit would trim what somebody still needs."""
+    with pytest.raises(ValueError, match=r"^expected a number of days"):
+        parse_keep_ms(text)

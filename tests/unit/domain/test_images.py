@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.images import ImageRequest, PictureFormat, Size, TokenUsage
+from gateway.domain.images import (
+    ImageRequest,
+    Operation,
+    PictureFormat,
+    Size,
+    TokenUsage,
+    remembered,
+)
 
 SIDES = st.integers(min_value=1, max_value=99_999)
 
@@ -96,3 +103,13 @@ def test_request_defaults_are_openais() -> None:
     )
 
     assert expected == ImageRequest(model="m", prompt="p")
+
+
+def test_a_picture_is_remembered_without_its_prompt() -> None:
+    """With all that a flat price asks for."""
+    picture = remembered(Operation.EDIT, size="1024x1536", quality="low", references=2)
+
+    assert (Size(1024, 1536), "low", 2, "") == (
+        *(picture.size, picture.quality),
+        *(picture.references, picture.prompt),
+    )

@@ -11,6 +11,7 @@ from gateway.domain.money import (
     ceil_microusd,
     format_usd,
     parse_microusd,
+    parse_signed_microusd,
     round_half_up_microusd,
 )
 
@@ -164,3 +165,11 @@ def test_apportion_needs_a_category() -> None:
 def test_the_limit_is_what_lua_counts_exactly() -> None:
     """Scripts count in doubles, which are exact up to 2**53."""
     assert MAX_MICROUSD == 2**53 - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "microusd"), [("-0.01", -10_000), (" 2 ", 2_000_000), ("-0.000001", -1)]
+)
+def test_signed_amounts(text: str, microusd: int) -> None:
+    """Decimal dollars with an optional minus, exactly."""
+    assert microusd == parse_signed_microusd(text)

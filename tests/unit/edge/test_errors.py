@@ -269,3 +269,34 @@ async def test_a_body_that_grew_too_large_while_it_was_read() -> None:
 
     assert (413, to_http(BodyTooLarge(1000)).body()) == (response.status_code, response.body)
     assert record_of(request).error_code == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RateLimited(resource="input-images", limit=60, retry_after_ms=1_500, units=4),
+            {
+                "x-ratelimit-limit-input-images": "60",
+                "x-ratelimit-remaining-input-images": "2",
+                "x-ratelimit-reset-input-images": "57.5s",
+            },
+        ),
+        (
+            RateLimited(resource="requests", limit=120, retry_after_ms=500),
+            {
+                "x-ratelimit-limit-requests": "120",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "1m0s",
+            },
+        ),
+        (RateLimited(resource="in-flight", limit=2, retry_after_ms=1_000), {}),
+        (BudgetExceeded(a_budget_state(), price_microusd=1), {}),
+    ],
+)
+async def test_the_quota_that_refuses_is_told(error: GatewayError, told: dict[str, str]) -> None:
+    """As OpenAI's headers, which have no word for what is in progress."""
+    request = a_request()
+    await on_gateway_error(request, error)
+
+    assert told == {name.decode(): value.decode() for name, value in record_of(request).headers()}

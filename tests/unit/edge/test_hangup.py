@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from gateway.domain.errors import GatewayError, ModerationBlocked, ShuttingDown
+from gateway.domain.errors import ModerationBlocked, ShuttingDown
 from gateway.edge.drain import Drain
 from gateway.edge.hangup import while_connected
 from tests.support.clock import in_virtual_time
@@ -109,21 +109,31 @@ def test_the_server_has_to_stop() -> None:
     assert ("cancelled", 5.0) == _run(scenario())
 
 
-@pytest.mark.parametrize("error", [None, ModerationBlocked()])
-def test_what_is_there_counts_more_than_who_went(error: GatewayError | None) -> None:
-    """A result of the very moment in which the client left is one."""
+def _all_at_once(work: Work) -> Coroutine[object, object, str]:
+    """Let client and server go in the very moment in which the work is done."""
+    client, drain = Client(), Drain()
+    client.leaves.set()
+    drain.cut.set()
+    return while_connected(client.request, drain, work.run())
+
+
+def test_a_result_counts_more_than_who_went() -> None:
+    """What is there is answered, although the client leaves and the server stops."""
 
     async def scenario() -> str:
-        client, drain, work = Client(), Drain(), Work(takes_s=0.0, error=error)
-        client.leaves.set()
-        drain.cut.set()
-        try:
-            return await while_connected(client.request, drain, work.run())
-        except GatewayError as raised:
-            assert raised is error
-        return work.ended
+        return await _all_at_once(Work(takes_s=0.0))
 
-    assert ("a picture" if error is None else "done", 0.0) == _run(scenario())
+    assert ("a picture", 0.0) == _run(scenario())
+
+
+def test_an_error_counts_more_than_who_went() -> None:
+    """A task that failed was not left by its caller."""
+
+    async def scenario() -> None:
+        with pytest.raises(ModerationBlocked):
+            await _all_at_once(Work(takes_s=0.0, error=ModerationBlocked()))
+
+    _run(scenario())
 
 
 def test_a_client_that_goes_while_the_server_stops_has_gone() -> None:

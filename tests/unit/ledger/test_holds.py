@@ -111,6 +111,7 @@ def test_state_of() -> None:
         spent_microusd=7,
         held_microusd=11,
         resets_at_ms=NEXT_MS,
+        topped_up_microusd=13,
     ) == state_of(TODAY, 7, 11, 13)
 
 

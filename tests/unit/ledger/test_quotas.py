@@ -3,8 +3,17 @@ from __future__ import annotations
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from gateway.domain.limits import Quotas
-from gateway.ledger.quotas import Rate, RateState, day_quota_of, rates_of, states_of
+from gateway.ledger.quotas import (
+    Rate,
+    RateState,
+    day_quota_of,
+    rates_of,
+    refused_state,
+    states_of,
+)
 from tests.support.clock import NOON_MS
 from tests.support.factories import a_team
 
@@ -50,3 +59,22 @@ def test_states_pair_rates_with_figures() -> None:
         RateState("input-images", 60, 59, 1_000),
     ) == states_of(rates, [119, 500, 59, 1_000])
     assert () == states_of(rates, [])
+
+
+@pytest.mark.parametrize(
+    ("limit", "units", "wait_ms", "remaining", "reset_ms"),
+    [
+        (120, 1, 1, 0, 59_501),
+        (120, 1, 500, 0, 60_000),
+        (60, 4, 1_500, 2, 57_500),
+        (60, 4, 4_000, 0, 60_000),
+        (2, 5, 90_000, 2, 0),
+    ],
+)
+def test_a_refusal_tells_what_is_left(
+    limit: int, units: int, wait_ms: int, remaining: int, reset_ms: int
+) -> None:
+    """By the wait alone; a call above the whole quota never fits, whatever it waits."""
+    assert RateState("requests", limit, remaining, reset_ms) == refused_state(
+        resource="requests", limit=limit, units=units, wait_ms=wait_ms
+    )

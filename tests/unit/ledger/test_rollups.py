@@ -145,3 +145,17 @@ def test_group(by: Grouping, costs: dict[str, int]) -> None:
     groups = group(lines, by)
 
     assert list(costs.items()) == [(name, spend.cost_microusd) for name, spend in groups.items()]
+
+
+def test_end_users_are_told_apart() -> None:
+    """Those of two teams are never one; calls without one have a name, too."""
+    lines = [
+        _line("cost", 1)._replace(user="u1"),
+        _line("cost", 2)._replace(user="u1"),
+        _line("cost", 4, team="search")._replace(user="u1"),
+        _line("cost", 8),
+    ]
+
+    assert {"design/(none)": 8, "design/u1": 3, "search/u1": 4} == {
+        name: spend.cost_microusd for name, spend in group(lines, Grouping.USER).items()
+    }

@@ -108,6 +108,7 @@ async def test_a_teams_quote_shows_its_budgets() -> None:
             "name": "day",
             "per": "day",
             "limit": {"usd": "50.00", "microusd": 50_000_000},
+            "topped_up": {"usd": "0.00", "microusd": 0},
             "spent": {"usd": "0.007852", "microusd": 7_852},
             "held": {"usd": "0.010206", "microusd": 10_206},
             "remaining": {"usd": "49.981942", "microusd": 49_981_942},

@@ -1,18 +1,25 @@
+from __future__ import annotations
+
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.accounts import Caller
+from gateway.access.interface import TeamKeys
+from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import BudgetState, StoreUnavailable
+from gateway.domain.limits import Period
+from gateway.ledger.holds import ScopedBudget, Standing
 from gateway.service.snapshot import EVERY_S, Snapshot
 from gateway.telemetry.metrics import Metrics
-from tests.support.clock import in_virtual_time
-from tests.support.factories import a_budget_state, a_team
+from tests.support.clock import NOON_MS, in_virtual_time
+from tests.support.factories import a_budget, a_budget_state, a_team
 
 
 class Books:
-    """A ledger to read: figures per team, or no answer at all."""
+    """A ledger to read: figures per team and scope, or no answer at all."""
 
     def __init__(self, states: dict[str, tuple[BudgetState, ...]]) -> None:
         self.states = states
@@ -20,20 +27,54 @@ class Books:
         self.reads = 0
 
     async def balances(self, caller: Caller, user: str = "") -> tuple[BudgetState, ...]:
-        """Return the team's budgets. Raises StoreUnavailable."""
-        assert not caller.key.budgets
-        assert not user
+        """Nobody asks for a caller's here."""
+        raise NotImplementedError
+
+    async def standings(self, budgets: Sequence[ScopedBudget]) -> tuple[Standing, ...]:
+        """Return how the team's budgets stand. Raises StoreUnavailable."""
         self.reads += 1
         if self.down:
             raise StoreUnavailable
-        return self.states[caller.team.id]
+        return tuple(
+            Standing(each.team, each.budget, each.candidates(NOON_MS)[0], state)
+            for each in budgets
+            for state in self.states[each.team]
+            if (each.scope, each.budget.name) == (state.scope, state.name)
+        )
+
+
+class Teams:
+    """Knows some teams, which may change."""
+
+    def __init__(self, *teams: TeamKeys) -> None:
+        self.teams = teams
+
+    async def read(self) -> tuple[TeamKeys, ...]:
+        """Return them."""
+        return self.teams
+
+
+class Listener:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Standing] = []
+
+    def __call__(self, standings: Sequence[Standing]) -> None:
+        """Forget what was told before."""
+        self.told = list(standings)
 
 
 DAY = a_budget_state(
     limit_microusd=50_000_000, spent_microusd=7834, held_microusd=10_156, resets_at_ms=1
 )
 GRANT = a_budget_state(name="grant", limit_microusd=600_000_000)
-TEAMS = [a_team(name="design"), a_team(name="ops")]
+DESIGN = TeamKeys(a_team(budgets=(a_budget(), a_budget("grant", per=Period.TOTAL))), ())
+OPS = TeamKeys(a_team(name="ops", budgets=(a_budget(),)), ())
+
+
+def _metrics() -> Metrics:
+    return Metrics(CollectorRegistry(), version="1")
 
 
 def _value(metrics: Metrics, name: str, team: str, budget: str, per: str) -> float | None:
@@ -54,31 +95,65 @@ async def test_take(
     team: str, budget: str, per: str, figures: tuple[float | None, float | None, float | None]
 ) -> None:
     """Every budget of every team is shown in dollars: its limit, what is spent and what is held."""
-    metrics = Metrics(CollectorRegistry(), version="1")
-    await Snapshot(Books({"design": (DAY, GRANT), "ops": (DAY,)}), TEAMS, metrics).take()
+    metrics, books = _metrics(), Books({"design": (DAY, GRANT), "ops": (DAY,)})
+    await Snapshot(books, Teams(DESIGN, OPS), metrics, Listener()).take()
 
     assert figures == tuple(
         _value(metrics, name, team, budget, per) for name in ("limit", "spent", "held")
     )
 
 
+async def test_what_was_read_is_told() -> None:
+    """Budgets of teams and those of keys that announce; only the former have a label."""
+    mine = replace(DAY, scope="key", owner="ci")
+    loud, quiet = replace(a_budget(), alert_percents=(80,)), a_budget("week", per=Period.WEEK)
+    keys = (ApiKey("ci", budgets=(loud, quiet)), ApiKey("web", budgets=(quiet,)))
+    metrics, listener = _metrics(), Listener()
+    books = Books({"design": (DAY, mine, replace(mine, name="week"))})
+    await Snapshot(books, Teams(replace(DESIGN, keys=keys)), metrics, listener).take()
+
+    assert [DAY, mine] == [standing.state for standing in listener.told]
+    assert (
+        metrics.registry.get_sample_value(
+            "gateway_budget_limit_usd",
+            {"scope": "key", "team": "design", "name": "day", "per": "day"},
+        )
+        is None
+    )
+
+
+async def test_budgets_that_are_gone_are_shown_no_more() -> None:
+    """A figure that nobody refreshes would stand there for ever."""
+    metrics, teams = _metrics(), Teams(DESIGN, OPS)
+    snapshot = Snapshot(Books({"design": (DAY,), "ops": (DAY,)}), teams, metrics, Listener())
+    await snapshot.take()
+    teams.teams = (DESIGN,)
+    await snapshot.take()
+
+    assert [50.0, None] == [
+        _value(metrics, "limit", team, "day", "day") for team in ("design", "ops")
+    ]
+
+
 async def test_a_store_that_does_not_answer_is_told() -> None:
-    """Taking the figures once fails when the store does."""
-    books = Books({})
+    """Taking the figures once fails when the store does, and nothing is told."""
+    books, listener = Books({}), Listener()
     books.down = True
     with pytest.raises(StoreUnavailable):
-        await Snapshot(books, TEAMS, Metrics(CollectorRegistry(), version="1")).take()
+        await Snapshot(books, Teams(DESIGN), _metrics(), listener).take()
+
+    assert [] == listener.told
 
 
 def test_the_loop_outlives_the_store() -> None:
     """`store_up` follows the store, and the figures are at most ten seconds old (rule 22)."""
-    metrics = Metrics(CollectorRegistry(), version="1")
-    books = Books({"design": (DAY,)})
+    metrics = _metrics()
+    books = Books({"ops": (DAY,)})
 
     async def scenario() -> list[tuple[float | None, int]]:
         seen = []
         async with asyncio.TaskGroup() as group:
-            loop = group.create_task(Snapshot(books, TEAMS[:1], metrics).run())
+            loop = group.create_task(Snapshot(books, Teams(OPS), metrics, Listener()).run())
             for down in (True, False, False):
                 await asyncio.sleep(EVERY_S / 2)
                 seen.append((metrics.registry.get_sample_value("gateway_store_up"), books.reads))

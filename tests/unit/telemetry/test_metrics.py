@@ -26,6 +26,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("possible_charge_usd", Counter, ("provider",)),
     ("billing_drift_usd", Counter, ("provider",)),
     ("price_miss", Counter, ("model",)),
+    ("alerts", Counter, ("outcome",)),
     ("store_up", Gauge, ()),
 ]
 
