@@ -238,7 +238,8 @@ class Task:
     `size` and `quality` are the resolved ones that were priced and sent. `epoch` counts owners;
     `owner` is empty for a task that was handed over and that nobody has taken yet. `user` is the
     end user's hash, empty when the call named none. `call` is the fingerprint of the call.
-    `detached` is a task that nobody is expected to wait for.
+    `detached` is a task that nobody is expected to wait for. `references` is how many pictures it
+    is made from.
     """
 
     id: TaskId
@@ -257,6 +258,7 @@ class Task:
     renders: tuple[Render, ...]
     call: str = ""
     detached: bool = False
+    references: int = 0
 
     @property
     def over(self) -> bool:

@@ -127,6 +127,7 @@ class ImageService:
             hold_microusd=plan.quote.total_microusd,
             order=self._providers[plan.offer.provider].compose(plan.offer, plan.picture),
             call=call,
+            references=plan.picture.references,
             patience_ms=caller.team.quotas.queue_ms,
         )
         while True:

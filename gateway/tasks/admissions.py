@@ -167,6 +167,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             renders=tuple(Render(index) for index in range(admission.images)),
             call=place_of(admission.call),
             detached=admission.call.detached,
+            references=admission.references,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

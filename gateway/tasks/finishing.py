@@ -120,6 +120,7 @@ class Finishing:
     def _charge(
         self, one: LiveRender, usage: TokenUsage | None, credits_used: Fraction | None
     ) -> Charge:
+        task = one.live.task
         if one.live.offer is None:
             self._steps.note(one, "offer_gone")
             return estimate(one.held_microusd)
@@ -129,7 +130,7 @@ class Finishing:
             credits_used=credits_used,
             hold_microusd=one.held_microusd,
             picture=remembered(
-                one.live.task.operation, size=one.live.task.size, quality=one.live.task.quality
+                task.operation, size=task.size, quality=task.quality, references=task.references
             ),
         )
 

@@ -56,6 +56,7 @@ class Admission:
     hold_microusd: int
     order: SubmitOrder
     call: Call
+    references: int = 0
     patience_ms: int = 0
 
 

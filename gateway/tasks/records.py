@@ -59,6 +59,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "created_ms": str(task.created_ms),
         "call": task.call,
         "detached": "1" if task.detached else "0",
+        "references": str(task.references),
         "renders": str(len(task.renders)),
         "open": str(unfinished),
         "unstored": str(unstored),
@@ -113,6 +114,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             ),
             call=fields["call"],
             detached=fields["detached"] == "1",
+            references=int(fields.get("references", "0")),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error

@@ -1,39 +1,41 @@
+from __future__ import annotations
+
 import asyncio
 from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from gateway.background import Background
-from gateway.domain.accounts import Team
+from gateway.domain.accounts import Caller, Team
 from gateway.domain.catalog import Catalog, Model, Offer
 from gateway.domain.errors import (
     BadReference,
+    CostLimitExceeded,
+    DailyQuotaExceeded,
     GatewayError,
     InvalidRequest,
     ModelNotAllowed,
     ModerationBlocked,
+    RateLimited,
     StillRunning,
     SubmitUnknown,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
 )
-from gateway.domain.ids import TaskId
+from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import ImageRequest, Operation, Picture, Size
-from gateway.domain.pricing import NO_CHARGE, configured
-from gateway.domain.task import FailureKind, SubmitOrder, Task
+from gateway.domain.limits import Quotas
+from gateway.domain.pricing import configured
+from gateway.domain.task import FailureKind, Render, RenderState, SubmitOrder
+from gateway.ledger.holds import user_hash
 from gateway.providers.interface import Provider
-from gateway.service.images import ImageService, Plan, error_of
-from gateway.tasks.accounting import Accounting
-from gateway.tasks.engine import Chance, Engine, EngineSettings
-from gateway.tasks.interface import Admission, Admitted, TaskStore
-from gateway.tasks.live import Ended
-from gateway.tasks.poller import Poller
-from gateway.tasks.shelf import Shelf
-from gateway.telemetry.metrics import Metrics
+from gateway.service.images import ImageService, Plan, end_user_of, error_of, offer_of
+from gateway.tasks.engine import Engine, Ticket
+from gateway.tasks.interface import Admission, Call, TaskStore
+from gateway.tasks.live import LiveTask, Outcome
+from gateway.tasks.waiting import Waiting
 from tests.support.clock import LoopClock, in_virtual_time
 from tests.support.factories import (
     EVOLINK_PRICES,
@@ -41,26 +43,34 @@ from tests.support.factories import (
     PORTRAIT,
     SQUARE,
     a_book,
+    a_budget,
+    a_call,
     a_caller,
-    a_delivery,
     a_live_task,
     a_model,
     a_picture,
+    a_picture_in_store,
+    a_render,
+    a_result,
     a_task,
     a_team,
     a_token_billing,
     an_offer,
+    an_outcome,
     an_unpriced_book,
 )
 
 MODEL = a_model()
 
 
-def _service(*models: Model, engine: Engine | None = None) -> ImageService:
+def _service(
+    *models: Model, engine: ScriptedEngine | None = None, waiting: Waiting | None = None
+) -> ImageService:
     return ImageService(
         catalog=Catalog({model.name: model for model in models or (MODEL,)}),
         providers={"evolink": cast("Provider", Composer())},
         engine=cast("Engine", engine),
+        waiting=cast("Waiting", waiting),
         wait_s=280.0,
         random_bytes=lambda count: b"\xab" * count,
     )
@@ -220,92 +230,227 @@ def test_one_model_of_a_team(name: str, found: bool) -> None:
     assert found is (service.model_for(a_team(), name) is not None)
 
 
-class Journal:
-    """A journal that admits one task and lets nobody begin it."""
+class ScriptedEngine:
+    """Admits a task, after refusing as often as it is told to; writes down what it is told."""
 
-    def __init__(self) -> None:
-        self.admissions: list[Admission] = []
+    def __init__(self, *refusals: GatewayError) -> None:
+        self.refusals = list(refusals)
+        self.admitted: list[tuple[Admission, Offer]] = []
+        self.told: list[tuple[str, object]] = []
 
-    async def admit(self, admission: Admission) -> Admitted:
-        """Write down what was asked for."""
-        self.admissions.append(admission)
-        return Admitted(task=a_task(), budgets=(), rates=())
+    async def admit(self, admission: Admission, offer: Offer) -> Ticket:
+        """Refuse once for each refusal, then admit."""
+        self.admitted.append((admission, offer))
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return TICKET
 
-    async def begin_submit(self, task: Task, attempt_id: str) -> Task:
-        """Never answer: nothing is submitted in these tests."""
-        await asyncio.Event().wait()
-        return task
+    async def leave(self, ticket: Ticket) -> None:
+        """Write it down."""
+        self.told.append(("leave", ticket))
 
+    def delivered(self, ticket: Ticket) -> None:
+        """Write it down."""
+        self.told.append(("delivered", ticket))
 
-def _engine(journal: Journal, background: Background) -> Engine:
-    clock = LoopClock()
-    store = cast("TaskStore", journal)
-    return Engine(
-        store=store,
-        providers={"evolink": cast("Provider", Composer())},
-        fetchers={},
-        poller=Poller(clock, background, max_concurrent=1),
-        shelf=Shelf(store),
-        background=background,
-        clock=clock,
-        accounting=Accounting(Metrics(CollectorRegistry(), version="1")),
-        settings=EngineSettings(deadline_s=600.0, abandon_after_s=86_400.0),
-        chance=Chance(random_bytes=bytes, fraction=lambda: 0.0),
-    )
+    def expect_retry(self, team: TeamId, call: Call) -> None:
+        """Write it down."""
+        self.told.append(("expect_retry", (team, call)))
 
 
-def test_start_holds_the_quote() -> None:
-    """What is held is the quote, and what is journaled is the very order that will be sent."""
+CALL = a_call()
+TASK = a_task()
+TICKET = Ticket(TASK.team, TASK.id, "req_1", place="f", joined=False, live=None)
 
-    async def scenario() -> tuple[Admission, str]:
-        journal = Journal()
-        async with Background(grace_s=0.0) as background:
-            service = _service(engine=_engine(journal, background))
-            caller = a_caller()
-            live = await service.start(caller, _request(), service.plan(caller, _request()))
-        (admission,) = journal.admissions
-        return admission, live.team_label
 
-    assert in_virtual_time(scenario()) == (
-        Admission(
-            id=TaskId("imgtask_" + "ab" * 16),
-            caller=a_caller(),
-            user="",
-            images=1,
-            model="gpt-image-1.5",
-            size="1024x1024",
-            quality="low",
-            hold_microusd=7852,
-            order=SubmitOrder(
-                provider="evolink",
-                account="evolink",
-                body={"model": "gpt-image-1.5", "prompt": "cats", "size": "1024x1024"},
+async def _start(
+    engine: ScriptedEngine, request: ImageRequest, *, caller: Caller | None = None
+) -> Ticket:
+    service, caller = _service(engine=engine), caller or a_caller()
+    return await service.start(caller, request, service.plan(caller, request), CALL)
+
+
+async def test_start_holds_the_quote() -> None:
+    """What is held is the quote of each image; what is journaled is the very order that is sent."""
+    engine = ScriptedEngine()
+    ticket = await _start(engine, replace(_request(), n=3))
+
+    assert TICKET is ticket
+    assert [
+        (
+            Admission(
+                id=TaskId("imgtask_" + "ab" * 16),
+                caller=a_caller(),
+                user="",
+                images=3,
+                model="gpt-image-1.5",
+                operation=Operation.GENERATION,
+                size="1024x1024",
+                quality="low",
+                hold_microusd=7852,
+                order=SubmitOrder(
+                    provider="evolink",
+                    account="evolink",
+                    body={"model": "gpt-image-1.5", "prompt": "cats", "size": "1024x1024"},
+                ),
+                call=CALL,
+                patience_ms=0,
             ),
+            MODEL.offers[0],
+        )
+    ] == engine.admitted
+
+
+@pytest.mark.parametrize(
+    ("most_microusd", "teams_microusd", "param"),
+    [(15_703, None, "max_cost_usd"), (None, 15_703, None), (15_703, 20_000, "max_cost_usd")],
+)
+async def test_a_call_may_cost_what_it_may(
+    most_microusd: int | None, teams_microusd: int | None, param: str | None
+) -> None:
+    """Two pictures of 7852 are refused below their sum, by the call's own limit or the team's."""
+    engine = ScriptedEngine()
+    request = replace(_request(), n=2, max_cost_microusd=most_microusd)
+    caller = a_caller(replace(a_team(), per_call_microusd=teams_microusd))
+    with pytest.raises(CostLimitExceeded) as refusal:
+        await _start(engine, request, caller=caller)
+    await _start(engine, replace(request, n=1), caller=caller)
+
+    assert param == refusal.value.param
+    assert "up to $0.015704, more than the $0.015703" in refusal.value.message
+    assert [1] == [admission.images for admission, _ in engine.admitted]
+
+
+@pytest.mark.parametrize(
+    ("request_", "user_budgets", "user"),
+    [
+        (ImageRequest("m", "p", user="kim"), True, user_hash(TeamId("design"), "kim")),
+        (
+            ImageRequest("m", "p", user="kim", safety_identifier="kit"),
+            *(True, user_hash(TeamId("design"), "kit")),
         ),
-        "design",
+        (ImageRequest("m", "p", user="kim"), False, ""),
+        (ImageRequest("m", "p"), True, ""),
+    ],
+)
+def test_end_users(request_: ImageRequest, user_budgets: bool, user: str) -> None:
+    """An end user is known by a hash, and only where end users have budgets."""
+    team = replace(a_team(), user_budgets=(a_budget(),) if user_budgets else ())
+
+    assert user == end_user_of(a_caller(team), request_)
+
+
+def _too_fast(wait_ms: int) -> RateLimited:
+    return RateLimited(resource="requests", limit=60, retry_after_ms=wait_ms)
+
+
+def _patient(queue_ms: int) -> Caller:
+    return a_caller(replace(a_team(), quotas=Quotas(queue_ms=queue_ms)))
+
+
+def test_a_call_above_a_quota_waits_for_its_turn() -> None:
+    """It waits as long as it is told and asks again as the same call, with less patience left."""
+
+    async def scenario() -> tuple[list[int], set[TaskId], float]:
+        engine = ScriptedEngine(_too_fast(1_500), _too_fast(500))
+        await _start(engine, _request(), caller=_patient(2_000))
+        return (
+            [admission.patience_ms for admission, _ in engine.admitted],
+            {admission.id for admission, _ in engine.admitted},
+            asyncio.get_running_loop().time(),
+        )
+
+    patience, ids, took_s = in_virtual_time(scenario())
+
+    assert [2_000, 500, 0] == patience
+    assert 1 == len(ids)
+    assert 2.0 == pytest.approx(took_s)
+
+
+@pytest.mark.parametrize("queue_ms", [0, 1_499])
+def test_a_call_does_not_wait_longer_than_its_team_says(queue_ms: int) -> None:
+    """What would not fit in time is told at once: nobody waits in vain."""
+
+    async def scenario() -> float:
+        with pytest.raises(RateLimited):
+            await _start(ScriptedEngine(_too_fast(1_500)), _request(), caller=_patient(queue_ms))
+        return asyncio.get_running_loop().time()
+
+    assert 0.0 == in_virtual_time(scenario())
+
+
+async def test_a_refusal_that_time_does_not_mend_is_not_waited_for() -> None:
+    """Only what comes too fast waits."""
+    engine = ScriptedEngine(DailyQuotaExceeded(limit=1, used=1, resets_at_ms=0))
+    with pytest.raises(DailyQuotaExceeded):
+        await _start(engine, _request(), caller=_patient(60_000))
+
+    assert 1 == len(engine.admitted)
+
+
+async def test_the_engine_is_told_how_a_call_ended() -> None:
+    """That an answer left, that nobody waits any more, that a retry is a call of its own."""
+    engine = ScriptedEngine()
+    service = _service(engine=engine)
+    service.delivered(TICKET)
+    await service.leave(TICKET)
+    service.turned_away(a_caller(), CALL)
+
+    assert engine.told == [
+        ("delivered", TICKET),
+        ("leave", TICKET),
+        ("expect_retry", (TeamId("design"), CALL)),
+    ]
+
+
+def _running(live: LiveTask) -> ImageService:
+    """Build a service that waits for one running task; nothing is read from a store."""
+    running = {live.task.id: live}
+    return _service(
+        waiting=Waiting(cast("TaskStore", None), running, LoopClock(), deadline_s=600.0)
     )
 
 
-def test_finish_returns_the_picture() -> None:
-    """A task that delivers ends the wait with its picture."""
+def _picture(index: int = 0) -> Render:
+    stored = a_picture_in_store(index)
+    return a_render(index, state=RenderState.COMPLETED, result=a_result(stored=stored))
 
-    async def scenario() -> None:
-        live, delivered = a_live_task(), a_delivery()
-        asyncio.get_running_loop().call_later(279, live.resolve, delivered)
 
-        assert delivered is await _service().finish(live)
+def _failure(
+    failure: FailureKind, index: int = 0, *, submitted: bool = False, cost_microusd: int = 0
+) -> Render:
+    return a_render(
+        index,
+        state=RenderState.FAILED,
+        upstream_id=None if submitted else "",
+        result=a_result(failure=failure, cost_microusd=cost_microusd),
+    )
 
-    in_virtual_time(scenario())
+
+@pytest.mark.parametrize(
+    "renders",
+    [(_picture(),), (_failure(FailureKind.MODERATION), _picture(1))],
+    ids=["whole", "partial"],
+)
+def test_finish_returns_what_there_is(renders: tuple[Render, ...]) -> None:
+    """A task that is over ends the wait; one picture is enough for an answer."""
+
+    async def scenario() -> Outcome:
+        live = a_live_task(a_task(*renders))
+        asyncio.get_running_loop().call_later(279, live.resolve)
+        return await _running(live).finish(TICKET)
+
+    assert an_outcome(*renders) == in_virtual_time(scenario())
 
 
 def test_finish_raises_what_the_failure_stands_for() -> None:
-    """A task that failed ends the wait with its error."""
+    """A task without a single picture ends the wait with its error."""
 
     async def scenario() -> None:
-        live = a_live_task()
-        live.resolve(_ended(FailureKind.MODERATION))
+        live = a_live_task(a_task(_failure(FailureKind.MODERATION)))
+        live.resolve()
         with pytest.raises(ModerationBlocked):
-            await _service().finish(live)
+            await _running(live).finish(TICKET)
 
     in_virtual_time(scenario())
 
@@ -315,7 +460,7 @@ def test_finish_waits_as_long_as_one_call_may() -> None:
 
     async def scenario() -> float:
         with pytest.raises(StillRunning):
-            await _service().finish(a_live_task())
+            await _running(a_live_task()).finish(TICKET)
         return asyncio.get_running_loop().time()
 
     assert in_virtual_time(scenario()) == pytest.approx(280)
@@ -323,8 +468,9 @@ def test_finish_waits_as_long_as_one_call_may() -> None:
 
 def _ended(
     failure: FailureKind, *, submitted: bool = False, retry_after_s: float | None = None
-) -> Ended:
-    return Ended(failure, NO_CHARGE, (), submitted=submitted, retry_after_s=retry_after_s)
+) -> Outcome:
+    task = a_task(_failure(failure, submitted=submitted))
+    return Outcome(task, retry_after_s=retry_after_s)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +487,7 @@ def _ended(
         (FailureKind.BAD_REFERENCE, BadReference, BadReference),
         (FailureKind.SUBMIT_UNKNOWN, SubmitUnknown, SubmitUnknown),
         (FailureKind.DEADLINE, StillRunning, StillRunning),
+        (FailureKind.WITHDRAWN, StillRunning, StillRunning),
         (FailureKind.GENERATION_FAILED, UpstreamFailed, UpstreamFailed),
         (FailureKind.CANCELLED, UpstreamFailed, UpstreamFailed),
         (FailureKind.RESULT_LOST, UpstreamFailed, UpstreamFailed),
@@ -360,6 +507,72 @@ def test_every_failure_has_a_row_here() -> None:
     (table,) = test_error_of.pytestmark  # type: ignore[attr-defined]
 
     assert set(FailureKind) == {row[0] for row in table.args[1]}
+
+
+def test_a_lost_picture_is_a_failure() -> None:
+    """A render that was paid for and cannot be fetched has no failure of its own."""
+    lost = a_render(state=RenderState.COMPLETED, result=a_result(lost=True))
+
+    assert isinstance(error_of(an_outcome(lost)), UpstreamFailed)
+
+
+@pytest.mark.parametrize(
+    ("renders", "error"),
+    [
+        # What was charged says more than what was only submitted, and that more than the rest.
+        (
+            (
+                _failure(FailureKind.UPSTREAM_DOWN, 0),
+                _failure(FailureKind.MODERATION, 1, submitted=True),
+                _failure(FailureKind.SUBMIT_UNKNOWN, 2, cost_microusd=7852),
+            ),
+            SubmitUnknown,
+        ),
+        (
+            (
+                _failure(FailureKind.UPSTREAM_DOWN, 0),
+                _failure(FailureKind.MODERATION, 1, submitted=True),
+            ),
+            ModerationBlocked,
+        ),
+        (
+            (
+                _failure(FailureKind.MODERATION, 0, submitted=True),
+                _failure(FailureKind.GENERATION_FAILED, 1, submitted=True, cost_microusd=1),
+            ),
+            UpstreamFailed,
+        ),
+    ],
+)
+def test_of_several_failures_the_weightiest_is_told(
+    renders: tuple[Render, ...], error: type[GatewayError]
+) -> None:
+    """A call has one answer, in whatever order its renders failed."""
+    told = {type(error_of(an_outcome(*order))) for order in (renders, renders[::-1])}
+
+    assert {error} == told
+
+
+def test_the_offer_of_a_task() -> None:
+    """A task that was made by an offer finds it again; what is gone from the catalogue is None."""
+    edit = an_offer(operation=Operation.EDIT)
+    other = replace(an_offer(), upstream_model="gpt-image-1.5-beta")
+    catalog = Catalog({"gpt-image-1.5": a_model(offers=(edit, other, an_offer()))})
+    order = SubmitOrder("evolink", "evolink", {"model": "gpt-image-1.5"})
+
+    def found(**changes: object) -> Offer | None:
+        return offer_of(catalog, replace(a_task(), **{"order": order, **changes}))  # type: ignore[arg-type]
+
+    assert found() == an_offer()
+    assert found(operation=Operation.EDIT) is edit
+    assert found(order=replace(order, body={"model": "gpt-image-1.5-beta"})) is other
+    # An order that does not name a model is that of the first offer.
+    assert found(order=replace(order, body={})) is other
+    assert [None, None, None] == [
+        found(model="gpt-image-9"),
+        found(order=replace(order, provider="elsewhere")),
+        found(order=replace(order, body={"model": "gpt-image-9"})),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -384,6 +597,10 @@ def test_retry_after(asked_s: float | None, told_s: int) -> None:
         (
             FailureKind.DEADLINE,
             "The picture waited too long for its turn; nothing was charged.",
+        ),
+        (
+            FailureKind.WITHDRAWN,
+            "The picture was withdrawn before it was ordered; nothing was charged.",
         ),
     ],
 )
