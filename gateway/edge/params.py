@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.errors import InvalidRequest
+from gateway.domain.money import parse_microusd
 
 #: Checks one value of one field: (field name, value) → value.
 Checker = Callable[[str, object], object]
@@ -97,6 +98,23 @@ def text(*, maximum_chars: int) -> Checker:
                 code="string_above_max_length",
             )
         return value
+
+    return check
+
+
+def dollars() -> Checker:
+    """Take an amount in dollars, as a number or a text; the value is micro-dollars."""
+
+    def check(name: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise wrong_type(name, "an amount in dollars", value)
+        try:
+            # The shortest text of a JSON number is the amount that was written.
+            return parse_microusd(str(value))
+        except ValueError as error:
+            raise InvalidRequest(
+                f"Invalid '{name}': {error}.", param=name, code="invalid_value"
+            ) from None
 
     return check
 

@@ -18,6 +18,7 @@ from gateway.edge.params import (
     Param,
     boolean,
     choice,
+    dollars,
     integer,
     label,
     missing,
@@ -46,8 +47,7 @@ def parse_generation(body: bytes, find_model: Callable[[str], Model | None]) -> 
             raise unknown(name)
     if "prompt" not in fields:
         raise missing("prompt")
-    prompt = PROMPT.check("prompt", fields["prompt"])
-    given = {
+    given = {"prompt": PROMPT.check("prompt", fields["prompt"])} | {
         param.name: param.check(param.name, fields[param.name])
         for param in table
         if param.name in fields and not (param.nullable and fields[param.name] is None)
@@ -56,8 +56,9 @@ def parse_generation(body: bytes, find_model: Callable[[str], Model | None]) -> 
     _check_offered(given)
     given.pop("stream", None)
     given.pop("partial_images", None)
+    given["max_cost_microusd"] = given.pop("max_cost_usd", None)
     # Every value was checked by the table for exactly the field it goes to.
-    return ImageRequest(model=model.name, prompt=prompt, **given)  # type: ignore[arg-type]
+    return ImageRequest(model=model.name, **given)  # type: ignore[arg-type]
 
 
 def _json_object(body: bytes) -> dict[str, object]:
@@ -107,6 +108,7 @@ def _generation_table(model: Model) -> tuple[Param, ...]:
         Param("stream", boolean()),
         Param("user", label()),
         Param("safety_identifier", label()),
+        Param("max_cost_usd", dollars()),
     )
 
 
@@ -181,7 +183,6 @@ def _check_offered(given: Mapping[str, object]) -> None:
             code="invalid_value",
         )
     refusals = {
-        "n": (1, "One picture is made per request here: 'n' must be 1."),
         "stream": (False, "Streaming is not offered here: leave 'stream' out or set it to false."),
         "output_format": (
             "png",

@@ -102,11 +102,13 @@ async def test_refusals_and_failures_cost_nothing(
 async def test_an_unknown_submit_counts_as_spent_and_is_never_repeated(
     running: Running, marker: str, status: int, code: str, billed: bool
 ) -> None:
-    """When nobody can tell, the hold is booked, the client is told, and there is one submit."""
+    """When nobody can tell, the hold is booked; retries are told the same, and nothing is sent."""
     answer = await running.generate(f"a fox {marker}")
+    again = await running.generate(f"a fox {marker}")
 
     assert (status, code) == (answer.status_code, answer.json()["error"]["code"])
-    assert "false" == answer.headers["x-should-retry"]
+    assert (status, code) == (again.status_code, again.json()["error"]["code"])
+    assert "true" == again.headers["x-gateway-joined"] == answer.headers["x-should-retry"]
     spent, held = await running.budget()
     simulated = await running.simulated()
     assert 1 == simulated["submits"]
