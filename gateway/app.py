@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from gateway.assembly import Gateway
 from gateway.domain.errors import GatewayError
 from gateway.edge.admin import AdminRoutes
+from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.images import ImageRoutes
@@ -25,7 +26,8 @@ from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, Slash
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
-from gateway.edge.routes import routes
+from gateway.edge.routes import Handlers, routes
+from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
+        tasks=gateway.tasks,
         assets=gateway.assets,
         drain=drain,
         help_url=server.help_url,
@@ -59,7 +62,13 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         help_url=server.help_url,
     )
     usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=server.help_url)
+    tasks = TaskRoutes(
+        keys=gateway.keys, tasks=gateway.tasks, assets=gateway.assets, help_url=server.help_url
+    )
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
+    handlers = Handlers(
+        images, quotes, models, usage, tasks, CallbackRoutes(gateway.callbacks), ops
+    )
     admin = AdminRoutes(
         admin=gateway.admin,
         budgets=gateway.budgets,
@@ -67,7 +76,10 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         admin_key=gateway.admin_key.get_secret_value(),
     )
     return Starlette(
-        routes=[*routes(images, quotes, models, usage, ops), *admin.routes()],
+        routes=[
+            *routes(handlers),
+            *admin.routes(),
+        ],
         middleware=[
             Middleware(
                 RecordMiddleware,

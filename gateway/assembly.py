@@ -19,6 +19,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
+from gateway.access.server_secret import server_secrets
 from gateway.access.teams import AllTeams
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
@@ -34,6 +35,7 @@ from gateway.config.teams import callers_from
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
+from gateway.domain.tokens import Signer
 from gateway.ledger.holds import Standing
 from gateway.ledger.redis_alerts import RedisAlertMarks
 from gateway.ledger.redis_books import RedisBooks
@@ -46,9 +48,11 @@ from gateway.providers.interface import Provider
 from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
+from gateway.service.callbacks import Callbacks
 from gateway.service.images import ImageService, offer_of
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
+from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
 from gateway.store.client import Store
@@ -90,6 +94,8 @@ class Gateway:
     budgets: Budgets
     admin_key: SecretStr
     images: ImageService
+    tasks: TaskService
+    callbacks: Callbacks | None
     quotes: QuoteService
     usage: UsageService
     assets: AssetStore
@@ -188,6 +194,21 @@ async def build(
             max_concurrent=settings.polling.max_concurrent,
             take=poll_rates.take,
         )
+        callbacks = None
+        if settings.server.public_url:
+            callbacks = Callbacks(
+                tasks,
+                wake,
+                Signer(
+                    await server_secrets(
+                        store,
+                        given=secrets.server_secret.get_secret_value(),
+                        random_bytes=randomness.token_bytes,
+                    )
+                ),
+                settings.server.public_url.rstrip("/"),
+                lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
+            )
         engine = Engine(
             Surroundings(
                 store=tasks,
@@ -205,6 +226,7 @@ async def build(
                 accounting=Accounting(metrics),
                 patience=_patience(settings),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
+                callback_url=None if callbacks is None else callbacks.url,
                 reached=reached,
             ),
             wake,
@@ -257,6 +279,8 @@ async def build(
             ),
             admin_key=secrets.admin_key,
             images=images,
+            tasks=TaskService(tasks, engine),
+            callbacks=callbacks,
             quotes=QuoteService(images=images, ledger=ledger),
             usage=UsageService(ledger=ledger, rollups=books, clock=clock),
             assets=assets,

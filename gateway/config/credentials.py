@@ -45,13 +45,14 @@ class KeyOwner:
 class Secrets:
     """What was found: the provider's keys by provider name, owners by SHA-256 of the team key.
 
-    `admin_key` and `alert_webhook` are empty when there is none, which is no mistake.
+    `admin_key`, `server_secret` and `alert_webhook` are empty when there is none: no mistake.
     """
 
     redis_url: SecretStr
     provider_keys: Mapping[str, SecretStr]
     team_keys: Mapping[bytes, KeyOwner] = field(repr=False)
     admin_key: SecretStr
+    server_secret: SecretStr
     alert_webhook: SecretStr
 
 
@@ -72,6 +73,7 @@ def find_secrets(settings: Settings, environ: Mapping[str, str]) -> Findings:
         provider_keys=reader.provider_keys(settings.providers),
         team_keys=reader.team_keys(settings),
         admin_key=SecretStr(environ.get(settings.server.admin_key_env, "").strip()),
+        server_secret=SecretStr(environ.get(settings.server.secret_env, "").strip()),
         alert_webhook=reader.alert_webhook(settings.alerts),
     )
     return Findings(secrets, tuple(reader.missing), tuple(reader.unusable))

@@ -75,6 +75,15 @@ class ServerSettings(Section):
     help_url: OptionalUrl = Field(
         default="", description="Where answers about a missing or wrong key send people."
     )
+    public_url: OptionalUrl = Field(
+        default="",
+        description="How others reach this server: links to pictures, upstream callbacks.",
+    )
+    secret_env: EnvironmentName = Field(
+        default="GATEWAY_SECRET",
+        description="Environment variable with the secret that signs links and callback tokens,"
+        " or several with commas while it rotates; not set, one is kept in the store.",
+    )
     admin_key_env: EnvironmentName = Field(
         default="GATEWAY_ADMIN_KEY",
         description="Environment variable with the key of the admin API; not set, there is none.",

@@ -239,7 +239,8 @@ class Task:
     `owner` is empty for a task that was handed over and that nobody has taken yet. `user` is the
     end user's hash, empty when the call named none. `call` is the fingerprint of the call.
     `detached` is a task that nobody is expected to wait for. `references` is how many pictures it
-    is made from.
+    is made from. `ended_ms` is when its last render ended (0 before). `cancelled` tasks are not
+    submitted any more.
     """
 
     id: TaskId
@@ -259,6 +260,8 @@ class Task:
     call: str = ""
     detached: bool = False
     references: int = 0
+    ended_ms: int = 0
+    cancelled: bool = False
 
     @property
     def over(self) -> bool:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 
+import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
-from gateway.assets.interface import AssetStore, AssetUnavailableError
+from gateway.assets.interface import AssetStore
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import (
     ClientFault,
     GatewayError,
-    InternalError,
     ShuttingDown,
     StoreUnavailable,
     UpstreamFailed,
@@ -26,10 +25,12 @@ from gateway.edge.drain import Drain
 from gateway.edge.hangup import while_connected
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
-from gateway.edge.render import CHUNK_BYTES, pictures_of, render_answer
+from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
+from gateway.edge.tasks import task_fields
 from gateway.ledger.holds import tightest
 from gateway.service.calls import call_of
 from gateway.service.images import ImageService
+from gateway.service.tasks import TaskService
 from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import AccountChangedError, Call
 from gateway.tasks.live import Outcome
@@ -46,12 +47,14 @@ class ImageRoutes:
         *,
         keys: KeyDirectory,
         images: ImageService,
+        tasks: TaskService,
         assets: AssetStore,
         drain: Drain,
         help_url: str,
     ) -> None:
         self._keys = keys
         self._images = images
+        self._tasks = tasks
         self._assets = assets
         self._drain = drain
         self._help_url = help_url
@@ -69,15 +72,34 @@ class ImageRoutes:
             waiter=record.request_id,
             retry_count=request.headers.get("x-stainless-retry-count", ""),
             idempotency_key=request.headers.get("idempotency-key", ""),
+            detached=wants_no_answer(request),
         )
         try:
             with self._drain.call():
                 ticket = await self._start(request, caller, asked, call)
+                if call.detached:
+                    return await self._accepted(request, caller, ticket)
                 return await self._answer(request, ticket, asked)
         except ShuttingDown:
             if not record.task:
                 self._images.turned_away(caller, call)
             raise
+
+    async def _accepted(self, request: Request, caller: Caller, ticket: Ticket) -> Response:
+        """Answer a call that does not wait with its task."""
+        record = record_of(request)
+        record.task, record.joined = ticket.task, ticket.joined
+        task = await self._tasks.show(caller, ticket.task)
+        _note_times(record, ticket)
+        return Response(
+            orjson.dumps(task_fields(task)),
+            status_code=202,
+            headers={
+                "location": f"/v1/images/tasks/{ticket.task}",
+                "preference-applied": "respond-async",
+            },
+            media_type="application/json",
+        )
 
     async def _start(
         self, request: Request, caller: Caller, asked: ImageRequest, call: Call
@@ -107,7 +129,7 @@ class ImageRoutes:
             outcome = await while_connected(request, self._drain, self._images.finish(ticket))
             _note_outcome(record, ticket, outcome)
             pieces = [
-                await _opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
+                await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
                 for picture in pictures_of(outcome)
             ]
         except GatewayError as error:
@@ -145,20 +167,10 @@ class ImageRoutes:
                 await self._images.leave(ticket)
 
 
-async def _opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Read the first piece now: a picture that cannot be read must still become an error."""
-    try:
-        first = await anext(pieces)
-    except (AssetUnavailableError, StopAsyncIteration) as error:
-        raise InternalError from error
-    return _resumed(first, pieces)
-
-
-async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    async with aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
+def wants_no_answer(request: Request) -> bool:
+    """Tell whether a call says `Prefer: respond-async` (RFC 7240 §4.1)."""
+    wishes = request.headers.get("prefer", "").lower().split(",")
+    return any(wish.partition(";")[0].strip() == "respond-async" for wish in wishes)
 
 
 def _note_outcome(record: RequestRecord, ticket: Ticket, outcome: Outcome) -> None:

@@ -14,6 +14,8 @@ from functools import reduce
 import orjson
 import pybase64
 
+from gateway.assets.interface import AssetUnavailableError
+from gateway.domain.errors import InternalError
 from gateway.domain.images import ImageRequest, StoredPicture, TokenUsage
 from gateway.tasks.live import Outcome
 
@@ -40,24 +42,57 @@ def render_answer(
     `pieces` are the pictures' bytes, one stream for each. Fields are protocols/openai_images.md §4;
     size, quality and background are the resolved ones.
     """
-    around = _around(outcome, request)
-    encoded_bytes = sum(4 * -(-picture.size_bytes // 3) for picture in pictures_of(outcome))
-    return sum(map(len, around)) + encoded_bytes, _chunks(around, pieces)
+    return streamed(around(_answer(outcome, request)), pictures_of(outcome), pieces)
+
+
+def streamed(
+    parts: Sequence[bytes],
+    pictures: Sequence[StoredPicture],
+    pieces: Sequence[AsyncGenerator[bytes]],
+) -> tuple[int, AsyncIterator[bytes]]:
+    """Return the length in bytes of the parts with the pictures between them, and its chunks."""
+    encoded_bytes = sum(4 * -(-picture.size_bytes // 3) for picture in pictures)
+    return sum(map(len, parts)) + encoded_bytes, _chunks(parts, pieces)
 
 
 async def _chunks(
-    around: Sequence[bytes], pictures: Sequence[AsyncGenerator[bytes]]
+    parts: Sequence[bytes], pictures: Sequence[AsyncGenerator[bytes]]
 ) -> AsyncIterator[bytes]:
-    for before, pieces in zip(around, pictures, strict=False):
+    for before, pieces in zip(parts, pictures, strict=False):
         yield before
         async with aclosing(pieces):
             async for piece in pieces:
                 yield pybase64.b64encode(piece)
-    yield around[-1]
+    yield parts[-1]
 
 
-def _around(outcome: Outcome, request: ImageRequest) -> list[bytes]:
-    """Return the answer cut where the pictures go."""
+def around(body: dict[str, object]) -> list[bytes]:
+    """Return a body as JSON, cut at every empty `b64_json`, where the pictures go."""
+    # Inside of a JSON text the quotes would be escaped, so that every match is a slot.
+    *heads, tail = orjson.dumps(body).split(_SLOT)
+    return [*(head + _SLOT for head in heads), tail]
+
+
+async def opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Read the first piece now: a picture that cannot be read must still become an error.
+
+    Raises InternalError.
+    """
+    try:
+        first = await anext(pieces)
+    except (AssetUnavailableError, StopAsyncIteration) as error:
+        raise InternalError from error
+    return _resumed(first, pieces)
+
+
+async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+def _answer(outcome: Outcome, request: ImageRequest) -> dict[str, object]:
     task, pictures = outcome.task, pictures_of(outcome)
     answer: dict[str, object] = {
         "created": task.created_ms // 1000,
@@ -72,9 +107,7 @@ def _around(outcome: Outcome, request: ImageRequest) -> list[bytes]:
     usage = usage_of(outcome)
     if usage is not None:
         answer["usage"] = usage_fields(usage)
-    # Inside of a JSON text the quotes would be escaped, so that every match is a slot.
-    *heads, tail = orjson.dumps(answer).split(_SLOT)
-    return [*(head + _SLOT for head in heads), tail]
+    return answer
 
 
 def usage_of(outcome: Outcome) -> TokenUsage | None:

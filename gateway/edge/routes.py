@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.routing import BaseRoute, Route
 
+from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
+from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
 
 
-def routes(
-    images: ImageRoutes,
-    quotes: QuoteRoutes,
-    models: ModelRoutes,
-    usage: UsageRoutes,
-    ops: OpsRoutes,
-) -> list[BaseRoute]:
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who serves the routes."""
+
+    images: ImageRoutes
+    quotes: QuoteRoutes
+    models: ModelRoutes
+    usage: UsageRoutes
+    tasks: TaskRoutes
+    callbacks: CallbackRoutes
+    ops: OpsRoutes
+
+
+def routes(by: Handlers) -> list[BaseRoute]:
     """Return the route table."""
     return [
         Route(
             "/v1/images/generations",
-            images.generations,
+            by.images.generations,
             methods=["POST"],
             name="images.generations",
         ),
-        Route("/v1/images/quotes", quotes.quotes, methods=["POST"], name="images.quotes"),
-        Route("/v1/usage", usage.show, methods=["GET"], name="usage"),
-        Route("/v1/models", models.list_models, methods=["GET"], name="models.list"),
+        Route("/v1/images/quotes", by.quotes.quotes, methods=["POST"], name="images.quotes"),
+        Route("/v1/images/tasks", by.tasks.list_tasks, methods=["GET"], name="tasks.list"),
+        Route("/v1/images/tasks/{task}", by.tasks.show, methods=["GET"], name="tasks.show"),
+        Route(
+            "/v1/images/tasks/{task}/cancel", by.tasks.cancel, methods=["POST"], name="tasks.cancel"
+        ),
+        Route(
+            "/v1/callbacks/{provider}/{token}",
+            by.callbacks.receive,
+            methods=["POST"],
+            name="callbacks",
+        ),
+        Route("/v1/usage", by.usage.show, methods=["GET"], name="usage"),
+        Route("/v1/models", by.models.list_models, methods=["GET"], name="models.list"),
         # A model's name may hold a slash; some clients send it raw.
-        Route("/v1/models/{model:path}", models.show_model, methods=["GET"], name="models.show"),
-        Route("/healthz", ops.healthz, methods=["GET"], name="healthz"),
-        Route("/readyz", ops.readyz, methods=["GET"], name="readyz"),
-        Route("/metrics", ops.metrics, methods=["GET"], name="metrics"),
+        Route("/v1/models/{model:path}", by.models.show_model, methods=["GET"], name="models.show"),
+        Route("/healthz", by.ops.healthz, methods=["GET"], name="healthz"),
+        Route("/readyz", by.ops.readyz, methods=["GET"], name="readyz"),
+        Route("/metrics", by.ops.metrics, methods=["GET"], name="metrics"),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 import httpx
@@ -92,11 +92,6 @@ class EvolinkProvider:
         """Whether the configuration says that EvoLink honours `Idempotency-Key` (§13: unproven)."""
         return self._settings.proves_idempotency
 
-    @property
-    def calls_back(self) -> bool:
-        """Whether submits carry a `callback_url`."""
-        return False
-
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
         """Return the body of §2: size and quality always, because defaults differ by version.
 
@@ -112,6 +107,12 @@ class EvolinkProvider:
                 "quality": picture.quality,
             },
         )
+
+    def with_callback(self, order: SubmitOrder, url: str) -> SubmitOrder:
+        """Return the order with a `callback_url`; EvoLink takes HTTPS only (§8)."""
+        if not url.startswith("https://") and self._base_url.startswith("https://"):
+            return order
+        return replace(order, body=order.body | {"callback_url": url})
 
     async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
         """Post the order once, whatever happens."""

@@ -120,13 +120,12 @@ class Provider(Protocol):
         """Whether the same submit under the same key is known to be the same task."""
         ...
 
-    @property
-    def calls_back(self) -> bool:
-        """Whether submits ask the upstream to call back."""
-        ...
-
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
         """Return what will be sent for this picture; pure, so that it can be journaled first."""
+        ...
+
+    def with_callback(self, order: SubmitOrder, url: str) -> SubmitOrder:
+        """Return the order with the wish to be called back there, if the upstream grants it."""
         ...
 
     async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:

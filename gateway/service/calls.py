@@ -26,11 +26,13 @@ def call_of(
     waiter: str,
     retry_count: str,
     idempotency_key: str,
+    detached: bool = False,
 ) -> Call:
     """Return a call's fingerprint, and which retry it says it is.
 
     `retry_count` is what `x-stainless-retry-count` says: OpenAI's SDKs send it with every call,
-    others never (protocols/openai_images.md §9). Raises InvalidRequest for a key that is too long.
+    others never (protocols/openai_images.md §9). `detached` calls do not wait. Raises
+    InvalidRequest for a key that is too long.
     """
     if len(idempotency_key) > MAX_KEY_CHARS:
         raise InvalidRequest(
@@ -44,6 +46,7 @@ def call_of(
         waiter=waiter,
         count=_count(retry_count),
         idempotency=_digest(f"{path}\n{idempotency_key}".encode()) if idempotency_key else "",
+        detached=detached,
         joins=caller.team.joins_retries,
     )
 

@@ -169,6 +169,11 @@ def adjustments_key(team: TeamId) -> str:
     return f"{{t:{team}}}:ledger:adjustments"
 
 
+def server_secret_key() -> str:
+    """Name the string that signs links and callback tokens where the operator gives no secret."""
+    return "server:secret"
+
+
 def replicas_key() -> str:
     """Name the sorted set of gateway processes by their last renewal (the store's Unix ms)."""
     return "replicas"

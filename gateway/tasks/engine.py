@@ -113,6 +113,7 @@ class Engine:
             budgets=(),
             done=asyncio.get_running_loop().create_future(),
             adopted=True,
+            cancelled=task.cancelled,
         )
         log.info("task_adopted", action="task_adopted", task=task.id, team=task.team)
         self._house.accounting.recovered()
@@ -178,7 +179,7 @@ class Engine:
     async def _withdraw(self, team: TeamId, task: TaskId) -> None:
         with suppress(StoreUnavailable):
             if await self._store.is_left(team, task):
-                self.cancel(task)
+                self._cancel(task)
 
     def delivered(self, ticket: Ticket) -> None:
         """Note that the answer for a call has left; written down a moment later."""
@@ -189,8 +190,18 @@ class Engine:
         note = partial(self._store.expect_retry, team, call)
         self._house.background.step("expect_retry", self._steps.until_stored(note))
 
-    def cancel(self, task: TaskId) -> None:
-        """Cancel what was not submitted yet of a task that runs here."""
+    async def cancel(self, team: TeamId, task: TaskId) -> bool:
+        """Cancel what was not submitted yet of a task, whoever sees to it; False without a task.
+
+        Raises StoreUnavailable.
+        """
+        owner = await self._store.cancel(team, task)
+        if owner:
+            with suppress(StoreUnavailable):
+                await self._wake.send(owner, Message(Kind.CANCEL, team, task))
+        return owner is not None
+
+    def _cancel(self, task: TaskId) -> None:
         live = self._running.get(task)
         if live is None:
             return
@@ -205,7 +216,7 @@ class Engine:
         if live is None:
             return
         if message.kind is Kind.CANCEL:
-            self.cancel(message.task)
+            self._cancel(message.task)
         elif message.kind is Kind.CALLED_BACK and message.render < len(live.renders):
             live.renders[message.render].stir(message.upstream_id)
 

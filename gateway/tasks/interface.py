@@ -191,6 +191,21 @@ class TaskStore(Protocol):
         """Note that this request no longer waits for the task; `place` is where retries look."""
         ...
 
+    async def cancel(self, team: TeamId, task: TaskId) -> str | None:
+        """Mark a task as cancelled; return who sees to it ('' is nobody), None without a task."""
+        ...
+
+    async def listed(self, team: TeamId, *, after: str, limit: int) -> Sequence[Task]:
+        """Return the team's tasks from the newest on, those after the task `after` if it is given.
+
+        Tasks whose record is gone are left out.
+        """
+        ...
+
+    async def owner_of(self, team: TeamId, task: TaskId) -> str | None:
+        """Return who sees to a task ('' is nobody); None when it is over or there is none."""
+        ...
+
     async def is_left(self, team: TeamId, task: TaskId) -> bool:
         """Tell whether nobody waits for a task."""
         ...

@@ -115,6 +115,8 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             call=fields["call"],
             detached=fields["detached"] == "1",
             references=int(fields.get("references", "0")),
+            ended_ms=int(fields.get("ended_ms", "0")),
+            cancelled=fields.get("cancelled") == "1",
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error

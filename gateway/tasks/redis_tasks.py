@@ -79,6 +79,7 @@ class RedisTaskStore:
         self._known_teams: set[TeamId] = set()
         self._admit = load_script("tasks/lua/admit.lua")
         self._advance = load_script("tasks/lua/advance.lua")
+        self._cancel = load_script("tasks/lua/cancel.lua")
         self._conclude = load_script("tasks/lua/conclude.lua")
         self._expect_retry = load_script("tasks/lua/expect_retry.lua")
         self._give_up = load_script("tasks/lua/give_up.lua")
@@ -337,6 +338,33 @@ class RedisTaskStore:
             [task_key(team, task), call_keys(team, place)[1]],
             [task, waiter, self._keeping.listed_ms],
         )
+
+    async def cancel(self, team: TeamId, task: TaskId) -> str | None:
+        """Mark a task as cancelled; return who sees to it, None without a task."""
+        reply = await self._store.run(self._cancel, [task_key(team, task)], [])
+        return None if reply is None else _text(reply)
+
+    async def listed(self, team: TeamId, *, after: str, limit: int) -> Sequence[Task]:
+        """Return the team's tasks from the newest on."""
+        first = 0
+        if after:
+            rank = await self._store.command("ZREVRANK", tasks_key(team), after)
+            if not isinstance(rank, int):
+                return []
+            first = rank + 1
+        reply = await self._store.command("ZREVRANGE", tasks_key(team), first, first + limit - 1)
+        if not isinstance(reply, list):
+            raise TypeError("ZREVRANGE answers a list")
+        read = [await self.read(team, TaskId(_text(task))) for task in reply]
+        return [task for task in read if task is not None]
+
+    async def owner_of(self, team: TeamId, task: TaskId) -> str | None:
+        """Return who sees to a task; None when it is over or there is none."""
+        reply = await self._store.command("HMGET", task_key(team, task), "owner", "open")
+        match reply:
+            case [bytes(owner), bytes(unfinished)] if unfinished != b"0":
+                return owner.decode()
+        return None
 
     async def is_left(self, team: TeamId, task: TaskId) -> bool:
         """Tell whether nobody waits for a task."""

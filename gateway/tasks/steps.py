@@ -80,6 +80,8 @@ class Surroundings:
     accounting: Accounting
     patience: Patience
     chance: Chance
+    #: Where the upstream is to call back about a render; None where it cannot reach us.
+    callback_url: Callable[[Task, int], str] | None = None
     #: Told where a render is, at every point where a crash would matter; for tests.
     reached: Callable[[str], None] = lambda _: None
 

@@ -21,7 +21,7 @@ from gateway.domain.latency import forecast_from_estimate, noted
 from gateway.domain.money import MICROUSD_PER_USD, ceil_microusd
 from gateway.domain.pricing import possible
 from gateway.domain.schedule import backoff_s
-from gateway.domain.task import Event, FailureKind, RenderState
+from gateway.domain.task import Event, FailureKind, RenderState, SubmitOrder
 from gateway.providers.interface import Accepted, Failed, Finished, NotSent, Rejected, Running
 from gateway.tasks.live import LiveRender
 from gateway.tasks.steps import Steps
@@ -72,7 +72,7 @@ class Submitting:
                 one.queued_s = self._steps.clock.monotonic_s()
                 continue
             posted_s = self._steps.clock.monotonic_s()
-            outcome = await provider.submit(live.task.order, idempotency_key=attempt_id)
+            outcome = await provider.submit(self._order(one), idempotency_key=attempt_id)
             self._steps.phase(one, "submit", self._steps.clock.monotonic_s() - posted_s)
             self._steps.house.reached("posted")
             if isinstance(outcome, Accepted):
@@ -88,6 +88,13 @@ class Submitting:
             self._steps.note(one, "submit_unknown", detail=outcome.reason)
             return await self._lost_track(one)
         raise AssertionError("the loop only ends by returning")
+
+    def _order(self, one: LiveRender) -> SubmitOrder:
+        """Return what is sent for a render: the same however often it is."""
+        task, callback_url = one.live.task, self._steps.house.callback_url
+        if callback_url is None:
+            return task.order
+        return self._steps.provider(one).with_callback(task.order, callback_url(task, one.index))
 
     async def _sent_back(self, one: LiveRender, outcome: NotSent | Rejected, tries: int) -> bool:
         """Note that nothing was created; tell whether to try again, else end it."""
@@ -146,7 +153,8 @@ class Submitting:
     def _may_turn_up(self, one: LiveRender) -> bool:
         """Tell whether anything but an operator can still tell what became of the render."""
         provider = self._steps.provider(one)
-        return one.live.adopted or provider.proves_idempotency or provider.calls_back
+        calls_back = self._steps.house.callback_url is not None
+        return one.live.adopted or provider.proves_idempotency or calls_back
 
     async def follow_unknown(self, one: LiveRender) -> None:
         """Wait for the fate of a render that was perhaps ordered: it is never ordered anew.
@@ -161,7 +169,7 @@ class Submitting:
                 return None
             if provider.proves_idempotency and self._steps.house.replica.may_submit():
                 outcome = await provider.submit(
-                    one.live.task.order, idempotency_key=one.render.attempt_id
+                    self._order(one), idempotency_key=one.render.attempt_id
                 )
                 if isinstance(outcome, Accepted):
                     return await self._submitted(one, outcome)

@@ -127,6 +127,11 @@ class Metrics:
             "Calls for a picture that no price is known for, refused or at a configured amount.",
             "model",
         )
+        self.callbacks = counter(
+            "callbacks_total",
+            "Callbacks from upstreams (in) and to clients (out), by what became of them.",
+            *("direction", "outcome"),
+        )
         self.recovered_tasks = counter(
             "recovered_tasks_total", "Tasks taken over from a process that stopped or died."
         )

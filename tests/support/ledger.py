@@ -28,7 +28,6 @@ TOTAL_WINDOW = "{t:design}:budget:team::prepaid:0"
 BOTH = (DAY_WINDOW, KEY_WINDOW)
 
 _WHO = {
-    "render": "0",
     "key": "ci",
     "user": "",
     "model": "gpt-image-1.5",
@@ -54,15 +53,28 @@ return entry_id
 )
 
 
-def a_hold(task: str, amount: int, windows: Sequence[str] = BOTH) -> dict[str, str]:
+def a_hold(
+    task: str, amount: int, windows: Sequence[str] = BOTH, *, render: int = 0
+) -> dict[str, str]:
     """Return the fields of a hold."""
     return {
         "verb": "hold",
-        "op": f"{task}:hold",
+        "op": f"{task}:{render}:hold",
         "task": task,
+        "render": str(render),
         **_WHO,
         "amount": str(amount),
         "windows": _json(list(windows)),
+    }
+
+
+def a_raise(
+    task: str, amount: int, windows: Sequence[str] = BOTH, *, render: int = 0
+) -> dict[str, str]:
+    """Return the fields of a hold that was made larger."""
+    return a_hold(task, amount, windows, render=render) | {
+        "verb": "raise",
+        "op": f"{task}:{render}:raise",
     }
 
 
@@ -71,6 +83,7 @@ def an_end(
     task: str,
     *,
     hold: int,
+    render: int = 0,
     cost: int = 0,
     windows: Sequence[str] = BOTH,
     categories: Mapping[str, int] | None = None,
@@ -81,8 +94,9 @@ def an_end(
     parts = {"image_output": cost} if cost else {}
     fields = {
         "verb": verb,
-        "op": f"{task}:end",
+        "op": f"{task}:{render}:end",
         "task": task,
+        "render": str(render),
         **_WHO,
         "hold": str(hold),
         "cost": str(cost),
@@ -138,6 +152,7 @@ def window_changes(fields: Mapping[str, str]) -> list[tuple[str, str, int]]:
     changes = {
         "open": [("spent", int(fields.get("spent", "0")))],
         "hold": [("held", amount["amount"])],
+        "raise": [("held", amount["amount"])],
         "settle": [("held", -amount["hold"]), ("spent", amount["cost"])],
         "release": [("held", -amount["hold"])],
         "possible_charge": [("held", -amount["hold"]), ("spent", amount["cost"])],

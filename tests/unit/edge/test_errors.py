@@ -123,7 +123,8 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
     ),
     (
         ShuttingDown(),
-        *(503, "service_unavailable_error", "shutting_down", None, {"retry-after": "2"}),
+        *(503, "service_unavailable_error", "shutting_down", None),
+        {"retry-after": "2", "connection": "close"},
     ),
     (InternalError(), 500, "server_error", None, None, {"x-should-retry": "false"}),
 ]

@@ -6,6 +6,7 @@ from gateway.edge.params import (
     Param,
     boolean,
     choice,
+    dollars,
     integer,
     json_type,
     label,
@@ -50,6 +51,15 @@ def test_takes(checker: Checker, value: object) -> None:
 def test_label_takes_anything(value: object, name: str) -> None:
     """OpenAI does not check the type of `user`; here it becomes text."""
     assert name == label()("user", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "microusd"),
+    [(0.05, 50_000), ("0.05", 50_000), (2, 2_000_000), (0, 0), (1e-6, 1), (0.1, 100_000)],
+)
+def test_dollars_are_exact(value: object, microusd: int) -> None:
+    """The amount is the one that was written, be it a number or a text."""
+    assert microusd == dollars()("max_cost_usd", value)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +156,30 @@ def test_label_takes_anything(value: object, name: str) -> None:
             (
                 "Invalid value: 'gif'. Supported values are: 'png'.",
                 *("output_format", "invalid_value"),
+            ),
+        ),
+        (
+            *(dollars(), "max_cost_usd", True),
+            (
+                (
+                    "Invalid type for 'max_cost_usd': expected an amount in dollars,"
+                    " but got a boolean instead."
+                ),
+                *("max_cost_usd", "invalid_type"),
+            ),
+        ),
+        (
+            *(dollars(), "max_cost_usd", -1),
+            (
+                "Invalid 'max_cost_usd': expected an amount of zero or more dollars.",
+                *("max_cost_usd", "invalid_value"),
+            ),
+        ),
+        (
+            *(dollars(), "max_cost_usd", "a lot"),
+            (
+                "Invalid 'max_cost_usd': expected an amount in dollars, for example 0.10.",
+                *("max_cost_usd", "invalid_value"),
             ),
         ),
         (

@@ -40,7 +40,7 @@ def test_every_field() -> None:
     expected = ImageRequest(
         model="gpt-image-1.5",
         prompt="a cat",
-        n=1,
+        n=3,
         size="1536x1024",
         quality="high",
         background="opaque",
@@ -49,10 +49,11 @@ def test_every_field() -> None:
         moderation="low",
         user="u",
         safety_identifier="s",
+        max_cost_microusd=50_000,
     )
 
     assert expected == _parse(
-        n=1,
+        n=3,
         size="1536x1024",
         quality="high",
         background="opaque",
@@ -63,6 +64,7 @@ def test_every_field() -> None:
         safety_identifier="s",
         stream=False,
         partial_images=2,
+        max_cost_usd=0.05,
     )
 
 
@@ -71,6 +73,7 @@ def test_every_field() -> None:
     [
         *("n", "size", "quality", "stream", "partial_images", "output_compression"),
         *("background", "output_format", "moderation", "user", "safety_identifier"),
+        "max_cost_usd",
     ],
 )
 def test_null_is_omission(field: str) -> None:
@@ -330,14 +333,6 @@ def test_a_body_must_be_an_object(body: bytes) -> None:
                 IGUE,
                 "Transparent background is not supported for this model.",
                 *("background", "invalid_value"),
-            ),
-        ),
-        (
-            {"n": 2},
-            (
-                IRE,
-                "One picture is made per request here: 'n' must be 1.",
-                *("n", "unsupported_value"),
             ),
         ),
         (

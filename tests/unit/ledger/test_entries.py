@@ -25,6 +25,7 @@ from tests.support.ledger import (
     TEAM,
     TOTAL_WINDOW,
     a_hold,
+    a_raise,
     a_top_up,
     an_adjustment,
     an_end,
@@ -41,6 +42,7 @@ ID = "1795435200007-3"
     [
         (an_opening(DAY_WINDOW, 70), (DAY_WINDOW,), Counters(spent_microusd=70)),
         (a_hold("t1", 50), BOTH, Counters(held_microusd=50)),
+        (a_raise("t1", 7), BOTH, Counters(held_microusd=7)),
         (an_end("settle", "t1", hold=50, cost=30), BOTH, Counters(30, -50)),
         (an_end("release", "t1", hold=50), BOTH, Counters(held_microusd=-50)),
         (an_end("possible_charge", "t1", hold=50, cost=50), BOTH, Counters(50, -50)),
@@ -71,7 +73,7 @@ def test_what_an_entry_tells() -> None:
     )
     entry = parse_entry(raw(fields | {"user": "9f86d081884c7d65"}, ID))
 
-    assert ("t1:end", "t1", "ci", "9f86d081884c7d65") == (
+    assert ("t1:0:end", "t1", "ci", "9f86d081884c7d65") == (
         *(entry.op, entry.task),
         *(entry.key, entry.user),
     )
@@ -93,7 +95,7 @@ def test_an_entry_without_a_creation_is_of_its_own_day() -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"verb": "raise"}, "the verb 'raise' is not known here"),
+        ({"verb": "double"}, "the verb 'double' is not known here"),
         ({"verb": ""}, "it has no verb"),
         ({"task": ""}, "it has no task"),
         ({"hold": ""}, "it has no hold"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from tests.support.ledger import (
     KEY_WINDOW,
     TOTAL_WINDOW,
     a_hold,
+    a_raise,
     a_top_up,
     an_adjustment,
     an_end,
@@ -41,20 +43,27 @@ def _replay(*entries: dict[str, str]) -> Replay:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[RawEntry]:
-    """Draw valid books: holds end at most once, in any order, over several days."""
+    """Draw valid books: holds of several renders end at most once, in any order, over days."""
     entries: list[RawEntry] = []
-    open_holds: dict[str, dict[str, str]] = {}
+    open_holds: dict[tuple[str, int], dict[str, str]] = {}
     possible: list[str] = []
     moment_ms = NOON_MS
     for index in range(draw(st.integers(1, 30))):
         moment_ms += draw(st.integers(0, DAY_MS // 4))
-        verb = draw(st.sampled_from(["hold", "hold", "end", "end", "adjust", "top_up", "open"]))
+        verbs = ["hold", "hold", "raise", "end", "end", "adjust", "top_up", "open"]
+        verb = draw(st.sampled_from(verbs))
         amount = draw(st.integers(0, 10**9))
         if verb == "end" and open_holds:
-            task = draw(st.sampled_from(sorted(open_holds)))
-            fields = _end(draw, task, open_holds.pop(task))
+            task, render = draw(st.sampled_from(sorted(open_holds)))
+            fields = _end(draw, open_holds.pop((task, render)))
             if fields["verb"] == "possible_charge":
                 possible.append(task)
+        elif verb == "raise" and open_holds:
+            task, render = draw(st.sampled_from(sorted(open_holds)))
+            held = open_holds[task, render]
+            windows = orjson.loads(held["windows"])
+            fields = a_raise(task, amount, windows, render=render)
+            open_holds[task, render] = held | {"amount": str(int(held["amount"]) + amount)}
         elif verb == "adjust" and possible:
             fields = an_adjustment(draw(st.sampled_from(possible)), amount, op=str(index))
         elif verb == "top_up":
@@ -63,19 +72,22 @@ def histories(draw: st.DrawFn) -> list[RawEntry]:
             fields = an_opening(draw(st.sampled_from(WINDOWS)), amount)
         else:
             windows = draw(st.lists(st.sampled_from(WINDOWS), unique=True))
-            fields = a_hold(f"t{index}", amount, windows)
-            open_holds[f"t{index}"] = fields | {"created_ms": str(moment_ms)}
+            # Holds of one task stand beside each other, as those of several pictures do.
+            task, render = f"t{index % 3}", index
+            fields = a_hold(task, amount, windows, render=render)
+            open_holds[task, render] = fields | {"created_ms": str(moment_ms)}
         entries.append(raw(fields, f"{moment_ms}-{index}"))
     return entries
 
 
-def _end(draw: st.DrawFn, task: str, hold: dict[str, str]) -> dict[str, str]:
+def _end(draw: st.DrawFn, hold: dict[str, str]) -> dict[str, str]:
     verb = draw(st.sampled_from(["settle", "release", "possible_charge"]))
     first, second = draw(st.integers(0, 10**6)), draw(st.integers(0, 10**6))
     parts = {} if verb == "release" else {"image_output": first, "text_input": second}
     fields = an_end(
         verb,
-        task,
+        hold["task"],
+        render=int(hold["render"]),
         hold=int(hold["amount"]),
         cost=sum(parts.values()),
         categories=parts,
@@ -243,23 +255,41 @@ def test_sums_that_have_expired_are_not_missed() -> None:
 @pytest.mark.parametrize(
     ("entries", "what"),
     [
-        ([a_hold("t1", 5), a_hold("t1", 5)], "task t1 is held a second time"),
-        ([an_end("release", "t1", hold=5)], "task t1 ends without an open hold"),
+        ([a_hold("t1", 5), a_hold("t1", 5)], "t1:0 is held a second time"),
+        ([an_end("release", "t1", hold=5)], "t1:0 ends without an open hold"),
         (
             [a_hold("t1", 5), *[an_end("settle", "t1", hold=5, cost=3)] * 2],
-            "task t1 ends without an open hold",
+            "t1:0 ends without an open hold",
         ),
         (
             [a_hold("t1", 5), an_end("release", "t1", hold=4)],
-            "task t1 takes back another hold than it had",
+            "t1:0 takes back another hold than it had",
         ),
         (
             [a_hold("t1", 5), an_end("release", "t1", hold=5, windows=(DAY_WINDOW,))],
-            "task t1 takes back another hold than it had",
+            "t1:0 takes back another hold than it had",
         ),
         (
             [a_hold("t1", 5), an_end("settle", "t1", hold=5, cost=3, categories={"a": 2})],
             "the categories add up to $0.000002, the cost is $0.000003",
+        ),
+        (
+            [a_hold("t1", 5), a_hold("t1", 5, render=1), a_hold("t1", 5, render=1)],
+            "t1:1 is held a second time",
+        ),
+        (
+            [a_hold("t1", 5), an_end("release", "t1", hold=5, render=1)],
+            "t1:1 ends without an open hold",
+        ),
+        ([a_raise("t1", 5)], "t1:0 is raised and not held so"),
+        ([a_hold("t1", 5), a_raise("t1", 5, render=1)], "t1:1 is raised and not held so"),
+        (
+            [a_hold("t1", 5), a_raise("t1", 5, windows=(DAY_WINDOW,))],
+            "t1:0 is raised and not held so",
+        ),
+        (
+            [a_hold("t1", 5), a_raise("t1", 2), an_end("release", "t1", hold=5)],
+            "t1:0 takes back another hold than it had",
         ),
         ([an_adjustment("t1", 1), an_adjustment("t1", 1)], "adjust:1 is booked a second time"),
         ([a_top_up(1), a_top_up(1)], "top_up:1 is booked a second time"),
@@ -276,9 +306,9 @@ def test_entries_that_contradict_each_other(entries: list[dict[str, str]], what:
 
 def test_an_entry_that_cannot_be_read() -> None:
     """Its effect is unknown, so nothing more can be said of counters; it is told which."""
-    replay = _replay({"verb": "raise"}, a_hold("t1", 5))
+    replay = _replay({"verb": "double"}, a_hold("t1", 5))
 
-    assert [f"entry {NOON_MS}-0: the verb 'raise' is not known here"] == [
+    assert [f"entry {NOON_MS}-0: the verb 'double' is not known here"] == [
         str(finding) for finding in replay.findings
     ]
     assert not replay.complete
@@ -289,16 +319,17 @@ def test_a_checkpoint_keeps_what_can_still_change() -> None:
     """Open holds, windows that are not zero, and the days that ends may still add to."""
     replay = _replay(
         a_hold("t1", 50),
-        a_hold("t2", 20, windows=(TOTAL_WINDOW,)),
+        a_hold("t2", 15, windows=(TOTAL_WINDOW,)),
+        a_raise("t2", 5, windows=(TOTAL_WINDOW,)),
         an_end("settle", "t1", hold=50, cost=30, created_ms=NOON_MS - 3 * DAY_MS),
         a_hold("t3", 1),
         an_end("release", "t3", hold=1),
     )
     checkpoint = replay.checkpoint(without=frozenset({KEY_WINDOW}))
 
-    assert (f"{NOON_MS + 4000}-0", "20261122") == (checkpoint.last, checkpoint.from_day)
+    assert (f"{NOON_MS + 5000}-0", "20261122") == (checkpoint.last, checkpoint.from_day)
     assert {DAY_WINDOW: Counters(30), TOTAL_WINDOW: Counters(0, 20)} == checkpoint.windows
-    assert {"t2": OpenHold(20, (TOTAL_WINDOW,), NOON_MS + 1000)} == checkpoint.holds
+    assert {"t2:0": OpenHold(20, (TOTAL_WINDOW,), NOON_MS + 1000)} == checkpoint.holds
     assert {} == checkpoint.days
 
 
@@ -323,4 +354,4 @@ def test_a_closed_day_stays_closed() -> None:
 
     assert "20270101" == replay.checkpoint().from_day
     assert BOTH == tuple(replay.windows)
-    assert ["t1"] == list(replay.open_holds)
+    assert ["t1:0"] == list(replay.open_holds)

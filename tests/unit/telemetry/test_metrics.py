@@ -26,6 +26,9 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("possible_charge_usd", Counter, ("provider",)),
     ("billing_drift_usd", Counter, ("provider",)),
     ("price_miss", Counter, ("model",)),
+    ("recovered_tasks", Counter, ()),
+    ("joined_retries", Counter, ("team",)),
+    ("saved_usd", Counter, ("team",)),
     ("alerts", Counter, ("outcome",)),
     ("store_up", Gauge, ()),
 ]
@@ -43,6 +46,7 @@ ATTRIBUTES = {
     "hold_overrun_usd": "hold_overrun",
     "possible_charge_usd": "possible_charge",
     "billing_drift_usd": "billing_drift",
+    "saved_usd": "saved",
 }
 
 

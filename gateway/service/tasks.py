@@ -1,0 +1,84 @@
+"""A team's tasks: what runs, how it ended, and the pictures that nobody fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from gateway.domain.accounts import Caller
+from gateway.domain.errors import NotFound
+from gateway.domain.ids import TaskId
+from gateway.domain.task import FailureKind, Render, RenderState, Task
+from gateway.tasks.engine import Engine
+from gateway.tasks.interface import TaskStore
+from gateway.tasks.records import UnreadableTaskError
+
+#: Tasks on one page, by default and at the most.
+PAGE, MAX_PAGE = 20, 100
+
+
+class Status(StrEnum):
+    """How a task or a render stands, as callers are told."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    #: It was perhaps ordered, and nobody knows: it counts as a possible charge.
+    UNKNOWN = "unknown"
+
+
+class TaskService:
+    """Shows, lists and cancels a team's tasks. Every method raises StoreUnavailable."""
+
+    def __init__(self, store: TaskStore, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+
+    async def show(self, caller: Caller, task: str) -> Task:
+        """Return a task of the caller's team. Raises NotFound for every other one."""
+        live = self._engine.running.get(TaskId(task))
+        if live is not None and live.task.team == caller.team.id:
+            return live.current
+        try:
+            read = await self._store.read(caller.team.id, TaskId(task))
+        except UnreadableTaskError:
+            read = None
+        if read is None:
+            raise NotFound(f"There is no task '{task[:100]}'.", param="id", code="task_not_found")
+        return read
+
+    async def newest(self, caller: Caller, *, after: str, limit: int) -> Sequence[Task]:
+        """Return the team's tasks, the newest first, from the one after `after` on."""
+        return await self._store.listed(caller.team.id, after=after, limit=limit)
+
+    async def cancel(self, caller: Caller, task: str) -> Task:
+        """Cancel what was not submitted yet, and return the task. Raises NotFound."""
+        found = await self.show(caller, task)
+        if not found.over:
+            await self._engine.cancel(found.team, found.id)
+        return await self.show(caller, task)
+
+
+def status_of(task: Task) -> Status:
+    """Return how a task stands as a whole: done when any picture is there, and none is to come."""
+    told = [render_status(render) for render in task.renders]
+    for status in (Status.IN_PROGRESS, Status.QUEUED, Status.COMPLETED, Status.UNKNOWN):
+        if status in told:
+            begun = status is Status.QUEUED and set(told) != {Status.QUEUED}
+            return Status.IN_PROGRESS if begun else status
+    return Status.CANCELLED if set(told) == {Status.CANCELLED} else Status.FAILED
+
+
+def render_status(render: Render) -> Status:
+    """Return how one picture of a task stands."""
+    result = render.result
+    if result is None:
+        queued = render.state is RenderState.QUEUED
+        return Status.QUEUED if queued else Status.IN_PROGRESS
+    if result.failure is None and not result.lost:
+        return Status.COMPLETED if result.stored is not None else Status.IN_PROGRESS
+    if result.failure is FailureKind.SUBMIT_UNKNOWN:
+        return Status.UNKNOWN
+    return Status.CANCELLED if result.failure is FailureKind.WITHDRAWN else Status.FAILED

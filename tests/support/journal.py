@@ -1,0 +1,109 @@
+"""The journal of tasks on the real store, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+from gateway.background import SystemClock
+from gateway.domain.clock import Clock
+from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis
+from gateway.domain.task import Event, FailureKind, Render, Task
+from gateway.store.client import Store
+from gateway.tasks.admissions import Keeping
+from gateway.tasks.interface import Admission, Admitted, Ending
+from gateway.tasks.redis_tasks import RedisTaskStore
+
+KEEPING = Keeping(record_ms=60_000, answer_ms=3_600_000, listed_ms=86_400_000)
+
+LINK = "https://files.evolink.ai/x_0.png"
+
+
+class LaterClock(SystemClock):
+    """The machine's clocks, moved by hand; both by the same amount."""
+
+    def __init__(self, shift_s: float = 0.0) -> None:
+        self.shift_s = shift_s
+
+    def now_ms(self) -> int:
+        """Return the time of day plus the shift."""
+        return super().now_ms() + round(self.shift_s * 1000)
+
+    def monotonic_s(self) -> float:
+        """Return the monotonic time plus the shift."""
+        return super().monotonic_s() + self.shift_s
+
+
+def a_journal(
+    store: Store, *, owner: str = "replica_1", clock: Clock | None = None
+) -> RedisTaskStore:
+    """Keep tasks in the real server."""
+    return RedisTaskStore(store, clock or SystemClock(), owner=owner, keeping=KEEPING)
+
+
+async def admitted(journal: RedisTaskStore, admission: Admission) -> Admitted:
+    """Admit a call that is none of another's retries."""
+    answer = await journal.admit(admission)
+    assert isinstance(answer, Admitted)
+    return answer
+
+
+async def submitted(journal: RedisTaskStore, task: Task, index: int = 0) -> Render:
+    """Take a queued render to its upstream id."""
+    render = await journal.begin_submit(task, task.renders[index], f"run_{index}")
+    return await journal.record_submitted(task, render, f"up-{index}")
+
+
+def a_charge_of(microusd: int) -> Charge:
+    """Return what a picture cost; nothing when it was free."""
+    if not microusd:
+        return NO_CHARGE
+    return Charge(microusd, {"image_output": microusd}, ChargeBasis.CREDITS)
+
+
+def finished(cost_microusd: int = 30) -> Ending:
+    """Return the end of a render with a picture."""
+    return Ending(Event.FINISH, a_charge_of(cost_microusd), links=(LINK,))
+
+
+def failed(cost_microusd: int = 0) -> Ending:
+    """Return the end of a render without one, at no charge unless one is given."""
+    return Ending(Event.FAIL, a_charge_of(cost_microusd), FailureKind.GENERATION_FAILED)
+
+
+async def budgets_in(store: Store) -> dict[str, tuple[int, int]]:
+    """Return spent and held of each budget by name, from the windows themselves."""
+    found = {}
+    for key in await keys_in(store, "{t:design}:budget:*"):
+        reply = await store.command("HMGET", key, "spent", "held")
+        assert isinstance(reply, list)
+        spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
+        found[key.split(":")[5]] = (spent, held)
+    return found
+
+
+async def keys_in(store: Store, pattern: str) -> list[str]:
+    """Return the names of keys."""
+    keys = await store.command("KEYS", pattern)
+    assert isinstance(keys, list)
+    return sorted(key.decode() for key in keys)  # type: ignore[union-attr]
+
+
+async def record_in(store: Store, task: str = "task1") -> dict[str, str]:
+    """Return a task's record, empty when there is none."""
+    fields = await store.command("HGETALL", f"{{t:design}}:task:{task}")
+    assert isinstance(fields, dict)
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+async def seen_to_by(store: Store, owner: str = "replica_1") -> list[str]:
+    """Return the tasks that a replica has to see to."""
+    members = await store.command("ZRANGE", f"{{t:design}}:live:{owner}", 0, -1)
+    assert isinstance(members, list)
+    return [member.decode() for member in members]  # type: ignore[union-attr]
+
+
+async def ledger_in(store: Store) -> list[dict[str, str]]:
+    """Return the lines of the team's ledger."""
+    entries = await store.command("XRANGE", "{t:design}:ledger", "-", "+")
+    return [
+        {name.decode(): value.decode() for name, value in fields.items()}
+        for _, fields in entries  # type: ignore[misc, union-attr]
+    ]
