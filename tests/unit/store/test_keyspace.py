@@ -12,6 +12,8 @@ from gateway.store.keyspace import (
     in_flight_key,
     ledger_key,
     live_key,
+    pace_key,
+    permits_key,
     rate_key,
     rollup_key,
     spent_month_key,
@@ -19,6 +21,7 @@ from gateway.store.keyspace import (
     staged_checkpoint_key,
     task_key,
     tombstone_key,
+    turns_key,
 )
 
 TEAM, TASK = TeamId("design"), TaskId("imgtask_1")
@@ -48,8 +51,14 @@ KEYS = [
     (ledger_key(TEAM), "{t:design}:ledger"),
 ]
 
+ACCOUNT_KEYS = [
+    (permits_key("evolink"), "{a:evolink}:permits"),
+    (pace_key("evolink"), "{a:evolink}:pace"),
+    (turns_key("evolink"), "{a:evolink}:turns"),
+]
 
-@pytest.mark.parametrize(("key", "expected"), KEYS)
+
+@pytest.mark.parametrize(("key", "expected"), KEYS + ACCOUNT_KEYS)
 def test_keys(key: str, expected: str) -> None:
     """Keys are part of what is stored: changing one loses money that is held under it."""
     assert expected == key
@@ -60,6 +69,13 @@ def test_keys_of_a_team_share_one_slot() -> None:
     tags = {re.findall(r"\{(.*?)\}", key)[0] for key, _ in KEYS}
 
     assert {"t:design"} == tags
+
+
+def test_keys_of_an_upstream_account_share_one_slot() -> None:
+    """All keys of an account carry its hash tag, and none of a team's."""
+    tags = {re.findall(r"\{(.*?)\}", key)[0] for key, _ in ACCOUNT_KEYS}
+
+    assert {"a:evolink"} == tags
 
 
 def test_no_two_things_share_a_key() -> None:
