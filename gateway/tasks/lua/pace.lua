@@ -20,9 +20,9 @@ local RECOVERY_MS = 300000
 -- Longer than a recovery, and than any pause that is honoured.
 local PACE_KEEP_MS = 900000
 
-local function store_now_ms()
+local function store_now_us()
   local now = redis.call('TIME')
-  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+  return tonumber(now[1]) * 1000000 + tonumber(now[2])
 end
 
 -- `most` is what is configured, in submits per second; 0 for no pace until the first 429.

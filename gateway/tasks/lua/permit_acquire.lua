@@ -3,7 +3,8 @@
 --
 -- KEYS[1]   permits of the account (hash of render ids and their teams); its size is what counts
 -- KEYS[2]   pace of the account (hash, see pace.lua)
--- KEYS[3]   turns of the replicas that wait (hash): since when it is theirs, and when they last asked
+-- KEYS[3]   turns of the replicas that wait (hash): since when it is theirs, and when they last
+--           asked, in microseconds: two scripts of one millisecond have an order, too
 -- ARGV[1]   replica that asks
 -- ARGV[2]   most renders in flight
 -- ARGV[3]   most submits per second; 0 for no pace until the upstream answers 429
@@ -30,33 +31,33 @@ local ASK_AGAIN_MS = 1000
 -- A replica that has not asked for this long has no turn any more.
 local TURN_KEEP_MS = 3000
 
-local now_ms = store_now_ms()
+local now_us = store_now_us()
 
 -- Since when it is this replica's turn, and how many others come before it.
 local function read_turns()
-  local since_ms, others = now_ms, {}
+  local since_us, others = now_us, {}
   local turns = redis.call('HGETALL', turns_key)
   for index = 1, #turns, 2 do
     local since, asked = string.match(turns[index + 1], '^(%d+) (%d+)$')
-    if tonumber(asked) + TURN_KEEP_MS < now_ms then
+    if tonumber(asked) + TURN_KEEP_MS * 1000 < now_us then
       redis.call('HDEL', turns_key, turns[index])
     elseif turns[index] == replica then
-      since_ms = tonumber(since)
+      since_us = tonumber(since)
     else
       others[#others + 1] = tonumber(since)
     end
   end
   local ahead = 0
-  for _, other_ms in ipairs(others) do
-    if other_ms < since_ms then
+  for _, other_us in ipairs(others) do
+    if other_us < since_us then
       ahead = ahead + 1
     end
   end
-  return since_ms, ahead
+  return since_us, ahead
 end
 
-local since_ms, ahead = read_turns()
-local pace = read_pace(pace_key, max_per_s, now_ms)
+local since_us, ahead = read_turns()
+local pace = read_pace(pace_key, max_per_s, math.floor(now_us / 1000))
 local room = max_in_flight - redis.call('HLEN', permits_key) - ahead
 local spare = math.min(room, submits_now(pace) - ahead)
 
@@ -79,8 +80,8 @@ if not refused then
   redis.call('HDEL', turns_key, replica)
   return {granted, 0, 0, pace.version}
 end
-local turn_ms = taken > 0 and now_ms or since_ms
-redis.call('HSET', turns_key, replica, string.format('%d %d', turn_ms, now_ms))
+local turn_us = taken > 0 and now_us or since_us
+redis.call('HSET', turns_key, replica, string.format('%d %d', turn_us, now_us))
 redis.call('PEXPIRE', turns_key, TURN_KEEP_MS)
 if room - taken <= 0 then
   return {granted, ROOM_AGAIN_MS, 1, pace.version}

@@ -14,7 +14,7 @@ local max_per_s = tonumber(ARGV[1])
 local seen_version = tonumber(ARGV[2])
 local pause_ms = tonumber(ARGV[3])
 
-local now_ms = store_now_ms()
+local now_ms = math.floor(store_now_us() / 1000)
 local pace = read_pace(pace_key, max_per_s, now_ms)
 local lowers = pace.version == seen_version
 if lowers then
