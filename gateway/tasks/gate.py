@@ -359,3 +359,6 @@ class Gate:
         else:
             self._per_call = min(MAX_PER_CALL, max(MIN_PER_CALL, 2 * len(granted.render_ids)))
             self._ask_at_s = self._clock.monotonic_s() + granted.wait_s
+        if self._ask_first:
+            # Found to hold a permit while this answer was on its way.
+            self._ask_at_s = -math.inf
