@@ -175,7 +175,7 @@ async def test_a_burst_and_a_single_on_two_replicas(store: Store, world: World) 
             one.wait(A, f"a{number}")
         await _until(lambda: len(world.running) == CAP)
         two.wait(B, "b")
-        while await store.command("HEXISTS", turns_key(ACCOUNT), "two") == 0:
+        while await store.command("HEXISTS", turns_key(ACCOUNT), "two") == 0:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.001)
         for ended in range(3):
             one.end(f"a{ended}")
