@@ -126,8 +126,8 @@ class Gate:
         self._permits = permits
         self._clock = clock
         self._queue: FairQueue[_Waiter] = FairQueue()
-        #: Those the store may have granted without our hearing of it: asked for before others,
-        #: or they would keep their places empty until the rotation comes to them.
+        #: Those that wait here and hold a permit there: asked for before others, or they would
+        #: keep their places empty until the rotation comes to them.
         self._ask_first: dict[_Waiter, None] = {}
         self._held: dict[str, _Held] = {}
         self._leaving: set[str] = set()
@@ -329,7 +329,6 @@ class Gate:
             await self._tell_leaving()
         for waiter in batch:
             waiter.asked = True
-        self._ask_first |= dict.fromkeys(batch)
         granted = await self._permits.acquire(
             self._account, self._capacity, [waiter.permit for waiter in batch]
         )

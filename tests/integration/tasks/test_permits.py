@@ -138,6 +138,34 @@ class TestTurns:
         assert (_ids(10), True) == (second.render_ids, second.full)
         assert _ids(900) == served.render_ids
 
+    async def test_asking_again_does_not_lose_the_turn(
+        self, permits: RedisPermits, others: RedisPermits
+    ) -> None:
+        """It counts since when a replica waits, not when it last asked."""
+        await permits.acquire(ACCOUNT, THREE, _renders(1, 2, 3))
+        await others.acquire(ACCOUNT, THREE, _renders(900))
+        await permits.acquire(ACCOUNT, THREE, _renders(4))
+        await others.acquire(ACCOUNT, THREE, _renders(900))
+        await permits.release(ACCOUNT, ["render1"])
+        early = await permits.acquire(ACCOUNT, THREE, _renders(4))
+        served = await others.acquire(ACCOUNT, THREE, _renders(900))
+
+        assert (frozenset(), _ids(900)) == (early.render_ids, served.render_ids)
+
+    async def test_turns_hold_for_the_pace_too(
+        self, permits: RedisPermits, others: RedisPermits, store: Store
+    ) -> None:
+        """The next submit is left for the replica that waits longer."""
+        capacity = _paced(2)
+        await permits.acquire(ACCOUNT, capacity, _renders(1, 2))
+        await others.acquire(ACCOUNT, capacity, _renders(900))
+        await store.command("HINCRBYFLOAT", pace_key(ACCOUNT), "tat", -500)
+        early = await permits.acquire(ACCOUNT, capacity, _renders(3))
+        served = await others.acquire(ACCOUNT, capacity, _renders(900))
+
+        assert (frozenset(), _ids(900)) == (early.render_ids, served.render_ids)
+        assert not early.full
+
     async def test_room_beyond_the_turns_is_for_anybody(
         self, permits: RedisPermits, others: RedisPermits
     ) -> None:
@@ -208,6 +236,16 @@ class TestPace:
             len(late.render_ids),
         )
 
+    async def test_an_account_at_rest_keeps_no_key(
+        self, permits: RedisPermits, store: Store
+    ) -> None:
+        """Its pace ends by itself."""
+        await permits.acquire(ACCOUNT, _paced(2), _renders(1))
+        ttl_ms = await store.command("PTTL", pace_key(ACCOUNT))
+        assert isinstance(ttl_ms, int)
+
+        assert 0 < ttl_ms <= 900_000
+
     async def test_without_a_pace_nothing_is_counted(
         self, permits: RedisPermits, store: Store
     ) -> None:
@@ -272,6 +310,8 @@ class TestSlowingDown:
 
         assert sorted(set(versions)) == versions
         assert [10, 5, 2.5, 1.25, 0.625, 0.5, 0.5, 0.5] == pytest.approx(at_once, rel=0.01)
+        await self._back_date(store, 2_001)
+        assert await self._at_once(permits, capacity) == 1
 
     async def test_a_pace_below_the_floor_stays(self, permits: RedisPermits, store: Store) -> None:
         """A recovery never leads above what is configured."""

@@ -354,6 +354,22 @@ class TestLeaving:
         assert renders.order == ["a1", "b1", "a1"]
         assert list(room.holders_now) == ["a1"]
 
+    def test_a_render_may_come_back_at_once(self) -> None:
+        """Also where there is room: what is told late must not take its new permit away."""
+        room = Room(3)
+
+        async def plan(gate: Gate, renders: Renders) -> None:
+            await renders.enter("a1")
+            gate.leave("a1")
+            await renders.enter("a1")
+            await asyncio.sleep(1)
+
+        renders = _run(room, plan)
+
+        assert [verb for verb, _ in room.calls] == ["acquire", "release", "acquire"]
+        assert list(room.holders_now) == ["a1"]
+        assert renders.through == [("a1", 0.0)] * 2
+
     def test_a_stop_tells_what_is_left(self) -> None:
         """What was not told when the loop ended goes out with the last flush, permits stay."""
         room = Room(3)
@@ -481,6 +497,24 @@ class TestStore:
         assert room.calls[-1] == ("acquire", ["a1"])
         assert len(room.calls) < 20
 
+    def test_each_outage_begins_with_a_short_pause(self) -> None:
+        """How long the last one took does not matter once the store has answered."""
+        room = Room(3)
+
+        async def plan(gate: Gate, renders: Renders) -> None:
+            room.down = True
+            first = renders.enter("a1")
+            await asyncio.sleep(10)
+            room.down = False
+            await first
+            room.down = True
+            renders.enter("a2")
+            await asyncio.sleep(0.01)
+            room.down = False
+            await asyncio.sleep(1)
+
+        assert _run(room, plan).through[1] == ("a2", 0.1)
+
     def test_a_lost_answer_is_asked_for_again(self) -> None:
         """What was granted is found, in front of whoever came meanwhile, and held once."""
         room = Room(1)
@@ -564,6 +598,19 @@ class TestHolding:
 
         assert room.calls == [("register", ["a1"]), ("release", ["a1"])]
 
+    def test_a_render_that_is_adopted_after_it_left_stays(self) -> None:
+        """It was given up here and came back before anybody was told."""
+        room = Room(1)
+
+        async def plan(gate: Gate, renders: Renders) -> None:
+            gate.leave("a1")
+            gate.adopt(Permit("a1", A))
+            await asyncio.sleep(1)
+
+        _run(room, plan)
+
+        assert room.calls == [("register", ["a1"])]
+
     @pytest.mark.parametrize("verb", ["leave", "forget"])
     def test_an_adopted_render_that_is_gone_is_not_registered(self, verb: str) -> None:
         """What ends before it was told is not told afterwards."""
@@ -625,13 +672,28 @@ class TestSlowingDown:
             await renders.enter("a1")
             room.version = 8
             await renders.enter("a2")
-            for render_id, pause_s in (("a2", 4.0), ("a1", 9000.0), ("a2", -1.0)):
+            for render_id, pause_s in (("a2", 4.0), ("a1", 9000.0), ("a1", -1.0)):
                 gate.slow_down(render_id, pause_s)
             await asyncio.sleep(1)
 
         _run(room, plan)
 
         assert room.said("slow_down") == [(8, 300.0)]
+
+    def test_one_that_comes_while_another_is_told_is_told_too(self) -> None:
+        """It is about a newer pace, or asks for a longer pause."""
+        room = Room(5, trip_s=1.0)
+
+        async def plan(gate: Gate, renders: Renders) -> None:
+            await renders.enter("a1")
+            gate.slow_down("a1", 0.0)
+            await asyncio.sleep(0.5)
+            gate.slow_down("a1", 30.0)
+            await asyncio.sleep(5)
+
+        _run(room, plan)
+
+        assert room.said("slow_down") == [(7, 0.0), (7, 29.5)]
 
     def test_it_outlives_a_store_that_does_not_answer(self) -> None:
         """It is told when the store is back, and time that has passed is not asked for again."""
@@ -714,7 +776,7 @@ class TestCorrecting:
             await asyncio.sleep(1)
             for number in range(100):
                 renders.enter(f"z{number}")
-            await asyncio.sleep(1)
+            await asyncio.sleep(1.1)
             assert renders.order == []
             gate.correct(stored=["z9"], gone=[])
             await asyncio.sleep(0.01)
