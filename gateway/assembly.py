@@ -60,7 +60,9 @@ from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.engine import Engine
+from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
+from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
 from gateway.tasks.recovery import Recovery
@@ -68,6 +70,7 @@ from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.steps import Chance, Patience, Surroundings
+from gateway.tasks.turnstile import Turnstile
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
@@ -102,6 +105,7 @@ class Gateway:
     store: Store
     embedded: EmbeddedServer | None
     poller: Poller
+    turnstile: Turnstile
     latencies: Latencies
     poll_rates: PollRates
     shelf: Shelf
@@ -117,6 +121,7 @@ class Gateway:
     def start(self) -> None:
         """Start the background loops."""
         self.background.loop("poller", self.poller.run)
+        self.background.loop("turnstile", self.turnstile.run)
         self.background.loop("latencies", self.latencies.run)
         self.background.loop("poll_rates", self.poll_rates.run)
         self.background.loop("shelf", self.shelf.run)
@@ -172,7 +177,18 @@ async def build(
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
         shelf = Shelf(tasks)
-        stack.push_async_callback(_last_flush, shelf)
+        turnstile = Turnstile(
+            {
+                name: Capacity(provider.max_in_flight, provider.max_submits_per_second)
+                for name, provider in settings.providers.items()
+            },
+            permits=RedisPermits(store, replica=replica.id),
+            is_live=tasks.which_live,
+            clock=clock,
+        )
+        for name in settings.providers:
+            metrics.queue_length.labels(name).set_function(partial(turnstile.queue_length, name))
+        stack.push_async_callback(_last_flush, shelf, turnstile)
         background = await stack.enter_async_context(
             Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
         )
@@ -218,6 +234,7 @@ async def build(
                     for name, provider in settings.providers.items()
                 },
                 poller=poller,
+                turnstile=turnstile,
                 latencies=latencies,
                 shelf=shelf,
                 replica=replica,
@@ -287,6 +304,7 @@ async def build(
             store=store,
             embedded=embedded,
             poller=poller,
+            turnstile=turnstile,
             latencies=latencies,
             poll_rates=poll_rates,
             shelf=shelf,
@@ -406,6 +424,7 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
     )
 
 
-async def _last_flush(shelf: Shelf) -> None:
+async def _last_flush(shelf: Shelf, turnstile: Turnstile) -> None:
     with suppress(StoreUnavailable):
         await shelf.flush()
+        await turnstile.flush()

@@ -191,6 +191,13 @@ class ProviderSettings(Section):
     max_result_bytes: SizeBytes = Field(
         default=64 << 20, alias="max_result", description="Largest picture that is fetched."
     )
+    max_in_flight: Count = Field(
+        default=200, description="Pictures of this account that are made at once, by all gateways."
+    )
+    max_submits_per_second: OptionalCount = Field(
+        default=20,
+        description="Submissions to this account in a second, by all gateways; 0 is no limit.",
+    )
     submit_timeout_ms: PositiveDurationMs = Field(
         default=60_000, alias="submit_timeout", description="Total limit of one submission."
     )

@@ -104,6 +104,16 @@ class Store:
         return reply
 
     async def _within(self, call: Awaitable[T]) -> T:
+        # redis-py sends with asyncio.wait_for, which before Python 3.12 loses a cancellation that
+        # comes as the bytes leave; a loop that was cancelled once would then run for ever.
+        cancelled = _cancellations()
+        try:
+            return await self._bounded(call)
+        finally:
+            if cancelled < _cancellations():
+                raise asyncio.CancelledError
+
+    async def _bounded(self, call: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await call
@@ -115,6 +125,11 @@ class Store:
             raise
         except RedisError as error:
             raise StoreUnavailable from error
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _is_passing_text(message: str) -> bool:

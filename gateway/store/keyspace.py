@@ -209,3 +209,22 @@ def poll_rate_key(provider: str) -> str:
     `next_ms`, when the account's next poll may be, and for each replica the same and its demand.
     """
     return f"poll_rate:{{{provider}}}"
+
+
+def permits_key(account: str) -> str:
+    """Name the hash of the renders in flight at an upstream account, with their teams.
+
+    All keys of an account share the hash tag ``{a:<account>}``. Owned by tasks/permits.py; a
+    render is in it from before its submit until it is over.
+    """
+    return f"{{a:{account}}}:permits"
+
+
+def pace_key(account: str) -> str:
+    """Name the hash that says how fast renders may be submitted; expires 15 minutes after use."""
+    return f"{{a:{account}}}:pace"
+
+
+def turns_key(account: str) -> str:
+    """Name the hash of replicas that wait for the account, by their turn; expires in seconds."""
+    return f"{{a:{account}}}:turns"

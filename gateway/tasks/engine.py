@@ -106,6 +106,9 @@ class Engine:
         """Go on with a task from what its record tells; nothing happens when it runs already."""
         if task.id in self._running:
             return
+        if task.order.provider not in self._house.providers:
+            log.critical("provider_gone", action="provider_gone", provider=task.order.provider)
+            return
         live = LiveTask(
             task=task,
             offer=self._find_offer(task),
@@ -118,6 +121,9 @@ class Engine:
         log.info("task_adopted", action="task_adopted", task=task.id, team=task.team)
         self._house.accounting.recovered()
         self._run(live)
+        for one in live.renders:
+            if one.render.result is None and one.render.state is not RenderState.QUEUED:
+                self._house.turnstile.adopt(task.order.provider, task.team, one.id)
 
     def _run(self, live: LiveTask) -> None:
         self._running[live.task.id] = live
@@ -139,6 +145,8 @@ class Engine:
             if one.due is not None:
                 one.due.drop()
             one.stir()
+            # Whoever sees to it now has its permit.
+            self._house.turnstile.forget(live.task.order.provider, one.id)
         live.break_off(error)
 
     def _settled(self, live: LiveTask) -> None:

@@ -112,6 +112,7 @@ class Finishing:
             and not one.live.cancelled
         ):
             await self._steps.move(one, self._steps.store.retry)
+            self._steps.house.turnstile.leave(one.live.task.order.provider, one.id)
             self._steps.accounting.tried_again(one)
             one.queued_s = self._steps.clock.monotonic_s()
             return await self._go_on(one)

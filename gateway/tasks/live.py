@@ -74,6 +74,11 @@ class LiveRender:
         return self.live.task.hold.amount_microusd + self.raised_microusd
 
     @property
+    def id(self) -> str:
+        """The render's name among all, the same for every replica."""
+        return f"{self.live.task.id}:{self.render.index}"
+
+    @property
     def index(self) -> int:
         """Which picture of the task it is."""
         return self.render.index

@@ -60,6 +60,7 @@ from gateway.tasks.interface import (
     RecordMissingError,
     ShelfNote,
 )
+from gateway.tasks.redis_reader import RedisTaskReader, text_of
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
@@ -68,11 +69,11 @@ TOMBSTONE_MS = 3_600_000
 CLAIM_S = 7 * 86_400
 
 
-class RedisTaskStore:
+class RedisTaskStore(RedisTaskReader):
     """Implements `TaskStore` for the process `owner`."""
 
     def __init__(self, store: Store, clock: Clock, *, owner: str, keeping: Keeping) -> None:
-        self._store = store
+        super().__init__(store)
         self._clock = clock
         self._owner = owner
         self._keeping = keeping
@@ -342,33 +343,7 @@ class RedisTaskStore:
     async def cancel(self, team: TeamId, task: TaskId) -> str | None:
         """Mark a task as cancelled; return who sees to it, None without a task."""
         reply = await self._store.run(self._cancel, [task_key(team, task)], [])
-        return None if reply is None else _text(reply)
-
-    async def listed(self, team: TeamId, *, after: str, limit: int) -> Sequence[Task]:
-        """Return the team's tasks from the newest on."""
-        first = 0
-        if after:
-            rank = await self._store.command("ZREVRANK", tasks_key(team), after)
-            if not isinstance(rank, int):
-                return []
-            first = rank + 1
-        reply = await self._store.command("ZREVRANGE", tasks_key(team), first, first + limit - 1)
-        if not isinstance(reply, list):
-            raise TypeError("ZREVRANGE answers a list")
-        read = [await self.read(team, TaskId(_text(task))) for task in reply]
-        return [task for task in read if task is not None]
-
-    async def owner_of(self, team: TeamId, task: TaskId) -> str | None:
-        """Return who sees to a task; None when it is over or there is none."""
-        reply = await self._store.command("HMGET", task_key(team, task), "owner", "open")
-        match reply:
-            case [bytes(owner), bytes(unfinished)] if unfinished != b"0":
-                return owner.decode()
-        return None
-
-    async def is_left(self, team: TeamId, task: TaskId) -> bool:
-        """Tell whether nobody waits for a task."""
-        return await self._store.command("HGET", task_key(team, task), "waiting") == b"0"
+        return None if reply is None else text_of(reply)
 
     async def claim(self, account: str, upstream_id: str, render: str) -> bool:
         """Bind an upstream's task id to one render for ever; False when it is another's."""
@@ -376,40 +351,11 @@ class RedisTaskStore:
         reply = await self._store.command("SET", key, render, "NX", "GET", "EX", CLAIM_S)
         return reply is None or reply == render.encode()
 
-    async def read(self, team: TeamId, task: TaskId) -> Task | None:
-        """Return a task as it is written down; raises UnreadableTaskError."""
-        reply = await self._store.command("HGETALL", task_key(team, task))
-        if not isinstance(reply, dict):
-            raise TypeError("HGETALL answers a mapping")
-        fields = {name.decode(): _text(value) for name, value in reply.items()}
-        return records.parse_task(team, task, fields) if fields else None
-
-    async def owned(self, team: TeamId, owner: str) -> Sequence[TaskId]:
-        """Return the tasks that a replica has to see to, the oldest first."""
-        reply = await self._store.command("ZRANGE", live_key(team, owner), 0, -1)
-        if not isinstance(reply, list):
-            raise TypeError("ZRANGE answers a list")
-        return [TaskId(_text(task)) for task in reply]
-
-    async def owners(self, team: TeamId) -> frozenset[str]:
-        """Return the replicas that have to see to tasks of a team."""
-        return frozenset(await self._members(owners_key(team)))
-
-    async def teams(self) -> frozenset[TeamId]:
-        """Return every team that ever had a task."""
-        return frozenset(TeamId(name) for name in await self._members(active_teams_key()))
-
-    async def _members(self, key: str) -> list[str]:
-        reply = await self._store.command("SMEMBERS", key)
-        if not isinstance(reply, set):
-            raise TypeError("SMEMBERS answers a set")
-        return [_text(member) for member in reply]
-
     async def take(self, team: TeamId, task: TaskId, *, owner: str) -> Task | None:
         """Take a task over from `owner`; raises UnreadableTaskError."""
         match await self._change_owner(team, task, owner, self._owner):
             case [b"moved", list(flat)]:
-                words = [_text(word) for word in flat]
+                words = [text_of(word) for word in flat]
                 fields = dict(zip(words[::2], words[1::2], strict=True))
                 return records.parse_task(team, task, fields)
         return None
@@ -438,9 +384,3 @@ def is_final(render: Render, ending: Ending) -> bool:
 
 def _from_states(event: Event) -> str:
     return ",".join(TRANSITIONS[event])
-
-
-def _text(reply: Reply) -> str:
-    if not isinstance(reply, bytes):
-        raise TypeError("the store answers text here")
-    return reply.decode()

@@ -35,6 +35,7 @@ from gateway.tasks.live import LiveRender, LiveTask, MovedError
 from gateway.tasks.poller import Poller
 from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
+from gateway.tasks.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Surroundings:
     providers: Mapping[str, Provider]
     fetchers: Mapping[str, PictureFetcher]
     poller: Poller
+    turnstile: Turnstile
     latencies: Latencies
     shelf: Shelf
     replica: Replica
@@ -138,6 +140,7 @@ class Steps:
             one, lambda: self.store.conclude(one.live.task, one.render, ending)
         )
         one.render = concluded.render
+        self.house.turnstile.leave(one.live.task.order.provider, one.id)
         one.live.budgets, one.live.watchers = concluded.budgets, concluded.watchers
         self.accounting.concluded(one, ending)
         self.note(

@@ -23,6 +23,7 @@ from gateway.domain.pricing import possible
 from gateway.domain.schedule import backoff_s
 from gateway.domain.task import Event, FailureKind, RenderState, SubmitOrder
 from gateway.providers.interface import Accepted, Failed, Finished, NotSent, Rejected, Running
+from gateway.tasks.gate import DeadlinePassedError
 from gateway.tasks.live import LiveRender
 from gateway.tasks.steps import Steps
 
@@ -30,6 +31,10 @@ from gateway.tasks.steps import Steps
 POST_WITHIN_S = 5.0
 #: How often a submit is tried when it is proven that nothing was created.
 SUBMIT_TRIES = 3
+#: How often one is tried that the upstream has no room for; the account's pace spaces them out.
+BUSY_TRIES = 5
+#: An upstream that asks for a longer pause is not waited for: the client may come back.
+WORTH_WAITING_S = 10.0
 #: How often the journal is read again for the fate of a render that somebody else posted.
 READ_AGAIN_S = 2.0
 #: How often a render looks whether it may be submitted again after the store has stalled.
@@ -55,7 +60,7 @@ class Submitting:
         provider = self._steps.provider(one)
         for tries in itertools.count(1):
             await self._until_steady(one)
-            if self._steps.age_s(one) > self._steps.house.patience.deadline_s:
+            if not await self._entered(one, returning=tries > 1):
                 return await self._steps.end(one, Event.EXPIRE, FailureKind.DEADLINE)
             if live.cancelled:
                 return await self._steps.end(one, Event.EXPIRE, FailureKind.WITHDRAWN)
@@ -96,21 +101,54 @@ class Submitting:
             return task.order
         return self._steps.provider(one).with_callback(task.order, callback_url(task, one.index))
 
+    async def _entered(self, one: LiveRender, *, returning: bool) -> bool:
+        """Wait until the account takes one more render; False when the deadline passes first.
+
+        A task that is cancelled waits no longer.
+        """
+        left_s = self._steps.house.patience.deadline_s - self._steps.age_s(one)
+        if left_s <= 0:
+            return False
+        one.stirred.clear()
+        async with asyncio.TaskGroup() as group:
+            entering = group.create_task(self._enter(one, left_s, returning=returning))
+            stirred = group.create_task(one.stirred.wait())
+            await asyncio.wait({entering, stirred}, return_when=asyncio.FIRST_COMPLETED)
+            entering.cancel()
+            stirred.cancel()
+        return entering.cancelled() or entering.result()
+
+    async def _enter(self, one: LiveRender, left_s: float, *, returning: bool) -> bool:
+        task = one.live.task
+        try:
+            await self._steps.house.turnstile.enter(
+                task.order.provider, task.team, one.id, left_s, returning=returning
+            )
+        except DeadlinePassedError:
+            return False
+        return True
+
     async def _sent_back(self, one: LiveRender, outcome: NotSent | Rejected, tries: int) -> bool:
         """Note that nothing was created; tell whether to try again, else end it."""
         kind, retry_after_s = FailureKind.UPSTREAM_DOWN, None
+        busy = isinstance(outcome, Rejected)
         if isinstance(outcome, Rejected):
             kind, retry_after_s = outcome.kind, outcome.retry_after_s
             self._steps.note(one, "busy", detail=outcome.detail)
+            account, turnstile = one.live.task.order.provider, self._steps.house.turnstile
+            turnstile.slow_down(account, one.id, retry_after_s)
+            turnstile.leave(account, one.id)
         else:
             self._steps.note(one, "not_sent", detail=outcome.reason)
         await self._steps.move(one, self._steps.store.record_not_sent)
         one.queued_s = self._steps.clock.monotonic_s()
-        if tries >= SUBMIT_TRIES:
+        is_far_off = (retry_after_s or 0.0) > WORTH_WAITING_S
+        if is_far_off or tries >= (BUSY_TRIES if busy else SUBMIT_TRIES):
             one.live.retry_after_s = retry_after_s
             await self._steps.end(one, Event.EXPIRE, kind)
             return False
-        await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=1.0))
+        if not busy:
+            await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=1.0))
         return True
 
     async def _submitted(self, one: LiveRender, accepted: Accepted) -> None:

@@ -92,6 +92,9 @@ class Metrics:
         self.tasks_in_flight = gauge(
             "tasks_in_flight", "Tasks between admission and their stored picture.", "provider"
         )
+        self.queue_length = gauge(
+            "queue_length", "Renders that wait here for their turn at the provider.", "provider"
+        )
         self.renders = counter(
             "renders_total", "Submissions by how they ended.", *("provider", "model", "outcome")
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from redis.exceptions import ResponseError
@@ -54,6 +55,27 @@ async def test_cancelled_call_does_not_leave_its_answer_to_the_next(store: Store
         await asyncio.sleep(0)
         task.cancel()
         assert b"fresh" == await store.run(ECHO, [], ["fresh"])
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_cancelled_call_ends_its_caller(store: Store, steps: int) -> None:
+    """At whichever step it is cancelled, also as the bytes leave: a loop ends when it is told."""
+
+    async def ask_for_ever() -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await store.run(ECHO, [], ["again"])
+
+    await store.ping()
+    task = asyncio.get_running_loop().create_task(ask_for_ever())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await asyncio.wait((task,), timeout=0.5)
+        assert task.cancelled()
+    finally:
+        task.cancel()
 
 
 async def test_nothing_listening_is_unavailable() -> None:

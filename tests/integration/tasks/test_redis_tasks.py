@@ -4,342 +4,360 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.background import SystemClock
-from gateway.domain.accounts import ApiKey, Caller, Team
-from gateway.domain.errors import BudgetExceeded, StoreUnavailable
-from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.errors import BudgetExceeded
+from gateway.domain.ids import TaskId
 from gateway.domain.limits import Budget, Period
-from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, possible
-from gateway.domain.task import Event, FailureKind, RenderState, SubmitOrder, Task
+from gateway.domain.pricing import NO_CHARGE, ChargeBasis, possible
+from gateway.domain.task import Event, FailureKind, Render, RenderState, Result, Task
 from gateway.store.client import Store
+from gateway.store.keyspace import claim_key
 from gateway.tasks.interface import (
     Admission,
     Ending,
     OwnershipLostError,
     RecordMissingError,
 )
-from gateway.tasks.redis_tasks import ADMIT_WITHIN_MS, RedisTaskStore
+from gateway.tasks.records import UnreadableTaskError
+from gateway.tasks.redis_tasks import CLAIM_S, RedisTaskStore, is_final
+from tests.support.factories import a_call, a_render, a_team, an_admission
+from tests.support.journal import (
+    LINK,
+    LaterClock,
+    a_charge_of,
+    a_journal,
+    admitted,
+    budgets_in,
+    failed,
+    finished,
+    keys_in,
+    ledger_in,
+    record_in,
+    seen_to_by,
+    submitted,
+)
 
-TEAM = Team(
-    id=TeamId("design"),
-    models=("*",),
+TEAM = a_team(
     budgets=(
         Budget(name="month", limit_microusd=100, per=Period.MONTH),
         Budget(name="total", limit_microusd=250, per=Period.TOTAL),
-    ),
-)
-ORDER = SubmitOrder(provider="evolink", account="evolink:1234", body={"prompt": "a red fox"})
-SETTLED = Charge(total_microusd=30, by_category={"image_output": 30}, basis=ChargeBasis.CREDITS)
-
-
-def admission(task_id: str = "task1", hold: int = 60, team: Team = TEAM) -> Admission:
-    """Ask for one low square."""
-    return Admission(
-        id=TaskId(task_id),
-        caller=Caller(team=team, key=ApiKey("ci")),
-        user="",
-        images=1,
-        model="gpt-image-1.5",
-        size="1024x1024",
-        quality="low",
-        hold_microusd=hold,
-        order=ORDER,
     )
+)
+YEAR_S = 400 * 86_400.0
+
+
+def admission(task: str = "task1", hold: int = 60, *, images: int = 1) -> Admission:
+    """Ask for low squares."""
+    return an_admission(task, hold_microusd=hold, images=images, team=TEAM)
 
 
 @pytest.fixture
 def tasks(store: Store) -> RedisTaskStore:
     """Keep tasks in the real server."""
-    return RedisTaskStore(store, SystemClock(), owner="replica_1", keep_ms=60_000)
+    return a_journal(store)
 
 
-async def budgets(store: Store) -> dict[str, tuple[int, int]]:
-    """Return spent and held of each budget by name, from the windows themselves."""
-    found = {}
-    keys = await store.command("KEYS", "{t:design}:budget:*")
-    assert isinstance(keys, list)
-    for key in keys:
-        assert isinstance(key, bytes)
-        reply = await store.command("HMGET", key, "spent", "held")
-        assert isinstance(reply, list)
-        spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
-        found[key.split(b":")[5].decode()] = (spent, held)
-    return found
-
-
-async def record(store: Store, task_id: str = "task1") -> dict[str, str]:
-    """Return a task's record."""
-    fields = await store.command("HGETALL", f"{{t:design}}:task:{task_id}")
-    assert isinstance(fields, dict)
-    return {name.decode(): value.decode() for name, value in fields.items()}
-
-
-async def live(store: Store) -> list[bytes]:
-    """Return the ids in the live index."""
-    members = await store.command("ZRANGE", "{t:design}:live", 0, -1)
-    assert isinstance(members, list)
-    return members  # type: ignore[return-value]
-
-
-async def submitted(tasks: RedisTaskStore, hold: int = 60) -> Task:
-    """Return a task the upstream has taken."""
-    admitted = await tasks.admit(admission(hold=hold))
-    task = await tasks.begin_submit(admitted.task, "run_1")
-    return await tasks.record_submitted(task, "task-unified-1")
-
-
-async def test_admission_holds_the_price_and_writes_the_task(
-    tasks: RedisTaskStore, store: Store
-) -> None:
-    """After one admission every budget holds the price and the record can be found."""
-    admitted = await tasks.admit(admission())
-
-    assert {"month": (0, 60), "total": (0, 60)} == await budgets(store)
-    assert [("month", 40), ("total", 190)] == [
-        (state.name, state.remaining_microusd) for state in admitted.budgets
-    ]
-    written = await record(store)
-    assert ("queued", "60", "held", "1") == (
-        written["state"],
-        written["hold"],
-        written["hold_state"],
-        written["schema"],
-    )
-    assert '{"prompt":"a red fox"}' == written["order"]
-    assert [b"task1"] == await live(store)
-
-
-async def test_repeated_admission_holds_once(tasks: RedisTaskStore, store: Store) -> None:
-    """The same admission again changes nothing and answers the same."""
-    first = await tasks.admit(admission())
-    second = await tasks.admit(admission())
-
-    assert first.task.hold == second.task.hold
-    assert first.budgets == second.budgets
-    assert {"month": (0, 60), "total": (0, 60)} == await budgets(store)
-
-
-async def test_refusal_names_the_budget_and_holds_nothing_anywhere(
-    tasks: RedisTaskStore, store: Store
-) -> None:
-    """A price that does not fit into one budget is held in none."""
-    await tasks.admit(admission())
-    with pytest.raises(BudgetExceeded) as refusal:
-        await tasks.admit(admission("task2", hold=41))
-
-    budget = refusal.value.budget
-    assert ("month", 100, 0, 60) == (
-        budget.name,
-        budget.limit_microusd,
-        budget.spent_microusd,
-        budget.held_microusd,
-    )
-    assert "$0.000041" in refusal.value.message
-    assert {"month": (0, 60), "total": (0, 60)} == await budgets(store)
-    assert [b"task1"] == await live(store)
-
-
-async def test_price_that_fits_exactly_is_admitted(tasks: RedisTaskStore, store: Store) -> None:
-    """The limit itself may be reached, not passed."""
-    await tasks.admit(admission("task1", hold=60))
-    await tasks.admit(admission("task2", hold=40))
-
-    assert (0, 100) == (await budgets(store))["month"]
-
-
-async def test_team_without_budgets_is_not_limited(tasks: RedisTaskStore, store: Store) -> None:
-    """No budget means no limit, and the task can still be settled."""
-    free = replace(TEAM, budgets=())
-    admitted = await tasks.admit(admission(team=free))
-    task = await tasks.begin_submit(admitted.task, "run_1")
-    task = await tasks.record_submitted(task, "up-1")
-
-    assert () == await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
-    assert "settled" == (await record(store))["hold_state"]
-
-
-async def test_sums_beyond_a_double_digit_notation_stay_exact(
-    tasks: RedisTaskStore, store: Store
-) -> None:
-    """Amounts near 2**53 are not written in exponent notation by Lua."""
-    rich = replace(
-        TEAM, budgets=(Budget(name="month", limit_microusd=2**53 - 1, per=Period.MONTH),)
-    )
-    huge = 9_000_000_000_000_001
-    admitted = await tasks.admit(admission(hold=huge, team=rich))
-    task = await tasks.begin_submit(admitted.task, "run_1")
-    task = await tasks.record_submitted(task, "up-1")
-    charge = Charge(huge, {"image_output": huge}, ChargeBasis.CREDITS)
-    [state] = await tasks.conclude(task, Ending(Event.FINISH, charge))
-
-    assert (huge, 0) == (state.spent_microusd, state.held_microusd)
-    assert {"month": (huge, 0)} == await budgets(store)
-
-
-async def test_late_admission_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An admission that reaches the store after its time takes no money."""
-
-    class SlowClock(SystemClock):
-        def now_ms(self) -> int:
-            return super().now_ms() - ADMIT_WITHIN_MS - 1_000
-
-    tasks = RedisTaskStore(store, SlowClock(), owner="replica_1", keep_ms=60_000)
-    with pytest.raises(StoreUnavailable):
-        await tasks.admit(admission())
-
-    assert {} == await budgets(store)
-
-
-@pytest.mark.parametrize("order", ["admit first", "give up first", "give up twice"])
-async def test_given_up_admission_never_holds_money(
-    tasks: RedisTaskStore, store: Store, order: str
-) -> None:
-    """Whether the lost admission ran before or runs after, nothing stays held."""
-    if order == "admit first":
-        await tasks.admit(admission())
-    await tasks.give_up(admission())
-    if order == "give up twice":
-        await tasks.give_up(admission())
-    if order != "admit first":
-        with pytest.raises(StoreUnavailable):
-            await tasks.admit(admission())
-
-    assert all(held == 0 for _, held in (await budgets(store)).values())
-    assert {} == await record(store)
-    assert [] == await live(store)
-
-
-async def test_giving_up_leaves_a_task_alone_that_has_begun(
-    tasks: RedisTaskStore, store: Store
-) -> None:
-    """A hold whose render may be on its way is not taken back."""
-    admitted = await tasks.admit(admission())
-    await tasks.begin_submit(admitted.task, "run_1")
-    await tasks.give_up(admission())
-
-    assert (0, 60) == (await budgets(store))["month"]
+async def a_new(tasks: RedisTaskStore, *, hold: int = 60, images: int = 1) -> Task:
+    """Return a task that was just admitted."""
+    return (await admitted(tasks, admission(hold=hold, images=images))).task
 
 
 async def test_only_one_attempt_wins_the_right_to_post(tasks: RedisTaskStore) -> None:
     """A second begin of the same render is refused, the winner's own repetition is not."""
-    admitted = await tasks.admit(admission())
-    first = await tasks.begin_submit(admitted.task, "run_1")
-    again = await tasks.begin_submit(admitted.task, "run_1")
+    task = await a_new(tasks)
+    [render] = task.renders
+    first = await tasks.begin_submit(task, render, "run_1")
+    again = await tasks.begin_submit(task, render, "run_1")
     with pytest.raises(OwnershipLostError):
-        await tasks.begin_submit(admitted.task, "run_2")
+        await tasks.begin_submit(task, render, "run_2")
 
-    assert RenderState.SUBMITTING == first.render.state == again.render.state
+    assert first == again
+    assert (RenderState.SUBMITTING, 1) == (first.state, first.tries)
+
+
+async def test_renders_go_their_own_ways(tasks: RedisTaskStore) -> None:
+    """What happens to one render of a task leaves the others where they are."""
+    task = await a_new(tasks, hold=10, images=3)
+    await submitted(tasks, task, 1)
+    render = await tasks.begin_submit(task, task.renders[2], "run_2")
+    await tasks.lose_track(task, render)
+    read = await tasks.read(TEAM.id, task.id)
+
+    assert read is not None
+    assert ["queued", "submitted", "unknown"] == [one.state for one in read.renders]
+    assert ["", "up-1", ""] == [one.upstream_id for one in read.renders]
+
+
+async def test_the_journal_tells_what_memory_knows(tasks: RedisTaskStore) -> None:
+    """A task that was written, moved on and read is the one in memory."""
+    task = await a_new(tasks, hold=10, images=3)
+    first = await submitted(tasks, task, 0)
+    second = await tasks.begin_submit(task, task.renders[1], "run_1")
+    task = task.with_render(first).with_render(second)
+    concluded = await tasks.conclude(task, first, finished())
+
+    assert task.with_render(concluded.render) == await tasks.read(TEAM.id, task.id)
+
+
+async def test_what_nobody_wrote_cannot_be_read(tasks: RedisTaskStore, store: Store) -> None:
+    """There is no such task, or it is of a gateway that is newer than this one."""
+    task = await a_new(tasks)
+    await store.command("HSET", "{t:design}:task:task1", "schema", "2")
+
+    assert None is await tasks.read(TEAM.id, TaskId("unheard-of"))
+    with pytest.raises(UnreadableTaskError):
+        await tasks.read(TEAM.id, task.id)
+
+
+async def a_former_owner(tasks: RedisTaskStore, store: Store, *, state: str) -> tuple[Task, Render]:
+    """Return a task of three in a state, as its first owner knows it after it was taken over."""
+    task = await a_new(tasks, hold=10, images=3)
+    render = task.renders[1]
+    if state != "queued":
+        render = await tasks.begin_submit(task, render, "run_1")
+    if state == "submitted":
+        render = await tasks.record_submitted(task, render, "up-1")
+    taken = await a_journal(store, owner="replica_2").take(TEAM.id, task.id, owner="replica_1")
+    assert taken is not None
+    return task, render
 
 
 async def test_decisions_of_a_former_owner_are_refused(tasks: RedisTaskStore, store: Store) -> None:
-    """After the epoch moved on, neither begin nor conclude of the old owner counts."""
-    admitted = await tasks.admit(admission())
-    task = await submitted_from(tasks, admitted.task)
-    await store.command("HSET", "{t:design}:task:task1", "epoch", "2")
+    """After the task was taken over nothing is begun, tried again, or ended by the old owner."""
+    task, render = await a_former_owner(tasks, store, state="submitted")
+    decisions = (
+        tasks.begin_submit(task, task.renders[0], "run_0"),
+        tasks.retry(task, render),
+        tasks.conclude(task, render, finished()),
+    )
+    for decision in decisions:
+        with pytest.raises(OwnershipLostError):
+            await decision
+
+    assert (0, 30) == (await budgets_in(store))["month"]
+    assert ["queued", "submitted"] == [
+        (await record_in(store))[f"{index}:state"] for index in (0, 1)
+    ]
+
+
+async def test_losing_track_is_a_decision(tasks: RedisTaskStore, store: Store) -> None:
+    """Who takes a task over follows it by itself; the old owner's doubt is no fact."""
+    task, render = await a_former_owner(tasks, store, state="submitting")
     with pytest.raises(OwnershipLostError):
-        await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
+        await tasks.lose_track(task, render)
 
-    assert (0, 60) == (await budgets(store))["month"]
+    assert "submitting" == (await record_in(store))["1:state"]
 
 
-async def test_upstream_id_is_recorded_whoever_owns_the_task(
+@pytest.mark.parametrize(
+    ("fact", "state", "upstream_id"),
+    [("submitted", "submitted", "up-1"), ("not sent", "queued", "")],
+)
+async def test_facts_are_written_down_whoever_owns_the_task(
+    tasks: RedisTaskStore, store: Store, fact: str, state: str, upstream_id: str
+) -> None:
+    """Only who posted a render knows what became of it; it hears that it is another's by now."""
+    task, render = await a_former_owner(tasks, store, state="submitting")
+    telling = (
+        tasks.record_submitted(task, render, "up-1")
+        if fact == "submitted"
+        else tasks.record_not_sent(task, render)
+    )
+    with pytest.raises(OwnershipLostError):
+        await telling
+
+    written = await record_in(store)
+    assert (state, upstream_id) == (written["1:state"], written.get("1:upstream_id", ""))
+
+
+async def test_a_late_upstream_id_lifts_the_unknown(tasks: RedisTaskStore, store: Store) -> None:
+    """An answer that came after all is followed, until the render was written off."""
+    task = await a_new(tasks)
+    begun = await tasks.begin_submit(task, task.renders[0], "run_1")
+    await tasks.lose_track(task, begun)
+    await tasks.record_submitted(task, begun, "up-1")
+
+    written = await record_in(store)
+    assert ("submitted", "up-1") == (written["0:state"], written["0:upstream_id"])
+
+
+async def test_an_upstream_id_is_kept_even_when_it_comes_too_late(
     tasks: RedisTaskStore, store: Store
 ) -> None:
-    """A fact is accepted from any epoch: a known upstream id is never dropped."""
-    admitted = await tasks.admit(admission())
-    task = await tasks.begin_submit(admitted.task, "run_1")
-    await store.command("HSET", "{t:design}:task:task1", "epoch", "2")
-    await tasks.record_submitted(task, "task-unified-1")
+    """After the write-off nothing moves, but an operator can still look the task up."""
+    task = await a_new(tasks)
+    begun = await tasks.begin_submit(task, task.renders[0], "run_1")
+    await tasks.conclude(task, begun, Ending(Event.WRITE_OFF, possible(60)))
+    with pytest.raises(OwnershipLostError):
+        await tasks.record_submitted(task, begun, "up-1")
 
-    written = await record(store)
-    assert ("submitted", "task-unified-1") == (written["state"], written["upstream_id"])
-
-
-async def submitted_from(tasks: RedisTaskStore, task: Task) -> Task:
-    """Take an admitted task to its upstream id."""
-    return await tasks.record_submitted(await tasks.begin_submit(task, "run_1"), "up-1")
+    written = await record_in(store)
+    assert ("unknown", "up-1") == (written["0:state"], written["0:upstream_id"])
+    assert (60, 0) == (await budgets_in(store))["month"]
 
 
 async def test_not_sent_lets_another_attempt_begin(tasks: RedisTaskStore) -> None:
     """A render that was proven unsent may be tried again under a new attempt."""
-    admitted = await tasks.admit(admission())
-    task = await tasks.begin_submit(admitted.task, "run_1")
-    task = await tasks.record_not_sent(task)
-    task = await tasks.begin_submit(task, "run_2")
+    task = await a_new(tasks)
+    render = await tasks.begin_submit(task, task.renders[0], "run_1")
+    render = await tasks.record_not_sent(task, render)
+    render = await tasks.begin_submit(task, render, "run_2")
 
-    assert (RenderState.SUBMITTING, "run_2") == (task.render.state, task.render.attempt_id)
+    assert (RenderState.SUBMITTING, "run_2", 2) == (render.state, render.attempt_id, render.tries)
 
 
 async def test_stale_not_sent_cannot_undo_a_newer_attempt(
     tasks: RedisTaskStore, store: Store
 ) -> None:
     """A repeated fact about an old attempt does not free a render that is being posted."""
-    admitted = await tasks.admit(admission())
-    first = await tasks.begin_submit(admitted.task, "run_1")
-    freed = await tasks.record_not_sent(first)
-    await tasks.begin_submit(freed, "run_2")
+    task = await a_new(tasks)
+    first = await tasks.begin_submit(task, task.renders[0], "run_1")
+    freed = await tasks.record_not_sent(task, first)
+    await tasks.begin_submit(task, freed, "run_2")
     with pytest.raises(OwnershipLostError):
-        await tasks.record_not_sent(first)
+        await tasks.record_not_sent(task, first)
 
-    assert "submitting" == (await record(store))["state"]
+    assert "submitting" == (await record_in(store))["0:state"]
+
+
+async def test_a_failed_render_goes_back_into_the_queue(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Its hold stays, the upstream's old id is forgotten, and its tries are remembered."""
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    again = await tasks.retry(task, render)
+    repeated = await tasks.retry(task, render)
+    read = await tasks.read(TEAM.id, task.id)
+
+    assert again == repeated
+    assert read is not None
+    assert (again,) == read.renders
+    assert (RenderState.QUEUED, "", 1, 0) == (
+        *(again.state, again.upstream_id),
+        *(again.tries, again.submitted_ms),
+    )
+    assert (0, 60) == (await budgets_in(store))["month"]
+
+
+async def test_a_raised_hold_passes_every_limit_once(tasks: RedisTaskStore, store: Store) -> None:
+    """What the upstream has set aside cannot be taken back: the budgets show it (rule 13)."""
+    task = await a_new(tasks, hold=40, images=2)
+    render = await submitted(tasks, task, 1)
+    for _ in range(2):
+        await tasks.raise_hold(task, render, 70)
+
+    assert {"month": (0, 150), "total": (0, 150)} == await budgets_in(store)
+    *_, line = await ledger_in(store)
+    assert ("raise", "70", "1") == (line["verb"], line["amount"], line["render"])
+    await tasks.conclude(task, render, finished())
+    assert (30, 40) == (await budgets_in(store))["month"]
+    await tasks.raise_hold(task, render, 70)
+    assert (30, 40) == (await budgets_in(store))["month"]
+
+
+async def test_the_hold_of_a_lost_record_cannot_be_raised(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """The owner is told, and writes the task anew first."""
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    await store.command("FLUSHALL")
+    with pytest.raises(RecordMissingError):
+        await tasks.raise_hold(task, render, 70)
 
 
 async def test_settlement_books_the_truth_and_frees_the_hold(
     tasks: RedisTaskStore, store: Store
 ) -> None:
     """The hold goes, the cost stays, the prompt is dropped and the books have a line."""
-    task = await submitted(tasks)
-    ending = Ending(Event.FINISH, SETTLED, links=("https://files/x.png",), usage={"a": 1})
-    states = await tasks.conclude(task, ending)
+    task = await a_new(tasks)
+    concluded = await tasks.conclude(task, await submitted(tasks, task), finished())
 
     assert [("month", 30, 0), ("total", 30, 0)] == [
-        (state.name, state.spent_microusd, state.held_microusd) for state in states
+        (state.name, state.spent_microusd, state.held_microusd) for state in concluded.budgets
     ]
-    assert {"month": (30, 0), "total": (30, 0)} == await budgets(store)
-    written = await record(store)
-    assert ("completed", "settled", "30") == (
-        written["state"],
-        written["hold_state"],
-        written["cost"],
-    )
+    assert {"month": (30, 0), "total": (30, 0)} == await budgets_in(store)
+    assert Result(30, ChargeBasis.CREDITS, links=(LINK,)) == concluded.render.result
+    written = await record_in(store)
+    assert ("completed", "30") == (written["0:state"], written["0:cost"])
     assert "order" not in written
-    assert '["https://files/x.png"]' == written["links"]
-    assert [b"task1"] == await live(store)
-    [_, (_, entry)] = await store.command("XRANGE", "{t:design}:ledger", "-", "+")  # type: ignore[misc, union-attr]
-    assert (b"settle", b"30", b"60") == (entry[b"verb"], entry[b"cost"], entry[b"hold"])
+    assert f'["{LINK}"]' == written["0:links"]
+    assert ["task1"] == await seen_to_by(store)
+    [_, entry] = await ledger_in(store)
+    assert ("settle", "30", "60") == (entry["verb"], entry["cost"], entry["hold"])
+
+
+async def test_a_task_ends_with_its_last_render(tasks: RedisTaskStore, store: Store) -> None:
+    """One picture, one failure, one unknown: the books are the sum, and nothing ends before."""
+    task = await a_new(tasks, hold=30, images=3)
+    renders = [await submitted(tasks, task, index) for index in (0, 1)]
+    begun = await tasks.begin_submit(task, task.renders[2], "run_2")
+    steps = []
+    for render, ending in (
+        (renders[0], finished(cost_microusd=10)),
+        (renders[1], failed()),
+        (begun, Ending(Event.WRITE_OFF, possible(30))),
+    ):
+        await tasks.conclude(task, render, ending)
+        written = await record_in(store)
+        expires = await store.command("PTTL", "{t:design}:task:task1")
+        steps.append(
+            ((await budgets_in(store))["month"], "order" in written, expires == -1, written["open"])
+        )
+
+    assert [
+        ((10, 60), True, True, "2"),
+        ((10, 30), True, True, "1"),
+        ((40, 0), False, False, "0"),
+    ] == steps
+    assert ["settle", "release", "possible_charge"] == [
+        line["verb"] for line in (await ledger_in(store))[3:]
+    ]
+
+
+async def test_room_in_flight_is_made_by_each_render(tasks: RedisTaskStore, store: Store) -> None:
+    """Images in progress are counted one by one, and none is left after the last."""
+    task = await a_new(tasks, hold=30, images=2)
+    left = []
+    for index in (0, 1):
+        await tasks.conclude(task, await submitted(tasks, task, index), finished())
+        left.append(await store.command("ZSCORE", "{t:design}:in_flight", "task1"))
+
+    assert [1.0, None] == left
 
 
 async def test_repeated_settlement_changes_nothing(tasks: RedisTaskStore, store: Store) -> None:
     """Settling twice, or releasing after settling, books once."""
-    task = await submitted(tasks)
-    first = await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
-    second = await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
-    third = await tasks.conclude(task, Ending(Event.FAIL, NO_CHARGE))
+    task = await a_new(tasks, hold=30, images=2)
+    render = await submitted(tasks, task)
+    first = await tasks.conclude(task, render, finished())
+    second = await tasks.conclude(task, render, finished())
+    third = await tasks.conclude(task, render, failed())
 
-    assert first == second == third
-    assert {"month": (30, 0), "total": (30, 0)} == await budgets(store)
-    assert 2 == await store.command("XLEN", "{t:design}:ledger")
+    assert first.budgets == second.budgets == third.budgets
+    assert {"month": (30, 30), "total": (30, 30)} == await budgets_in(store)
+    assert "1" == (await record_in(store))["open"]
+    assert 3 == len(await ledger_in(store))
 
 
 async def test_settlement_above_the_hold_is_not_clamped(
     tasks: RedisTaskStore, store: Store
 ) -> None:
     """The upstream's truth is booked, and the overrun budget admits nothing more."""
-    task = await submitted(tasks)
-    charge = Charge(130, {"image_output": 130}, ChargeBasis.CREDITS)
-    [month, _] = await tasks.conclude(task, Ending(Event.FINISH, charge))
+    task = await a_new(tasks)
+    concluded = await tasks.conclude(task, await submitted(tasks, task), finished(130))
     with pytest.raises(BudgetExceeded):
         await tasks.admit(admission("task2", hold=1))
 
-    assert -30 == month.remaining_microusd
-    assert (130, 0) == (await budgets(store))["month"]
+    assert -30 == concluded.budgets[0].remaining_microusd
+    assert (130, 0) == (await budgets_in(store))["month"]
 
 
 @pytest.mark.parametrize(
     ("event", "begun", "failure", "spent"),
     [
         (Event.REJECT, True, FailureKind.MODERATION, 0),
-        (Event.LOSE_TRACK, True, FailureKind.SUBMIT_UNKNOWN, 60),
+        (Event.WRITE_OFF, True, FailureKind.SUBMIT_UNKNOWN, 60),
         (Event.EXPIRE, False, FailureKind.DEADLINE, 0),
     ],
 )
@@ -352,95 +370,136 @@ async def test_endings_before_the_upstream_took_it(
     spent: int,
 ) -> None:
     """What was not created is released; what nobody can account for counts as spent."""
-    task = (await tasks.admit(admission())).task
+    task = await a_new(tasks)
+    [render] = task.renders
     if begun:
-        task = await tasks.begin_submit(task, "run_1")
+        render = await tasks.begin_submit(task, render, "run_1")
     charge = possible(60) if spent else NO_CHARGE
-    await tasks.conclude(task, Ending(event, charge, failure=failure))
+    await tasks.conclude(task, render, Ending(event, charge, failure=failure))
 
-    assert (spent, 0) == (await budgets(store))["month"]
-    assert failure.value == (await record(store))["failure"]
-    assert [] == await live(store)
+    assert (spent, 0) == (await budgets_in(store))["month"]
+    assert failure.value == (await record_in(store))["0:failure"]
+    assert [] == await seen_to_by(store)
+
+
+async def test_a_render_that_was_not_submitted_cannot_be_finished(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Memory that is ahead of the journal decides nothing (rule 2)."""
+    task = await a_new(tasks)
+    ahead = task.renders[0].after(Event.BEGIN, attempt_id="x").after(Event.SUBMIT, upstream_id="y")
+    with pytest.raises(OwnershipLostError):
+        await tasks.conclude(task, ahead, finished())
+
+    assert (0, 60) == (await budgets_in(store))["month"]
 
 
 async def test_settle_touches_the_windows_of_the_hold_only(
     tasks: RedisTaskStore, store: Store
 ) -> None:
     """A hold of one month is settled in that month, whatever the calendar says by then."""
-    task = await submitted(tasks)
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    await a_journal(store, clock=LaterClock(YEAR_S)).conclude(task, render, finished())
 
-    class NextYear(SystemClock):
-        def now_ms(self) -> int:
-            return super().now_ms() + 400 * 86_400_000
+    assert {"month": (30, 0), "total": (30, 0)} == await budgets_in(store)
 
-    later = RedisTaskStore(store, NextYear(), owner="replica_1", keep_ms=60_000)
-    await later.conclude(task, Ending(Event.FINISH, SETTLED))
 
-    assert {"month": (30, 0), "total": (30, 0)} == await budgets(store)
+@pytest.mark.parametrize(
+    ("failure", "upstream_id", "cost", "final"),
+    [
+        # What passes is a new call for a retry, unless something was ordered or charged.
+        (FailureKind.UPSTREAM_DOWN, "", 0, False),
+        (FailureKind.WITHDRAWN, "", 0, False),
+        (FailureKind.UPSTREAM_DOWN, "up-1", 0, True),
+        (FailureKind.UPSTREAM_DOWN, "", 1, True),
+        (FailureKind.MODERATION, "", 0, True),
+        (None, "up-1", 30, True),
+    ],
+)
+def test_which_ends_a_retry_is_answered_with(
+    failure: FailureKind | None, upstream_id: str, cost: int, final: bool
+) -> None:
+    """Only what came of nothing, by no fault of the call, is tried as a new one (rule 12)."""
+    render = a_render(upstream_id=upstream_id)
+
+    assert final is is_final(render, Ending(Event.FAIL, a_charge_of(cost), failure))
 
 
 async def test_lost_record_is_reported_and_written_anew_over_budget(
     tasks: RedisTaskStore, store: Store
 ) -> None:
-    """When the store lost its memory, the owner writes task and hold again and settles."""
-    task = await submitted(tasks)
+    """When the store lost its memory, the owner writes task and holds again and settles."""
+    task = await a_new(tasks, hold=20, images=3)
+    ended = await tasks.conclude(task, await submitted(tasks, task, 2), finished())
+    render = await submitted(tasks, task, 0)
+    task = task.with_render(render).with_render(ended.render)
     await store.command("FLUSHALL")
     with pytest.raises(RecordMissingError):
-        await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
+        await tasks.conclude(task, render, finished())
     for number in range(3):
         await tasks.admit(admission(f"other{number}", hold=33))
     await tasks.restore(task)
 
-    assert (0, 159) == (await budgets(store))["month"]
-    await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
-    assert (30, 99) == (await budgets(store))["month"]
+    # Two of the three were open yet: what had ended is not held again.
+    assert (0, 139) == (await budgets_in(store))["month"]
+    assert task == await tasks.read(TEAM.id, task.id)
+    await tasks.conclude(task, render, finished())
+    assert (30, 119) == (await budgets_in(store))["month"]
+
+
+async def test_writing_anew_what_is_there_changes_nothing(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """The record was there after all, or this is a repetition: it holds nothing twice."""
+    task = await a_new(tasks)
+    await submitted(tasks, task)
+    before = await record_in(store)
+    await tasks.restore(task)
+
+    assert before == await record_in(store)
+    assert (0, 60) == (await budgets_in(store))["month"]
 
 
 async def test_a_hold_written_anew_goes_back_to_its_own_windows(
     tasks: RedisTaskStore, store: Store
 ) -> None:
     """Even a year later, and with the windows gone too, at once and with their own expiry."""
-    task = await submitted(tasks)
-
-    class NextYear(SystemClock):
-        def now_ms(self) -> int:
-            return super().now_ms() + 400 * 86_400_000
-
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
     await store.command("FLUSHALL")
-    later = RedisTaskStore(store, NextYear(), owner="replica_1", keep_ms=60_000)
-    await later.restore(task)
-    await later.conclude(task, Ending(Event.FINISH, SETTLED))
+    later = a_journal(store, clock=LaterClock(YEAR_S))
+    await later.restore(task.with_render(render))
+    await later.conclude(task, render, finished())
 
-    assert {"month": (30, 0), "total": (30, 0)} == await budgets(store)
-    keys = await store.command("KEYS", "{t:design}:budget:team::month:*")
-    assert isinstance(keys, list)
-    expires_in_ms = await store.command("PTTL", keys[0])  # type: ignore[arg-type]
+    assert {"month": (30, 0), "total": (30, 0)} == await budgets_in(store)
+    [key] = await keys_in(store, "{t:design}:budget:team::month:*")
+    expires_in_ms = await store.command("PTTL", key)
     assert isinstance(expires_in_ms, int)
     assert 62 * 86_400_000 < expires_in_ms < 94 * 86_400_000
 
 
-async def test_shelving_takes_tasks_out_of_the_live_index(
-    tasks: RedisTaskStore, store: Store
-) -> None:
-    """A stored picture is noted on its record; ids the store does not know do no harm."""
-    task = await submitted(tasks)
-    await tasks.conclude(task, Ending(Event.FINISH, SETTLED, links=("https://files/x.png",)))
-    await tasks.shelve(TEAM.id, [task.id, TaskId("unheard-of")])
-
-    assert [] == await live(store)
-    assert "1" == (await record(store))["stored"]
-    assert {} == await record(store, "unheard-of")
+async def test_a_lost_record_moves_nowhere(tasks: RedisTaskStore, store: Store) -> None:
+    """What is not there is not a fence: the owner is told, rather than that it lost the task."""
+    task = await a_new(tasks)
+    begun = await tasks.begin_submit(task, task.renders[0], "run_1")
+    await store.command("FLUSHALL")
+    for step in (
+        tasks.begin_submit(task, task.renders[0], "run_2"),
+        tasks.record_submitted(task, begun, "up-1"),
+    ):
+        with pytest.raises(RecordMissingError):
+            await step
 
 
 async def test_records_expire_after_they_are_over(tasks: RedisTaskStore, store: Store) -> None:
     """A running task never expires, a finished one does, and so do windows long gone."""
-    task = await submitted(tasks)
+    task = await a_new(tasks)
     running = await store.command("PTTL", "{t:design}:task:task1")
-    await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
+    await tasks.conclude(task, await submitted(tasks, task), finished())
     over = await store.command("PTTL", "{t:design}:task:task1")
-    keys = await store.command("KEYS", "{t:design}:budget:team::month:*")
-    assert isinstance(keys, list)
-    window = await store.command("PTTL", keys[0])  # type: ignore[arg-type]
+    [key] = await keys_in(store, "{t:design}:budget:team::month:*")
+    window = await store.command("PTTL", key)
 
     assert -1 == running
     assert isinstance(over, int)
@@ -448,3 +507,128 @@ async def test_records_expire_after_they_are_over(tasks: RedisTaskStore, store: 
     assert isinstance(window, int)
     assert window > 62 * 86_400_000
     assert -1 == await store.command("PTTL", "{t:design}:budget:team::total:0")
+
+
+async def test_a_task_that_its_caller_has_left(tasks: RedisTaskStore) -> None:
+    """Only the request that waits for it can leave it; another's leaving changes nothing."""
+    await a_new(tasks)
+    call = a_call("req_task1", fingerprint="call_task1")
+    left = []
+    for waiter in ("req_other", call.waiter):
+        await tasks.leave(TEAM.id, TaskId("task1"), place=call.fingerprint, waiter=waiter)
+        left.append(await tasks.is_left(TEAM.id, TaskId("task1")))
+
+    assert [False, True] == left
+    assert not await tasks.is_left(TEAM.id, TaskId("unheard-of"))
+
+
+async def test_an_upstream_id_belongs_to_one_render(tasks: RedisTaskStore, store: Store) -> None:
+    """Whoever claims it first has it for ever; another account's ids are others."""
+    claims = [
+        await tasks.claim("evolink:1", "up-1", "task1:0"),
+        await tasks.claim("evolink:1", "up-1", "task2:0"),
+        await tasks.claim("evolink:1", "up-1", "task1:0"),
+        await tasks.claim("evolink:2", "up-1", "task2:0"),
+    ]
+
+    assert [True, False, True, True] == claims
+    expires_in_s = await store.command("TTL", claim_key("evolink:1", "up-1"))
+    assert isinstance(expires_in_s, int)
+    assert CLAIM_S - 60 < expires_in_s <= CLAIM_S
+
+
+async def test_only_one_replica_takes_a_task(tasks: RedisTaskStore, store: Store) -> None:
+    """Of two that try, one gets it with all that is known; its epoch is the next."""
+    task = await a_new(tasks, hold=30, images=2)
+    render = await submitted(tasks, task, 1)
+    second, third = (a_journal(store, owner=f"replica_{number}") for number in (2, 3))
+    taken = await second.take(TEAM.id, task.id, owner="replica_1")
+    late = await third.take(TEAM.id, task.id, owner="replica_1")
+
+    assert replace(task.with_render(render), owner="replica_2", epoch=2) == taken
+    assert late is None
+    assert ([], ["task1"]) == (await seen_to_by(store), await seen_to_by(store, "replica_2"))
+    assert {"replica_2"} == await tasks.owners(TEAM.id)
+    assert ["task1"] == await tasks.owned(TEAM.id, "replica_2")
+
+
+async def test_taking_a_task_that_is_mine(tasks: RedisTaskStore) -> None:
+    """It is read, and its decisions go on to count: the answer of a taking may have been lost."""
+    task = await a_new(tasks)
+
+    assert task == await tasks.take(TEAM.id, task.id, owner="replica_1")
+
+
+async def test_a_task_that_is_gone_is_taken_by_nobody(tasks: RedisTaskStore, store: Store) -> None:
+    """What is left of it is swept, and its owner need not be looked after any more."""
+    task = await a_new(tasks)
+    await store.command("DEL", "{t:design}:task:task1")
+    taken = await a_journal(store, owner="replica_2").take(TEAM.id, task.id, owner="replica_1")
+
+    assert (None, [], frozenset()) == (
+        *(taken, await seen_to_by(store)),
+        await tasks.owners(TEAM.id),
+    )
+
+
+async def test_a_task_that_is_handed_over_is_anybodys(tasks: RedisTaskStore, store: Store) -> None:
+    """It is nobody's until somebody takes it, and the one who gave it is told of its end."""
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    handed = (await tasks.hand_over(task), await tasks.hand_over(task))
+    nobodys = (await tasks.owners(TEAM.id), await seen_to_by(store, ""))
+    second = a_journal(store, owner="replica_2")
+    taken = await second.take(TEAM.id, task.id, owner="")
+    assert taken is not None
+    concluded = await second.conclude(taken, render, finished())
+
+    assert (True, True) == handed
+    assert ({""}, ["task1"]) == nobodys
+    assert ("replica_2", 3) == (taken.owner, taken.epoch)
+    assert ("replica_1",) == concluded.watchers
+
+
+@pytest.mark.parametrize("index", [0, 1])
+async def test_a_task_is_not_handed_over_while_it_is_posted(
+    tasks: RedisTaskStore, store: Store, index: int
+) -> None:
+    """Only who posts a render learns what became of it."""
+    task = await a_new(tasks, hold=30, images=2)
+    begun = await tasks.begin_submit(task, task.renders[index], "run_1")
+    while_posted = await tasks.hand_over(task)
+    await tasks.record_submitted(task, begun, "up-1")
+
+    assert (False, True) == (while_posted, await tasks.hand_over(task))
+
+
+async def test_cancelling_is_noted_for_whoever_sees_to_the_task(tasks: RedisTaskStore) -> None:
+    """Its owner is told; a task that is over is not cancelled any more."""
+    task = await a_new(tasks)
+    owners = [await tasks.cancel(TEAM.id, task.id), await tasks.cancel(TEAM.id, TaskId("no"))]
+    during = await tasks.read(TEAM.id, task.id)
+    await tasks.conclude(task, await submitted(tasks, task), failed())
+    other = (await admitted(tasks, admission("task2"))).task
+    await tasks.conclude(other, await submitted(tasks, other), failed())
+    await tasks.cancel(TEAM.id, other.id)
+    after = await tasks.read(TEAM.id, other.id)
+
+    assert ["replica_1", None] == owners
+    assert during is not None
+    assert after is not None
+    assert (True, False) == (during.cancelled, after.cancelled)
+
+
+async def test_tasks_are_listed_from_the_newest_on(store: Store) -> None:
+    """A page begins after the last of the one before; records that are gone are left out."""
+    clock = LaterClock()
+    tasks = a_journal(store, clock=clock)
+    for number in range(4):
+        await tasks.admit(admission(f"task{number}", hold=10))
+        clock.shift_s += 1.0
+    await store.command("DEL", "{t:design}:task:task2")
+    pages = [
+        [task.id for task in await tasks.listed(TEAM.id, after=after, limit=3)]
+        for after in ("", "task1", "unheard-of")
+    ]
+
+    assert [["task3", "task1"], ["task0"], []] == pages

@@ -19,6 +19,8 @@ from gateway.store.keyspace import (
     live_key,
     orphans_key,
     owners_key,
+    pace_key,
+    permits_key,
     poll_rate_key,
     rate_key,
     refused_key,
@@ -30,6 +32,7 @@ from gateway.store.keyspace import (
     task_key,
     tasks_key,
     tombstone_key,
+    turns_key,
     wake_key,
 )
 
@@ -76,7 +79,14 @@ KEYS_OF_NO_TEAM = [
 ]
 
 
-@pytest.mark.parametrize(("key", "expected"), KEYS + KEYS_OF_NO_TEAM)
+ACCOUNT_KEYS = [
+    (permits_key("evolink"), "{a:evolink}:permits"),
+    (pace_key("evolink"), "{a:evolink}:pace"),
+    (turns_key("evolink"), "{a:evolink}:turns"),
+]
+
+
+@pytest.mark.parametrize(("key", "expected"), KEYS + KEYS_OF_NO_TEAM + ACCOUNT_KEYS)
 def test_keys(key: str, expected: str) -> None:
     """Keys are part of what is stored: changing one loses money that is held under it."""
     assert expected == key
@@ -87,6 +97,13 @@ def test_keys_of_a_team_share_one_slot() -> None:
     tags = {re.findall(r"\{(.*?)\}", key)[0] for key, _ in KEYS}
 
     assert {"t:design"} == tags
+
+
+def test_keys_of_an_upstream_account_share_one_slot() -> None:
+    """All keys of an account carry its hash tag, and none of a team's."""
+    tags = {re.findall(r"\{(.*?)\}", key)[0] for key, _ in ACCOUNT_KEYS}
+
+    assert {"a:evolink"} == tags
 
 
 def test_no_two_things_share_a_key() -> None:

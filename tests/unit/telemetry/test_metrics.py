@@ -18,6 +18,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("budget_held_usd", Gauge, ("scope", "team", "name", "per")),
     ("rejections", Counter, ("team", "reason")),
     ("tasks_in_flight", Gauge, ("provider",)),
+    ("queue_length", Gauge, ("provider",)),
     ("renders", Counter, ("provider", "model", "outcome")),
     ("upstream_requests", Counter, ("provider", "call", "status")),
     ("polls_per_render", Histogram, ("provider",)),

@@ -1,0 +1,105 @@
+"""Tasks on Redis or Valkey, read: one, some, whose they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.task import Task
+from gateway.store.client import Reply, Store
+from gateway.store.keyspace import (
+    active_teams_key,
+    live_key,
+    owners_key,
+    task_key,
+    tasks_key,
+)
+from gateway.store.scripts import load_script
+from gateway.tasks import records
+from gateway.tasks.gate import Permit
+
+
+class RedisTaskReader:
+    """The part of `TaskStore` that changes nothing. Every method raises StoreUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._are_live = load_script("tasks/lua/are_live.lua")
+
+    async def read(self, team: TeamId, task: TaskId) -> Task | None:
+        """Return a task as it is written down; raises UnreadableTaskError."""
+        reply = await self._store.command("HGETALL", task_key(team, task))
+        if not isinstance(reply, dict):
+            raise TypeError("HGETALL answers a mapping")
+        fields = {name.decode(): text_of(value) for name, value in reply.items()}
+        return records.parse_task(team, task, fields) if fields else None
+
+    async def listed(self, team: TeamId, *, after: str, limit: int) -> Sequence[Task]:
+        """Return the team's tasks from the newest on."""
+        first = 0
+        if after:
+            rank = await self._store.command("ZREVRANK", tasks_key(team), after)
+            if not isinstance(rank, int):
+                return []
+            first = rank + 1
+        reply = await self._store.command("ZREVRANGE", tasks_key(team), first, first + limit - 1)
+        if not isinstance(reply, list):
+            raise TypeError("ZREVRANGE answers a list")
+        read = [await self.read(team, TaskId(text_of(task))) for task in reply]
+        return [task for task in read if task is not None]
+
+    async def owner_of(self, team: TeamId, task: TaskId) -> str | None:
+        """Return who sees to a task; None when it is over or there is none."""
+        reply = await self._store.command("HMGET", task_key(team, task), "owner", "open")
+        match reply:
+            case [bytes(owner), bytes(unfinished)] if unfinished != b"0":
+                return owner.decode()
+        return None
+
+    async def is_left(self, team: TeamId, task: TaskId) -> bool:
+        """Tell whether nobody waits for a task."""
+        return await self._store.command("HGET", task_key(team, task), "waiting") == b"0"
+
+    async def which_live(self, permits: Sequence[Permit]) -> Collection[str]:
+        """Return which of these renders have not ended, whoever sees to them."""
+        by_team: defaultdict[TeamId, list[str]] = defaultdict(list)
+        for permit in permits:
+            by_team[permit.team].append(permit.render_id)
+        live = set()
+        for team, renders in by_team.items():
+            named = [render.rpartition(":") for render in renders]
+            keys = [task_key(team, TaskId(task)) for task, _, _ in named]
+            reply = await self._store.run(self._are_live, keys, [index for _, _, index in named])
+            if not isinstance(reply, list):
+                raise TypeError("the script answers a list")
+            live |= {render for render, is_live in zip(renders, reply, strict=True) if is_live}
+        return live
+
+    async def owned(self, team: TeamId, owner: str) -> Sequence[TaskId]:
+        """Return the tasks that a replica has to see to, the oldest first."""
+        reply = await self._store.command("ZRANGE", live_key(team, owner), 0, -1)
+        if not isinstance(reply, list):
+            raise TypeError("ZRANGE answers a list")
+        return [TaskId(text_of(task)) for task in reply]
+
+    async def owners(self, team: TeamId) -> frozenset[str]:
+        """Return the replicas that have to see to tasks of a team."""
+        return frozenset(await self._members(owners_key(team)))
+
+    async def teams(self) -> frozenset[TeamId]:
+        """Return every team that ever had a task."""
+        return frozenset(TeamId(name) for name in await self._members(active_teams_key()))
+
+    async def _members(self, key: str) -> list[str]:
+        reply = await self._store.command("SMEMBERS", key)
+        if not isinstance(reply, set):
+            raise TypeError("SMEMBERS answers a set")
+        return [text_of(member) for member in reply]
+
+
+def text_of(reply: Reply) -> str:
+    """Return the text of an answer. Raises TypeError when it is something else."""
+    if not isinstance(reply, bytes):
+        raise TypeError("the store answers text here")
+    return reply.decode()
