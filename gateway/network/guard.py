@@ -28,6 +28,7 @@ LOOKUP_TIMEOUT_S = 5.0
 LOOKUP_THREADS = 4
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_LAST_PORT = 65_535
 
 
 class DestinationRefusedError(OSError):
@@ -86,7 +87,9 @@ class Guard:
         if parsed.userinfo:
             raise DestinationRefusedError("it must not carry a user name or password")
         host = parsed.raw_host.decode("ascii")
-        port = parsed.port or _DEFAULT_PORTS[parsed.scheme]
+        port = _DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
+        if not 0 < port <= _LAST_PORT:
+            raise DestinationRefusedError("its port does not exist")
         vouched = self.check_host(host, port)
         if parsed.scheme not in self._schemes and not vouched:
             raise DestinationRefusedError(self._expected_scheme())

@@ -34,7 +34,10 @@ class GuardedResolver(AbstractResolver):
         self._guard = guard
 
     async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's signature
     ) -> list[ResolveResult]:
         """Return the addresses that were checked. Raises OSError."""
         return [
@@ -67,7 +70,10 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._guard = guard
 
     async def connect(
-        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
     ) -> Connection:
         """Refuse a host that the resolver would never hear of. Raises ClientConnectorError."""
         try:

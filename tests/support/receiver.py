@@ -44,9 +44,7 @@ class TlsServer:
 
 
 @asynccontextmanager
-async def tls_server(
-    authority: Authority, script: Script, *names: str
-) -> AsyncIterator[TlsServer]:
+async def tls_server(authority: Authority, script: Script, *names: str) -> AsyncIterator[TlsServer]:
     """Listen with a certificate for `names` and play `script` for each request."""
     context = authority.server_context(*names)
     asked: list[str | None] = []

@@ -72,7 +72,7 @@ def test_what_is_allowed_is_read(text: str, expected: Allowed) -> None:
 )
 def test_anything_else_is_a_mistake(text: str) -> None:
     """Schemes, paths, wild cards, ports out of range and numbers as hosts are refused."""
-    with pytest.raises(ValueError, match="^expected a host such as"):
+    with pytest.raises(ValueError, match=r"^expected a host such as"):
         parse_allowed(text)
 
 
