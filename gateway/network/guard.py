@@ -112,15 +112,18 @@ class Guard:
     async def resolve(self, host: str, port: int) -> tuple[str, ...]:
         """Look a host up once; return its addresses, all of which may be connected to.
 
-        One that may not refuses the host. Raises DestinationRefusedError, and another OSError when
-        the name has no address or the lookup took too long (TimeoutError).
+        One that may not refuses the host. Raises DestinationRefusedError, and socket.gaierror or
+        another OSError when the lookup gave no address, or none in time.
         """
         vouched = self.check_host(host, port)
         address = _literal(host)
         if address is not None:
             return (str(address),)
-        async with asyncio.timeout(self._lookup_timeout_s):
-            found = await self._lookup(_canonical(host))
+        try:
+            async with asyncio.timeout(self._lookup_timeout_s):
+                found = await self._lookup(_canonical(host))
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "the lookup took too long") from None
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "no address")
         for text in found:

@@ -109,6 +109,11 @@ class Metrics:
             RENDER_BUCKETS,
             "provider",
         )
+        self.callbacks = counter(
+            "callbacks_total",
+            "Callbacks; those to clients (out) by attempt: delivered, retried, failed for good.",
+            *("direction", "outcome"),
+        )
         self.hold_overrun = counter(
             "hold_overrun_usd_total", "US dollars settled above what was held.", "team"
         )
