@@ -58,6 +58,7 @@ class Deliveries:
         self._enqueue = load_script("callbacks/lua/enqueue.lua")
         self._claim = load_script("callbacks/lua/claim.lua")
         self._record = load_script("callbacks/lua/record.lua")
+        self._states = load_script("callbacks/lua/states.lua")
 
     async def enqueue(self, callback: Callback) -> bool:
         """Write a callback down, to be delivered from now on; False when it was there."""
@@ -120,28 +121,29 @@ class Deliveries:
 
     async def of_task(self, team: TeamId, task: TaskId) -> tuple[DeliveryState, ...]:
         """Return the callbacks of a task, until a day after each is over."""
-        states = [await self._state(team, task, event) for event in CallbackEvent]
-        return tuple(state for state in states if state is not None)
-
-    async def _state(
-        self, team: TeamId, task: TaskId, event: CallbackEvent
-    ) -> DeliveryState | None:
-        delivery = delivery_id(task, event)
-        names = ("state", "tries", "last", "ended_ms")
-        fields = await self._store.command("HMGET", callback_key(team, delivery), *names)
-        state, tries, last, ended_ms = _list(fields)
-        if state is None:
-            return None
-        due_ms = await self._store.command("ZSCORE", callbacks_key(team), delivery)
-        return DeliveryState(
-            id=delivery,
-            event=event,
-            status=DeliveryStatus(_text(state)),
-            tries=int(_text(tries)),
-            last="" if last is None else _text(last),
-            next_try_ms=None if due_ms is None else int(float(_text(due_ms))),
-            ended_ms=None if ended_ms is None else int(_text(ended_ms)),
+        ids = {event: delivery_id(task, event) for event in CallbackEvent}
+        reply = await self._store.run(
+            self._states,
+            [callbacks_key(team), *(callback_key(team, delivery) for delivery in ids.values())],
+            list(ids.values()),
         )
+        told = zip(ids.items(), _list(reply), strict=True)
+        return tuple(
+            _state(delivery, event, _list(fields)) for (event, delivery), fields in told if fields
+        )
+
+
+def _state(delivery: str, event: CallbackEvent, fields: list[Reply]) -> DeliveryState:
+    status, tries, last, due_ms, ended_ms = (_text(field) for field in fields)
+    return DeliveryState(
+        id=delivery,
+        event=event,
+        status=DeliveryStatus(status),
+        tries=int(tries),
+        last=last,
+        next_try_ms=int(float(due_ms)) if due_ms else None,
+        ended_ms=int(ended_ms) if ended_ms else None,
+    )
 
 
 def _list(reply: Reply) -> list[Reply]:
