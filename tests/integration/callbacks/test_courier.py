@@ -228,7 +228,7 @@ def test_the_limit_of_an_attempt_is_ten_seconds() -> None:
 @pytest.mark.parametrize(
     ("url", "last"),
     [
-        (f"http://127.0.0.1:{closed_port()}/", "unreachable"),
+        ("http://127.0.0.1:{closed}/", "unreachable"),
         ("https://unknown.example/", "unreachable"),
         ("https://10.0.0.1/", "refused"),
         ("http://hooks.example/", "refused"),
@@ -239,7 +239,7 @@ async def test_what_cannot_be_reached_is_told(
 ) -> None:
     """Nobody there, no such name, or refused by the guard at the attempt."""
     async with post_office(store, clock) as post:
-        await post.send(url)
+        await post.send(url.format(closed=closed_port()))
         await post.round()
 
         assert last == (await post.state()).last

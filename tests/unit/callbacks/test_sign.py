@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -8,6 +12,7 @@ from gateway.background import SystemClock
 from gateway.callbacks.sign import make_secret, signed_headers
 
 OLD, NEW = make_secret(b"o" * 32), make_secret(b"n" * 32)
+PAGE = Path(__file__).parents[3] / "docs/callbacks.md"
 BODY = '{"id":"imgtask_1","prompt":"größer ☃"}'.encode()
 
 
@@ -54,3 +59,15 @@ def test_a_secret_is_made_of_32_bytes(count: int) -> None:
     """Fewer would be guessed, more are a mistake of the caller."""
     with pytest.raises(ValueError, match="32 random bytes"):
         make_secret(b"x" * count)
+
+
+def test_the_snippet_for_receivers_works() -> None:
+    """What docs/callbacks.md tells receivers to do takes a callback and refuses a forged one."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(snippet, names)  # noqa: S102 - our own documentation
+    headers = signed_headers([NEW], delivery="evt_1", at_ms=SystemClock().now_ms(), body=BODY)
+
+    assert "imgtask_1" == names["task_of"](NEW, BODY, headers)["id"]
+    with pytest.raises(WebhookVerificationError):
+        names["task_of"](OLD, BODY, headers)

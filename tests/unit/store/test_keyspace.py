@@ -7,6 +7,9 @@ from gateway.store.keyspace import (
     account_key,
     adjustments_key,
     budget_window_key,
+    callback_key,
+    callback_secret_key,
+    callbacks_key,
     checkpoint_key,
     day_quota_key,
     in_flight_key,
@@ -46,6 +49,9 @@ KEYS = [
     (staged_checkpoint_key(TEAM, "a1"), "{t:design}:ledger:checkpoint:a1"),
     (adjustments_key(TEAM), "{t:design}:ledger:adjustments"),
     (ledger_key(TEAM), "{t:design}:ledger"),
+    (callbacks_key(TEAM), "{t:design}:callbacks"),
+    (callback_key(TEAM, "evt_1"), "{t:design}:callback:evt_1"),
+    (callback_secret_key(TEAM), "{t:design}:callback_secret"),
 ]
 
 
