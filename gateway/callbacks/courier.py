@@ -27,6 +27,9 @@ from gateway.network.transport import NeverSentError
 
 log = structlog.get_logger(__name__)
 
+#: Seconds between tries to write an outcome down; in all well below the margin of a lease.
+RECORD_AGAIN_S = (0.2, 1.0)
+
 #: Asks for all teams there are.
 Teams = Callable[[], Awaitable[Iterable[TeamId]]]
 
@@ -188,13 +191,22 @@ class Courier:
         secrets = await self._secrets.of_team(team)
         last = await self._post(claimed, secrets.all)
         verdict = self._verdict(claimed, last)
-        if not await self._deliveries.record(claimed, verdict):
+        if not await self._record(claimed, verdict):
             return
         told = "retried" if verdict.status is DeliveryStatus.PENDING else verdict.status.value
         self._observe(told)
         log.info(
             "callback", action="callback", delivery=delivery, team=team, outcome=told, last=last
         )
+
+    async def _record(self, claimed: Claimed, verdict: Verdict) -> bool:
+        """Write an outcome down, with patience: what is not written down is posted again."""
+        for pause_s in RECORD_AGAIN_S:
+            try:
+                return await self._deliveries.record(claimed, verdict)
+            except StoreUnavailable:
+                await asyncio.sleep(pause_s)
+        return await self._deliveries.record(claimed, verdict)
 
     async def _post(self, claimed: Claimed, secrets: Sequence[str]) -> str:
         """Post once; return the HTTP status, or the word for why there is none."""

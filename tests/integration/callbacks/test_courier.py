@@ -23,6 +23,7 @@ from gateway.network.clients import build_guarded_client
 from gateway.network.guard import Guard
 from gateway.store.client import Store
 from tests.support.clock import FixedClock
+from tests.support.couriers import stuck_courier
 from tests.support.receiver import Names, make_authority, tls_server
 from tests.support.sockets import (
     RawServer,
@@ -296,21 +297,49 @@ async def test_an_https_receiver_verifies_it(store: Store, tmp_path: Path) -> No
         assert "t1" == Webhook(secret).verify(seen.body, seen.headers)["id"]
 
 
-async def test_a_killed_workers_callback_is_taken_over(store: Store, clock: FixedClock) -> None:
-    """Killed between the claim and the post: another posts when the lease is over, same id."""
-    async with raw_server(answer()) as server:
-        async with post_office(store, clock) as killed:
-            await killed.deliveries.enqueue(callback(server.url))
-            await killed.deliveries.claim(TEAM, "evt_t1_completed", "killed", lease_ms=20_000)
-        async with post_office(store, clock) as post:
-            for _ in range(4):
-                await post.round()
-                clock.advance(5)
-            too_early = len(server.requests)
+async def test_a_claim_of_a_dead_worker_holds_as_long_as_its_lease(
+    store: Store, clock: FixedClock
+) -> None:
+    """Not before and not later than that, another posts."""
+    async with raw_server(answer()) as server, post_office(store, clock) as post:
+        await post.deliveries.enqueue(callback(server.url))
+        await post.deliveries.claim(TEAM, "evt_t1_completed", "dead", lease_ms=20_000)
+        for _ in range(4):
             await post.round()
-            ended = await post.state()
+            clock.advance(5)
+        too_early = len(server.requests)
+        await post.round()
+        ended = await post.state()
 
     assert 0 == too_early
+    assert ["evt_t1_completed"] == ids(server)
+    assert DeliveryStatus.DELIVERED is ended.status
+
+
+async def test_a_killed_workers_callback_is_taken_over(
+    store: Store, valkey_process: ValkeyProcess
+) -> None:
+    """A process killed between its claim and the post: another delivers, under the same id."""
+    names = Names({"hooks.internal": [["127.0.0.1"]]})
+    guard = Guard([parse_allowed("hooks.internal")], lookup=names)
+    after_the_lease = FixedClock(now_ms=SystemClock().now_ms() + 60_000)
+    async with (
+        raw_server(answer()) as server,
+        post_office(store, after_the_lease, guard=guard) as post,
+    ):
+        await Deliveries(store, SystemClock()).enqueue(
+            callback(f"http://hooks.internal:{server.port}/")
+        )
+        async with stuck_courier(valkey_process.url, TEAM) as process:
+            process.kill()
+            await process.wait()
+        killed = await post.state()
+        await post.round()
+        ended = await post.state()
+
+    assert (DeliveryStatus.PENDING, 0) == (killed.status, killed.tries)
+    assert killed.next_try_ms is not None
+    assert SystemClock().now_ms() < killed.next_try_ms
     assert ["evt_t1_completed"] == ids(server)
     assert DeliveryStatus.DELIVERED is ended.status
 
@@ -451,6 +480,31 @@ async def test_a_store_that_hangs_ends_nothing(store: Store, valkey_process: Val
 
     assert silent_meanwhile
     assert {"evt_t1_completed"} == set(ids(server))
+
+
+async def test_an_outcome_is_not_lost_to_a_store_that_stalls(
+    store: Store, valkey_process: ValkeyProcess
+) -> None:
+    """A stall right after the post costs no second post: the outcome is written a moment later."""
+    ok = answer()
+
+    async def stall(writer: asyncio.StreamWriter) -> None:
+        valkey_process.stop()
+        asyncio.get_running_loop().call_later(0.25, valkey_process.cont)
+        await ok(writer)
+
+    async with (
+        Store(valkey_process.url, timeout_ms=100) as hasty,
+        raw_server(stall) as server,
+        post_office(hasty, SystemClock()) as post,
+    ):
+        await post.send(server.url)
+        await post.round()
+        ended = await post.state()
+
+    assert 1 == len(server.requests)
+    assert (DeliveryStatus.DELIVERED, 1) == (ended.status, ended.tries)
+    assert ["delivered"] == post.told
 
 
 async def test_nothing_that_is_logged_tells_the_address(
