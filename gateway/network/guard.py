@@ -47,7 +47,7 @@ class SystemLookup:
     async def __call__(self, name: str) -> Sequence[str]:
         """Return the addresses of a name, in the order to try them. Raises OSError."""
         found = await asyncio.get_running_loop().run_in_executor(self._threads, _getaddrinfo, name)
-        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+        return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 class Guard:

@@ -161,6 +161,17 @@ async def test_tls_asks_for_and_verifies_the_name(tmp_path: Path) -> None:
     ]
 
 
+async def test_what_the_url_says_is_checked_for_every_request() -> None:
+    """Another scheme, or credentials, are refused by the client too, before any lookup."""
+    names = Names({"hooks.example": [["127.0.0.1"]]})
+    async with build_guarded_client(Guard(lookup=names)) as client:
+        for url in ("http://hooks.example/", "https://user@hooks.example/"):
+            with pytest.raises(RefusedError):
+                await client.post(url, content=b"{}")
+
+    assert [] == names.asked
+
+
 async def test_redirects_are_not_followed() -> None:
     """The answer is handed back and the next host never hears of us."""
     async with raw_server(answer()) as other:

@@ -50,6 +50,7 @@ def test_public_hosts_pass(url: str, expected: tuple[str, int]) -> None:
         *("https://hooks.example/\n", "https://[::1/", "https://[hooks.example]/"),
         *("https://a%2eexample/", "https://127.0.0.%31/", "https://-a.example/", "https://a..b/"),
         *("https://%31%32%37.0.0.1/", "https://hooks.example%00.internal/"),
+        *("https://hooks.example/a b", "https://hooks.example/a\\b", "https://hooks.example/\r\na"),
     ],
 )
 def test_other_schemes_credentials_and_unclear_urls_are_refused(url: str) -> None:
