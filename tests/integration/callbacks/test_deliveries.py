@@ -154,7 +154,8 @@ async def test_a_retry_is_due_when_it_was_said(deliveries: Deliveries, clock: Fi
     assert await deliveries.record(attempt, retry)
     told = state(DeliveryStatus.PENDING, tries=1, last="timeout", next_try_ms=NOON_MS + 1000)
     assert (told,) == await deliveries.of_task(TEAM, TASK)
-    assert await deliveries.claim(TEAM, CALLBACK.id, "two", lease_ms=1) is None
+    for claim in (attempt.claim, "two"):
+        assert await deliveries.claim(TEAM, CALLBACK.id, claim, lease_ms=1) is None
     clock.advance(1)
     assert 1 == (await claimed(deliveries, "two")).tries
 
@@ -197,6 +198,19 @@ async def test_a_delivery_is_a_fact_from_anybody(deliveries: Deliveries, clock: 
     assert not await deliveries.record(other, FAILED)
     (told,) = await deliveries.of_task(TEAM, TASK)
     assert (DeliveryStatus.DELIVERED, 1) == (told.status, told.tries)
+
+
+@pytest.mark.parametrize("first", [DELIVERED, FAILED])
+async def test_an_end_is_final(deliveries: Deliveries, clock: FixedClock, first: Verdict) -> None:
+    """What another attempt brings after it is not counted, a second delivery included."""
+    await deliveries.enqueue(CALLBACK)
+    slow = await claimed(deliveries)
+    clock.advance(20)
+    assert await deliveries.record(await claimed(deliveries, "two"), first)
+    ended = await deliveries.of_task(TEAM, TASK)
+
+    assert not await deliveries.record(slow, DELIVERED)
+    assert ended == await deliveries.of_task(TEAM, TASK)
 
 
 async def test_what_the_store_has_lost_is_dropped(deliveries: Deliveries, store: Store) -> None:
