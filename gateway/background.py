@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+#: Seconds until a loop that is still there after it was cancelled is cancelled again.
+CANCEL_AGAIN_S = 0.5
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -61,11 +64,21 @@ class Background:
         _traceback: TracebackType | None,
     ) -> None:
         self._stopping = True
-        for task in self._loops.values():
-            task.cancel()
+        await self._end_loops()
         await self._finish_steps()
         # The body's own error leaves as it is: handed to the group, it would come back wrapped.
         await self._group.__aexit__(None, None, None)
+
+    async def _end_loops(self) -> None:
+        """Cancel the loops until all have ended.
+
+        Once is not always enough: before Python 3.12 `asyncio.wait_for`, which redis-py sends with,
+        loses a cancellation that arrives in the moment in which it is done, and the loop goes on.
+        """
+        while running := [task for task in self._loops.values() if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
     async def _finish_steps(self) -> None:
         """Wait for steps and those that they start, for `grace_s` in all; then cut them off."""

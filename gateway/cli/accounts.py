@@ -20,6 +20,7 @@ from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
 from gateway.service.admin import Admin, AdminRefusedError
+from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServerError
 
 T = TypeVar("T")
@@ -27,6 +28,18 @@ T = TypeVar("T")
 
 def with_admin(config: Path, work: Callable[[Admin], Awaitable[T]]) -> T:
     """Run a command's work on the accounts of the store that the settings name.
+
+    What cannot be done is told on standard error and ends the command with 1.
+    """
+
+    async def on_accounts(loaded: Loaded, store: Store) -> T:
+        return await work(admin_of(loaded, store))
+
+    return with_store(config, on_accounts)
+
+
+def with_store(config: Path, work: Callable[[Loaded, Store], Awaitable[T]]) -> T:
+    """Run a command's work on the store that the settings name.
 
     What cannot be done is told on standard error and ends the command with 1.
     """
@@ -42,12 +55,14 @@ def with_admin(config: Path, work: Callable[[Admin], Awaitable[T]]) -> T:
         refuse("the store did not answer in time.")
 
 
-async def _work(loaded: Loaded, work: Callable[[Admin], Awaitable[T]]) -> T:
+async def _work(loaded: Loaded, work: Callable[[Loaded, Store], Awaitable[T]]) -> T:
     async with opened_store(loaded) as store:
-        admin = Admin(
-            RedisAccounts(store), loaded.settings.teams, SystemClock(), secrets.token_bytes
-        )
-        return await work(admin)
+        return await work(loaded, store)
+
+
+def admin_of(loaded: Loaded, store: Store) -> Admin:
+    """Return what changes the accounts in this store."""
+    return Admin(RedisAccounts(store), loaded.settings.teams, SystemClock(), secrets.token_bytes)
 
 
 def operator() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +11,15 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.accounts import operator, with_admin
+from gateway.background import SystemClock
+from gateway.callbacks.interface import SigningSecrets
+from gateway.callbacks.team_secrets import TeamSecrets
+from gateway.cli.accounts import admin_of, operator, with_admin, with_store
 from gateway.cli.books import refuse
+from gateway.config.load import Loaded
+from gateway.config.values import parse_duration_ms
+from gateway.service.webhooks import Webhooks
+from gateway.store.client import Store
 
 app = typer.Typer(help="Teams.", no_args_is_help=True)
 
@@ -55,3 +63,33 @@ def set_team(
     typer.echo(
         json.dumps({"team": name}) if json_output else f"The team '{name}' is set.",
     )
+
+
+@app.command("webhook-secret")
+def webhook_secret(
+    name: Name,
+    *,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Make another one before it is shown.")
+    ] = False,
+    grace: Annotated[
+        str, typer.Option(help="How long callbacks are signed with the former one too.")
+    ] = "24h",
+    config: Config = SETTINGS,
+    json_output: Json = False,
+) -> None:
+    """Show what the team's callbacks are signed with; it is made when it is first asked for."""
+    try:
+        grace_ms = parse_duration_ms(grace)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    async def work(loaded: Loaded, store: Store) -> SigningSecrets:
+        kept = TeamSecrets(store, SystemClock(), secrets.token_bytes)
+        webhooks = Webhooks(admin_of(loaded, store), kept)
+        if rotate:
+            return await webhooks.rotate_secret(name, grace_ms=grace_ms, who=operator())
+        return await webhooks.secret(name)
+
+    current = with_store(config, work).current
+    typer.echo(json.dumps({"team": name, "secret": current}) if json_output else current)

@@ -15,10 +15,13 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainValidator,
     SecretStr,
     Strict,
     ValidationInfo,
 )
+
+from gateway.domain.destinations import Allowed, parse_allowed
 
 #: What `redis.url` says when the gateway is to run a server of its own.
 EMBEDDED = "embedded"
@@ -57,6 +60,11 @@ def check_result_host(host: str) -> str:
             'expected a host such as "files.evolink.ai" or "127.0.0.1:9100", without https://'
         )
     return lowered
+
+
+def parse_allowed_destination(text: object) -> Allowed:
+    """Return a host or network that callbacks may go to; ValueError for anything else."""
+    return parse_allowed(text if isinstance(text, str) else "")
 
 
 def check_redis_url(url: SecretStr) -> SecretStr:
@@ -133,6 +141,7 @@ Port = Annotated[int, Strict(), Field(ge=0, le=_LAST_PORT)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
 OptionalUrl = Annotated[str, AfterValidator(check_optional_url)]
 ResultHost = Annotated[str, AfterValidator(check_result_host)]
+AllowedDestination = Annotated[Allowed, PlainValidator(parse_allowed_destination)]
 RedisUrl = Annotated[SecretStr, AfterValidator(check_redis_url)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(check_proxy_url)]
 AssetUrl = Annotated[str, BeforeValidator(parse_asset_url)]

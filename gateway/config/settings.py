@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr
 
 from gateway.config.addresses import (
     EMBEDDED,
+    AllowedDestination,
     AssetUrl,
     BaseUrl,
     OptionalPath,
@@ -147,6 +148,21 @@ class NetworkSettings(Section):
     )
     ca_file: OptionalPath = Field(
         default=None, description="PEM file of authorities to trust instead of the system's."
+    )
+
+
+class CallbacksSettings(Section):
+    """How clients are called back."""
+
+    allow: tuple[AllowedDestination, ...] = Field(
+        default=(),
+        description="Hosts and networks beside the public Internet that may be called; http too.",
+    )
+    timeout_ms: PositiveDurationMs = Field(
+        default=10_000, alias="timeout", description="Total limit of one attempt."
+    )
+    max_concurrent: Count = Field(
+        default=32, description="Attempts at once, of which one team has at most a quarter."
     )
 
 
@@ -361,6 +377,9 @@ class Settings(Section):
         default_factory=AssetsSettings, description="Where pictures are kept."
     )
     network: NetworkSettings = Field(default_factory=NetworkSettings, description="The way out.")
+    callbacks: CallbacksSettings = Field(
+        default_factory=CallbacksSettings, description="How clients are called back."
+    )
     polling: PollingSettings = Field(
         default_factory=PollingSettings, description="How tasks are followed upstream."
     )

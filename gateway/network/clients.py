@@ -1,8 +1,9 @@
 """The one place that builds HTTP clients.
 
-None of them follows redirects, reads proxy settings or credentials from the environment, keeps
-cookies, or asks for compressed answers (a bounded read must bound what is unpacked too). Every
-wait inside a request has a limit here; the whole call is limited by its caller.
+None of them follows redirects unless told how many, reads proxy settings or credentials from the
+environment, keeps cookies, or asks for compressed answers (a bounded read must bound what is
+unpacked too). Every wait inside a request has a limit here; the whole call is limited by its
+caller.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import aiohttp
 import httpx
 
 from gateway import __version__
+from gateway.network.guard import Guard
+from gateway.network.guarded import GuardedTransport
 from gateway.network.transport import TruthfulTransport
 
 #: Seconds for one address to accept the connection and finish TLS.
@@ -78,6 +81,24 @@ def build_fetch_client(
     )
 
 
+def build_guarded_client(
+    guard: Guard, *, ca_file: str = "", max_redirects: int = 0
+) -> httpx.AsyncClient:
+    """Return a client for addresses that clients name: only what the guard lets through.
+
+    Every request has a connection of its own, and every hop of at most `max_redirects` redirects
+    is checked as the first one was. It knows no proxy: one would look names up once more, after
+    the check. Raises `guarded.RefusedError` for what is not let through.
+    """
+    transport = GuardedTransport(guard, tls_context(ca_file))
+    return _client(
+        transport,
+        answer_timeout_s=DOWNLOAD_TIMEOUT_S,
+        headers={"connection": "close"},
+        max_redirects=max_redirects,
+    )
+
+
 def _build(
     connector: Callable[[ssl.SSLContext], aiohttp.BaseConnector],
     *,
@@ -86,8 +107,6 @@ def _build(
     proxy: str,
     ca_file: str,
 ) -> httpx.AsyncClient:
-    # At INFO httpx prints every URL with its query.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     context = tls_context(ca_file)
     transport = TruthfulTransport(
         verify=context,
@@ -97,6 +116,18 @@ def _build(
             connector=connector(context), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         ),
     )
+    return _client(transport, answer_timeout_s=answer_timeout_s, headers=headers, max_redirects=0)
+
+
+def _client(
+    transport: TruthfulTransport,
+    *,
+    answer_timeout_s: float,
+    headers: dict[str, str],
+    max_redirects: int,
+) -> httpx.AsyncClient:
+    # At INFO httpx prints every URL with its query.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     return httpx.AsyncClient(
         transport=transport,
         headers={
@@ -114,7 +145,8 @@ def _build(
             write=answer_timeout_s,
         ),
         trust_env=False,
-        follow_redirects=False,
+        follow_redirects=max_redirects > 0,
+        max_redirects=max_redirects,
     )
 
 

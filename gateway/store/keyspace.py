@@ -228,3 +228,21 @@ def pace_key(account: str) -> str:
 def turns_key(account: str) -> str:
     """Name the hash of replicas that wait for the account, by their turn; expires in seconds."""
     return f"{{a:{account}}}:turns"
+
+
+def callbacks_key(team: TeamId) -> str:
+    """Name the sorted set of callbacks that are not over, by when they are due (Unix ms).
+
+    One that a worker has claimed is due again when its lease ends.
+    """
+    return f"{{t:{team}}}:callbacks"
+
+
+def callback_key(team: TeamId, delivery: str) -> str:
+    """Name the hash of one callback; expires a day after it is over."""
+    return f"{{t:{team}}}:callback:{delivery}"
+
+
+def callback_secret_key(team: TeamId) -> str:
+    """Name the hash of what the team's callbacks are signed with. Never expires."""
+    return f"{{t:{team}}}:callback_secret"

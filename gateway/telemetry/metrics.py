@@ -112,6 +112,11 @@ class Metrics:
             RENDER_BUCKETS,
             "provider",
         )
+        self.callbacks = counter(
+            "callbacks_total",
+            "Callbacks from upstreams (in: woke, late, forged) and tries of those to clients (out).",
+            *("direction", "outcome"),
+        )
         self.hold_overrun = counter(
             "hold_overrun_usd_total", "US dollars settled above what was held.", "team"
         )
@@ -129,11 +134,6 @@ class Metrics:
             "price_miss_total",
             "Calls for a picture that no price is known for, refused or at a configured amount.",
             "model",
-        )
-        self.callbacks = counter(
-            "callbacks_total",
-            "Callbacks from upstreams (in) and to clients (out), by what became of them.",
-            *("direction", "outcome"),
         )
         self.recovered_tasks = counter(
             "recovered_tasks_total", "Tasks taken over from a process that stopped or died."

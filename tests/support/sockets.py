@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -54,7 +55,9 @@ class RawServer:
 
 
 @asynccontextmanager
-async def raw_server(script: Script) -> AsyncIterator[RawServer]:
+async def raw_server(
+    script: Script, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     """Listen on a free port and play `script` for each request, until the context is left."""
     seen = RawServer(port=0)
     writers: list[asyncio.StreamWriter] = []
@@ -72,7 +75,7 @@ async def raw_server(script: Script) -> AsyncIterator[RawServer]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     seen.port = server.sockets[0].getsockname()[1]
     try:
         yield seen

@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -57,6 +58,23 @@ def test_loops_run_until_the_context_is_left() -> None:
         return alive, background.running_loops, background.dead_loops, tuple(deaths)
 
     assert in_virtual_time(scenario()) == (("first", "second"), (), (), ())
+
+
+def test_a_loop_that_misses_its_cancellation_ends_too() -> None:
+    """A library may lose a cancellation; the stop goes on until the loop has noticed."""
+
+    async def deaf_once() -> None:
+        with suppress(asyncio.CancelledError):
+            await _for_ever()
+        await _for_ever()
+
+    async def scenario() -> tuple[tuple[str, ...], ...]:
+        async with Background(grace_s=1.0) as background:
+            background.loop("deaf", deaf_once)
+            await _turns()
+        return background.running_loops, background.dead_loops
+
+    assert in_virtual_time(scenario()) == ((), ())
 
 
 @pytest.mark.parametrize(

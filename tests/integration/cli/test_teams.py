@@ -72,3 +72,25 @@ def test_an_unknown_team_is_told(config: Path) -> None:
 
     assert 1 == done.exit_code
     assert "no team 'nowhere'" in done.stderr
+
+
+def test_a_webhook_secret_is_shown_and_rotated(config: Path) -> None:
+    """It stays the same until it is rotated; then it is another one."""
+    first = run(config, "webhook-secret", "design")
+    again = run(config, "webhook-secret", "design", "--json")
+    rotated = run(config, "webhook-secret", "design", "--rotate", "--grace", "1h")
+    after = run(config, "webhook-secret", "design")
+
+    assert first.stdout.startswith("whsec_")
+    assert {"team": "design", "secret": first.stdout.strip()} == json.loads(again.stdout)
+    assert 0 == rotated.exit_code
+    assert first.stdout != rotated.stdout == after.stdout
+
+
+def test_webhook_secrets_of_nobody_and_odd_graces_are_refused(config: Path) -> None:
+    """A team that does not exist has no secret, and none is made; a grace is a length of time."""
+    unknown = run(config, "webhook-secret", "nowhere", "--rotate")
+    odd = run(config, "webhook-secret", "design", "--rotate", "--grace", "soon")
+
+    assert (1, 2) == (unknown.exit_code, odd.exit_code)
+    assert "no team 'nowhere'" in unknown.stderr

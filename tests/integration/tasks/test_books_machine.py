@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import uvloop
 from hypothesis import HealthCheck, settings
@@ -12,56 +14,81 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from gateway.background import SystemClock
-from gateway.domain.accounts import ApiKey, Caller, Team
+from gateway.domain.accounts import ApiKey, Team
 from gateway.domain.errors import BudgetExceeded, StoreUnavailable
-from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.limits import Budget, Period, Quotas
-from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis
-from gateway.domain.task import Event, SubmitOrder, Task
+from gateway.domain.task import Event, Render, Task
+from gateway.ledger.audit import verify
+from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
-from gateway.tasks.interface import Admission, Ending, OwnershipLostError, RecordMissingError
+from gateway.tasks.interface import Admission, OwnershipLostError, RecordMissingError
 from gateway.tasks.redis_tasks import RedisTaskStore
+from tests.support.factories import TEAM_ID, an_admission
+from tests.support.journal import a_journal, admitted, failed, finished
 from tests.support.valkey import ValkeyProcess
+
+T = TypeVar("T")
 
 TEAM_LIMIT, KEY_LIMIT = 1_000, 600
 KEYS = ("ci", "web")
 EXAMPLES, STEPS = 60, 50
 
+INDEXES = st.integers(0, 2)
 
-def admission(number: int, key: str, hold: int) -> Admission:
-    """Ask for one picture with one of two keys, each with a budget of its own."""
+
+def admission(number: int, key: str, hold: int, images: int) -> Admission:
+    """Ask for pictures with one of two keys, each with a budget of its own."""
     month = Budget("month", TEAM_LIMIT, Period.MONTH)
-    team = Team(TeamId("design"), ("*",), (month,), quotas=Quotas(in_flight_images=1_000))
-    return Admission(
-        id=TaskId(f"task{number}"),
-        caller=Caller(team, ApiKey(key, budgets=(Budget("total", KEY_LIMIT, Period.TOTAL),))),
-        user="",
-        images=1,
-        model="gpt-image-1.5",
-        size="1024x1024",
-        quality="low",
+    return an_admission(
+        f"task{number}",
+        team=Team(TEAM_ID, ("*",), (month,), quotas=Quotas(in_flight_images=1_000)),
+        key=ApiKey(key, budgets=(Budget("total", KEY_LIMIT, Period.TOTAL),)),
+        images=images,
         hold_microusd=hold,
-        order=SubmitOrder("evolink", "evolink:1", {}),
     )
 
 
 @dataclass
+class KeptRender:
+    """What the model knows of a render."""
+
+    hold: int
+    raised: bool = False
+    state: str = "queued"
+    cost: int = 0
+
+
+@dataclass
 class Kept:
-    """What the model knows of a task."""
+    """What the model knows of a task; `lost` ones have no record any more, and stay held."""
 
     key: str
-    hold: int
     admission: Admission
+    renders: list[KeptRender]
     task: Task | None = None
-    cost: int = 0
-    state: str = "unheard"
+    owner: int = 0
+    given_up: bool = False
+    lost: bool = False
+    refused: bool = False
+
+    @property
+    def held(self) -> int:
+        """What is held for it."""
+        if self.given_up or self.refused:
+            return 0
+        return sum(render.hold for render in self.renders if render.state != "ended")
+
+    def in_state(self, index: int, *states: str) -> Render | None:
+        """Return a render as the product knows it, when the model has it in one of these states."""
+        if self.task is None or self.lost or self.given_up or index >= len(self.renders):
+            return None
+        return self.task.renders[index] if self.renders[index].state in states else None
 
 
 class Books(RuleBasedStateMachine):
@@ -74,154 +101,209 @@ class Books(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.store = Store(self.url, timeout_ms=5_000)
-        self.journal = RedisTaskStore(self.store, SystemClock(), owner="replica_1", keep_ms=600_000)
-        self.run(self.store.command("FLUSHALL"))
+        self.journals = [a_journal(self.store, owner=f"replica_{number}") for number in range(3)]
         self.kept: list[Kept] = []
         self.overrun = 0
 
-    def run(self, work: object) -> object:
+    @initialize()
+    def begin_with_nothing(self) -> None:
+        """Each history has a store of its own."""
+        self.run(self.store.command("FLUSHALL"))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end."""
-        return self.runner.run(work)  # type: ignore[arg-type]
+        return self.runner.run(work)
 
     def teardown(self) -> None:
         """Close the connection."""
         self.run(self.store.__aexit__())
         self.runner.close()
 
+    def journal(self, kept: Kept) -> RedisTaskStore:
+        """Return the journal of the replica that sees to a task."""
+        return self.journals[kept.owner]
+
     def held(self, key: str = "") -> int:
         """Return what the model says is held, of one key or of all."""
-        return sum(
-            kept.hold
-            for kept in self.kept
-            if kept.state in {"held", "begun", "submitted"} and key in {"", kept.key}
-        )
+        return sum(kept.held for kept in self.kept if key in {"", kept.key})
 
     def spent(self, key: str = "") -> int:
         """Return what the model says is spent, of one key or of all."""
-        return sum(kept.cost for kept in self.kept if key in {"", kept.key})
-
-    @rule(target=tasks, key=st.sampled_from(KEYS), hold=st.integers(1, 400))
-    def admit(self, key: str, hold: int) -> Kept:
-        """A call is admitted exactly when it fits into both budgets."""
-        kept = Kept(key, hold, admission(len(self.kept), key, hold))
-        self.kept.append(kept)
-        fits = (
-            self.spent() + self.held() + hold <= TEAM_LIMIT
-            and self.spent(key) + self.held(key) + hold <= KEY_LIMIT
+        return sum(
+            render.cost for kept in self.kept if key in {"", kept.key} for render in kept.renders
         )
+
+    @rule(
+        target=tasks,
+        key=st.sampled_from(KEYS),
+        hold=st.integers(1, 200),
+        images=st.integers(1, 3),
+    )
+    def admit(self, key: str, hold: int, images: int) -> Kept:
+        """A call is admitted exactly when all of it fits into both budgets."""
+        wanted = admission(len(self.kept), key, hold, images)
+        kept = Kept(key, wanted, [KeptRender(hold) for _ in range(images)], refused=True)
+        price = hold * images
+        fits = (
+            self.spent() + self.held() + price <= TEAM_LIMIT
+            and self.spent(key) + self.held(key) + price <= KEY_LIMIT
+        )
+        self.kept.append(kept)
         try:
-            kept.task = self.run(self.journal.admit(kept.admission)).task  # type: ignore[attr-defined]
+            kept.task = self.run(admitted(self.journal(kept), wanted)).task
         except BudgetExceeded:
             assert not fits
-            kept.state = "refused"
         else:
             assert fits
-            kept.state = "held"
+            kept.refused = False
         return kept
 
     @rule(kept=tasks)
     def admit_again(self, kept: Kept) -> None:
         """Repeating an admission that ran changes nothing; one that was given up stays so."""
-        if kept.state in {"refused", "gone"}:
+        if kept.refused or kept.lost or kept.owner:
             return
-        if kept.state == "given up":
-            try:
-                self.run(self.journal.admit(kept.admission))
-            except StoreUnavailable:
-                return
-            raise AssertionError("a given-up admission was let in")
-        self.run(self.journal.admit(kept.admission))
+        try:
+            self.run(self.journal(kept).admit(kept.admission))
+        except StoreUnavailable:
+            assert kept.given_up
+        else:
+            assert not kept.given_up
 
     @rule(kept=tasks)
     def give_up(self, kept: Kept) -> None:
         """Giving up releases what is only held, and nothing else."""
-        if kept.state == "refused":
+        if kept.refused or kept.lost or kept.owner:
             return
-        self.run(self.journal.give_up(kept.admission))
-        if kept.state == "held":
-            kept.state = "given up"
+        self.run(self.journal(kept).give_up(kept.admission))
+        if all(render.state == "queued" for render in kept.renders):
+            kept.given_up = True
 
-    @rule(kept=tasks)
-    def begin(self, kept: Kept) -> None:
-        """Only a held render can begin; a repetition by the winner is fine."""
-        if kept.task is None or kept.state not in {"held", "begun"}:
-            return
-        attempt = f"run_{kept.admission.id}"
-        if kept.state == "held":
-            kept.task = self.run(self.journal.begin_submit(kept.task, attempt))  # type: ignore[assignment]
-            kept.state = "begun"
+    @rule(kept=tasks, index=INDEXES)
+    def begin(self, kept: Kept, index: int) -> None:
+        """Only a queued render can begin."""
+        if render := kept.in_state(index, "queued"):
+            attempt = f"run_{kept.admission.id}_{index}_{render.tries}"
+            self.moved(kept, index, "begun", self.begun(kept, render, attempt))
 
-    @rule(kept=tasks)
-    def not_sent(self, kept: Kept) -> None:
+    def begun(self, kept: Kept, render: Render, attempt: str) -> Render:
+        """Win the right to post a render, and hear it twice."""
+        assert kept.task is not None
+        journal, task = self.journal(kept), kept.task
+        first = self.run(journal.begin_submit(task, render, attempt))
+        assert first == self.run(journal.begin_submit(task, render, attempt))
+        return first
+
+    @rule(kept=tasks, index=INDEXES)
+    def not_sent(self, kept: Kept, index: int) -> None:
         """A proven non-connection puts a render back, with its hold."""
-        if kept.task is not None and kept.state == "begun":
-            kept.task = self.run(self.journal.record_not_sent(kept.task))  # type: ignore[assignment]
-            kept.state = "held"
+        if (render := kept.in_state(index, "begun")) and kept.task is not None:
+            back = self.run(self.journal(kept).record_not_sent(kept.task, render))
+            self.moved(kept, index, "queued", back)
 
-    @rule(kept=tasks)
-    def submitted(self, kept: Kept) -> None:
+    @rule(kept=tasks, index=INDEXES)
+    def submitted(self, kept: Kept, index: int) -> None:
         """The upstream's id is noted."""
-        if kept.task is not None and kept.state == "begun":
-            kept.task = self.run(self.journal.record_submitted(kept.task, "up-1"))  # type: ignore[assignment]
-            kept.state = "submitted"
+        if (render := kept.in_state(index, "begun")) and kept.task is not None:
+            noted = self.run(self.journal(kept).record_submitted(kept.task, render, "up-1"))
+            self.moved(kept, index, "submitted", noted)
 
-    @rule(kept=tasks, cost=st.integers(0, 500), times=st.integers(1, 3))
-    def conclude(self, kept: Kept, cost: int, times: int) -> None:
-        """A hold ends once; what it cost is booked, also above the hold."""
-        if kept.task is None or kept.state != "submitted":
+    @rule(kept=tasks, index=INDEXES)
+    def try_again(self, kept: Kept, index: int) -> None:
+        """What failed at no charge is queued again, with its hold."""
+        if (render := kept.in_state(index, "submitted")) and kept.task is not None:
+            back = self.run(self.journal(kept).retry(kept.task, render))
+            self.moved(kept, index, "queued", back)
+
+    def moved(self, kept: Kept, index: int, state: str, render: Render) -> None:
+        """Note where a render is now."""
+        assert kept.task is not None
+        kept.task = kept.task.with_render(render)
+        kept.renders[index].state = state
+
+    @rule(kept=tasks, index=INDEXES, extra=st.integers(1, 300), times=st.integers(1, 2))
+    def raise_hold(self, kept: Kept, index: int, extra: int, times: int) -> None:
+        """A hold is raised once, whatever the budgets say."""
+        render = kept.in_state(index, "submitted", "ended")
+        if render is None or kept.task is None:
             return
-        charge = Charge(cost, {"image_output": cost}, ChargeBasis.CREDITS) if cost else NO_CHARGE
         for _ in range(times):
-            self.run(
-                self.journal.conclude(
-                    kept.task, Ending(Event.FINISH if cost else Event.FAIL, charge)
-                )
-            )
-        kept.state, kept.cost = "ended", cost
-        self.overrun += max(cost - kept.hold, 0)
+            self.run(self.journal(kept).raise_hold(kept.task, render, extra))
+        known = kept.renders[index]
+        if known.state == "submitted" and not known.raised:
+            known.hold, known.raised = known.hold + extra, True
+            self.overrun += extra
 
-    @rule(kept=tasks)
-    def conclude_too_early(self, kept: Kept) -> None:
-        """A render that was not submitted cannot be finished."""
-        if kept.task is None or kept.state != "held":
+    @rule(kept=tasks, index=INDEXES, cost=st.integers(0, 500), times=st.integers(1, 3))
+    def conclude(self, kept: Kept, index: int, cost: int, times: int) -> None:
+        """A hold ends once; what it cost is booked, also above the hold."""
+        render = kept.in_state(index, "submitted")
+        if render is None or kept.task is None:
             return
-        ahead = kept.task
-        ahead = Task(**{name: getattr(ahead, name) for name in ahead.__slots__})
-        render = ahead.render.after(Event.BEGIN, attempt_id="x").after(
-            Event.SUBMIT, upstream_id="y"
-        )
-        forged = Task(
-            **{
-                name: render if name == "render" else getattr(ahead, name)
-                for name in ahead.__slots__
-            }
-        )
+        ending = finished(cost) if cost else failed()
+        ends = [
+            self.run(self.journal(kept).conclude(kept.task, render, ending)) for _ in range(times)
+        ]
+        self.moved(kept, index, "ended", ends[0].render)
+        kept.renders[index].cost = cost
+        self.overrun += max(cost - kept.renders[index].hold, 0)
+
+    @rule(kept=tasks, index=INDEXES)
+    def conclude_too_early(self, kept: Kept, index: int) -> None:
+        """A render that was not submitted cannot be finished."""
+        render = kept.in_state(index, "queued")
+        if render is None or kept.task is None:
+            return
+        ahead = render.after(Event.BEGIN, attempt_id="x").after(Event.SUBMIT, upstream_id="y")
+        self.refused_to(kept, self.journal(kept), kept.task, ahead)
+
+    def refused_to(self, kept: Kept, journal: RedisTaskStore, task: Task, render: Render) -> None:
+        """Try to end a render, in vain."""
         try:
-            self.run(
-                self.journal.conclude(
-                    forged,
-                    Ending(Event.FINISH, Charge(1, {"image_output": 1}, ChargeBasis.CREDITS)),
-                )
-            )
+            self.run(journal.conclude(task, render, finished(1)))
         except OwnershipLostError:
             return
-        raise AssertionError("a queued render was settled")
+        raise AssertionError(f"{kept.admission.id} was settled")
+
+    @rule(kept=tasks, index=INDEXES, by=st.integers(1, 2))
+    def take_over(self, kept: Kept, index: int, by: int) -> None:
+        """The new owner reads what the old one knew, and the old one decides nothing any more."""
+        if kept.task is None or kept.lost or kept.given_up:
+            return
+        old, task = self.journal(kept), kept.task
+        kept.owner = (kept.owner + by) % 3
+        taken = self.run(self.journal(kept).take(task.team, task.id, owner=task.owner))
+        assert taken is not None
+        assert task.epoch + 1 == taken.epoch
+        kept.task = taken
+        self.same_renders(task, taken)
+        if render := kept.in_state(index, "submitted"):
+            self.refused_to(kept, old, task, render)
+
+    def same_renders(self, task: Task, taken: Task) -> None:
+        """Compare what was in memory with what is written; the order goes with the last render."""
+        assert task.renders == taken.renders
+        assert task.hold.windows == taken.hold.windows
 
     @rule(kept=consumes(tasks))
-    @precondition(lambda self: self.kept)
     def lose_record(self, kept: Kept) -> None:
         """The store loses one record and keeps the windows; the owner notices at the end."""
-        if kept.task is None or kept.state != "submitted":
+        render = kept.in_state(0, "submitted")
+        if render is None or kept.task is None:
             return
         self.run(self.store.command("DEL", f"{{t:design}}:task:{kept.admission.id}"))
         try:
-            self.run(self.journal.conclude(kept.task, Ending(Event.FAIL, NO_CHARGE)))
+            self.run(self.journal(kept).conclude(kept.task, render, failed()))
         except RecordMissingError:
-            # Its hold cannot be told from others' any more; what is lost stays held.
-            kept.state = "submitted"
-            kept.task = None
+            # Its holds cannot be told from others' any more; what is lost stays held.
+            kept.lost = True
             return
         raise AssertionError("a lost record was settled")
+
+    @rule()
+    def audit(self) -> None:
+        """The ledger, read from its beginning, says what every counter and every sum says."""
+        assert () == self.run(verify(RedisBooks(self.store), TEAM_ID)).findings
 
     @invariant()
     def windows_are_what_the_model_says(self) -> None:
@@ -229,15 +311,19 @@ class Books(RuleBasedStateMachine):
         expected = {"team": (self.spent(), self.held())} | {
             key: (self.spent(key), self.held(key)) for key in KEYS
         }
-        found = dict.fromkeys(expected, (0, 0))
-        keys = self.run(self.store.command("KEYS", "{t:design}:budget:*"))
-        for key in keys:  # type: ignore[attr-defined]
-            spent, held = self.run(self.store.command("HMGET", key, "spent", "held"))  # type: ignore[misc]
-            parts = key.decode().split(":")
-            found[parts[4] or "team"] = (int(spent), int(held))
 
-        assert expected == found
+        assert expected == dict.fromkeys(expected, (0, 0)) | self.run(self.found())
         assert self.spent() + self.held() <= TEAM_LIMIT + self.overrun
+
+    async def found(self) -> dict[str, tuple[int, int]]:
+        """Return spent and held by whose budget it is."""
+        found = {}
+        keys = await self.store.command("KEYS", "{t:design}:budget:*")
+        assert isinstance(keys, list)
+        for key in keys:
+            spent, held = await self.store.command("HMGET", key, "spent", "held")  # type: ignore[misc, arg-type]
+            found[key.decode().split(":")[4] or "team"] = (int(spent), int(held))  # type: ignore[union-attr, arg-type]
+        return found
 
 
 def test_any_history_leaves_the_books_as_the_model(valkey_process: ValkeyProcess) -> None:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from gateway.config.load import load
 from gateway.config.settings import (
     AssetsSettings,
+    CallbacksSettings,
     KeySettings,
     LimitsSettings,
     RedisSettings,
@@ -22,6 +23,7 @@ from gateway.config.settings import (
     Settings,
 )
 from gateway.config.values import Section
+from gateway.domain.destinations import parse_allowed
 from gateway.domain.images import Size
 
 CONFIG = Path(__file__).parents[3] / "config.toml"
@@ -159,6 +161,17 @@ def test_secrets_do_not_show() -> None:
 
     assert "hunter22" not in f"{redis!r} {redis}"
     assert "abab" not in f"{key!r} {key}"
+
+
+def test_what_callbacks_may_reach_is_read() -> None:
+    """Names and networks become what the guard asks; a mistake is told and not repeated."""
+    section = CallbacksSettings.model_validate({"allow": ["hooks.internal", "127.0.0.1:9000"]})
+
+    assert (parse_allowed("hooks.internal"), parse_allowed("127.0.0.1:9000")) == section.allow
+    for wrong in ("https://hooks.internal/?token=hunter22", 7, "10.0.0.1/8"):
+        with pytest.raises(ValidationError, match="expected a host such as") as caught:
+            CallbacksSettings.model_validate({"allow": [wrong]})
+        assert "hunter22" not in str(caught.value)
 
 
 def test_sizes_of_the_help_text_are_sizes() -> None:

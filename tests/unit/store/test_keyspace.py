@@ -8,6 +8,9 @@ from gateway.store.keyspace import (
     active_teams_key,
     adjustments_key,
     budget_window_key,
+    callback_key,
+    callback_secret_key,
+    callbacks_key,
     calls_key,
     checkpoint_key,
     claim_key,
@@ -68,6 +71,9 @@ KEYS = [
     (staged_checkpoint_key(TEAM, "a1"), "{t:design}:ledger:checkpoint:a1"),
     (adjustments_key(TEAM), "{t:design}:ledger:adjustments"),
     (ledger_key(TEAM), "{t:design}:ledger"),
+    (callbacks_key(TEAM), "{t:design}:callbacks"),
+    (callback_key(TEAM, "evt_1"), "{t:design}:callback:evt_1"),
+    (callback_secret_key(TEAM), "{t:design}:callback_secret"),
 ]
 
 #: What is no team's: who the replicas are, where recovery looks, what upstreams call their tasks.

@@ -23,6 +23,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("upstream_requests", Counter, ("provider", "call", "status")),
     ("polls_per_render", Histogram, ("provider",)),
     ("detection_lag_seconds", Histogram, ("provider",)),
+    ("callbacks", Counter, ("direction", "outcome")),
     ("hold_overrun_usd", Counter, ("team",)),
     ("possible_charge_usd", Counter, ("provider",)),
     ("billing_drift_usd", Counter, ("provider",)),
