@@ -26,6 +26,9 @@ from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
+from gateway.callbacks.courier import Courier, CourierSettings
+from gateway.callbacks.deliveries import Deliveries
+from gateway.callbacks.team_secrets import TeamSecrets
 from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
@@ -35,6 +38,7 @@ from gateway.config.teams import callers_from
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
+from gateway.domain.task import Task
 from gateway.domain.tokens import Signer
 from gateway.ledger.holds import Standing
 from gateway.ledger.redis_alerts import RedisAlertMarks
@@ -42,7 +46,13 @@ from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.ledger.retention import Retention
-from gateway.network.clients import build_fetch_client, build_poll_client, build_submit_client
+from gateway.network.clients import (
+    build_fetch_client,
+    build_guarded_client,
+    build_poll_client,
+    build_submit_client,
+)
+from gateway.network.guard import Guard
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from gateway.providers.interface import Provider
 from gateway.service.admin import Admin
@@ -52,6 +62,7 @@ from gateway.service.callbacks import Callbacks
 from gateway.service.images import ImageService, offer_of
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
+from gateway.service.task_json import callback_of
 from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
@@ -113,6 +124,8 @@ class Gateway:
     wake: Wake
     recovery: Recovery
     engine: Engine
+    courier: Courier
+    store_tasks: RedisTaskStore
     snapshot: Snapshot
     alerts: Alerts | None
     retention: Retention | None
@@ -128,6 +141,7 @@ class Gateway:
         self.background.loop("replica", self.replica.run)
         self.background.loop("wake", self.wake.run)
         self.background.loop("recovery", self.recovery.run)
+        self.background.loop("callbacks", partial(self.courier.run, self.store_tasks.teams))
         self.background.loop("snapshot", self.snapshot.run)
         self.background.loop("sweeper", self.sweeper.run)
         if self.alerts is not None:
@@ -225,6 +239,20 @@ async def build(
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
+        guard = Guard(settings.callbacks.allow)
+        deliveries = Deliveries(store, clock)
+        courier = Courier(
+            deliveries=deliveries,
+            secrets=TeamSecrets(store, clock, randomness.token_bytes),
+            client=await stack.enter_async_context(
+                build_guarded_client(guard, ca_file=str(settings.network.ca_file or ""))
+            ),
+            background=background,
+            clock=clock,
+            random_bytes=randomness.token_bytes,
+            observe=lambda outcome: metrics.callbacks.labels("out", outcome).inc(),
+            settings=_courier_settings(settings),
+        )
         engine = Engine(
             Surroundings(
                 store=tasks,
@@ -243,6 +271,7 @@ async def build(
                 accounting=Accounting(metrics),
                 patience=_patience(settings),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
+                call_back=partial(_call_back, deliveries, courier),
                 callback_url=None if callbacks is None else callbacks.url,
                 reached=reached,
             ),
@@ -273,6 +302,7 @@ async def build(
             providers=providers,
             engine=engine,
             waiting=waiting,
+            guard=guard,
             wait_s=settings.server.wait_ms / 1000,
             random_bytes=randomness.token_bytes,
         )
@@ -312,6 +342,8 @@ async def build(
             wake=wake,
             recovery=recovery,
             engine=engine,
+            courier=courier,
+            store_tasks=tasks,
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
             snapshot=Snapshot(
                 ledger, teams, metrics, tell=_nobody if alerts is None else alerts.see
@@ -422,6 +454,20 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
         max_result_bytes=provider.max_result_bytes,
         total_timeout_s=provider.fetch_timeout_ms / 1000,
     )
+
+
+def _courier_settings(settings: Settings) -> CourierSettings:
+    callbacks = settings.callbacks
+    return CourierSettings(
+        timeout_s=callbacks.timeout_ms / 1000,
+        max_concurrent=callbacks.max_concurrent,
+        max_concurrent_per_team=max(1, callbacks.max_concurrent // 4),
+    )
+
+
+async def _call_back(deliveries: Deliveries, courier: Courier, task: Task) -> None:
+    await deliveries.enqueue(callback_of(task))
+    courier.wake(task.team)
 
 
 async def _last_flush(shelf: Shelf, turnstile: Turnstile) -> None:

@@ -11,7 +11,7 @@ somebody else owns the task by now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.domain.ids import TaskId, TeamId
@@ -240,7 +240,7 @@ class Task:
     end user's hash, empty when the call named none. `call` is the fingerprint of the call.
     `detached` is a task that nobody is expected to wait for. `references` is how many pictures it
     is made from. `ended_ms` is when its last render ended (0 before). `cancelled` tasks are not
-    submitted any more.
+    submitted any more. `callback_url` is told of its end, empty for nobody.
     """
 
     id: TaskId
@@ -262,6 +262,7 @@ class Task:
     references: int = 0
     ended_ms: int = 0
     cancelled: bool = False
+    callback_url: str = field(default="", repr=False)
 
     @property
     def over(self) -> bool:

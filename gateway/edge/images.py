@@ -26,10 +26,10 @@ from gateway.edge.hangup import while_connected
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
-from gateway.edge.tasks import task_fields
 from gateway.ledger.holds import tightest
 from gateway.service.calls import call_of
 from gateway.service.images import ImageService
+from gateway.service.task_json import task_fields
 from gateway.service.tasks import TaskService
 from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import AccountChangedError, Call

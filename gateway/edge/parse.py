@@ -30,6 +30,9 @@ from gateway.edge.params import (
 #: OpenAI's limit for its image models (protocols/openai_images.md §2.1).
 PROMPT_MAX_CHARS = 32_000
 
+#: EvoLink's limit of a callback's address (protocols/evolink.md §6).
+MAX_URL_CHARS = 2_048
+
 PROMPT = Param("prompt", text(maximum_chars=PROMPT_MAX_CHARS), nullable=False)
 
 
@@ -109,6 +112,7 @@ def _generation_table(model: Model) -> tuple[Param, ...]:
         Param("user", label()),
         Param("safety_identifier", label()),
         Param("max_cost_usd", dollars()),
+        Param("callback_url", text(maximum_chars=MAX_URL_CHARS)),
     )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from functools import reduce
 
 import orjson
 import pybase64
 
 from gateway.assets.interface import AssetUnavailableError
 from gateway.domain.errors import InternalError
-from gateway.domain.images import ImageRequest, StoredPicture, TokenUsage
+from gateway.domain.images import ImageRequest, StoredPicture
+from gateway.service.task_json import usage_fields, usage_of
 from gateway.tasks.live import Outcome
 
 #: Bytes of picture per piece; 192 KiB become 256 KiB of base64.
@@ -108,29 +108,3 @@ def _answer(outcome: Outcome, request: ImageRequest) -> dict[str, object]:
     if usage is not None:
         answer["usage"] = usage_fields(usage)
     return answer
-
-
-def usage_of(outcome: Outcome) -> TokenUsage | None:
-    """Return the tokens of all renders together; None where the upstream told of none."""
-    told = [
-        render.result.usage
-        for render in outcome.task.renders
-        if render.result is not None and render.result.usage is not None
-    ]
-    return reduce(TokenUsage.plus, told) if told else None
-
-
-def usage_fields(usage: TokenUsage) -> dict[str, object]:
-    """Return OpenAI's usage object from the upstream's counts (protocols/evolink.md §16)."""
-    image_input = usage.image_input + usage.image_cached_input
-    text_input = usage.text_input + usage.text_cached_input
-    return {
-        "input_tokens": usage.input_total,
-        "input_tokens_details": {"image_tokens": image_input, "text_tokens": text_input},
-        "output_tokens": usage.output_total,
-        "output_tokens_details": {
-            "image_tokens": usage.image_output,
-            "text_tokens": usage.text_output,
-        },
-        "total_tokens": usage.input_total + usage.output_total,
-    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -12,18 +10,13 @@ from gateway.access.interface import KeyDirectory
 from gateway.assets.interface import AssetStore
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.money import format_usd
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.record import record_of
-from gateway.edge.render import CHUNK_BYTES, around, opened, pictures_of, streamed, usage_of
-from gateway.edge.render import usage_fields as usage_json
-from gateway.service.images import error_of
-from gateway.service.tasks import MAX_PAGE, PAGE, Status, TaskService, render_status, status_of
+from gateway.edge.render import CHUNK_BYTES, around, opened, pictures_of, streamed
+from gateway.service.task_json import task_fields
+from gateway.service.tasks import MAX_PAGE, PAGE, TaskService
 from gateway.tasks.live import Outcome
-
-#: Turns a stored picture's key into a link that anybody may open for a while.
-Link = Callable[[str], str]
 
 
 class TaskRoutes:
@@ -86,52 +79,6 @@ class TaskRoutes:
 
     async def _caller(self, request: Request) -> Caller:
         return await authenticate(request, self._keys, self._help_url)
-
-
-def task_fields(task: Task) -> dict[str, object]:
-    """Return a task as JSON, without its pictures."""
-    outcome = Outcome(task)
-    status = status_of(task)
-    body: dict[str, object] = {
-        "id": task.id,
-        "object": "image.task",
-        "status": status,
-        "created": task.created_ms // 1000,
-        "completed": task.ended_ms // 1000 or None,
-        "model": task.model,
-        "operation": task.operation,
-        "size": task.size,
-        "quality": task.quality,
-        "n": len(task.renders),
-        "key": task.key_name,
-        "provider": task.order.provider,
-        "cost_usd": format_usd(outcome.cost_microusd),
-        "renders": [
-            {
-                "index": render.index,
-                "status": render_status(render),
-                "cost_usd": format_usd(render.result.cost_microusd) if render.result else None,
-                "error": _failure(render.result.failure) if render.result else None,
-            }
-            for render in task.renders
-        ],
-        "error": None,
-    }
-    usage = usage_of(outcome)
-    if usage is not None:
-        body["usage"] = usage_json(usage)
-    if status in (Status.FAILED, Status.CANCELLED, Status.UNKNOWN):
-        body["error"] = {"message": error_of(outcome).message, "code": _failure_of(task)}
-    return body
-
-
-def _failure(kind: object) -> str | None:
-    return None if kind is None else str(kind)
-
-
-def _failure_of(task: Task) -> str | None:
-    kinds = [render.result.failure for render in task.renders if render.result is not None]
-    return next((str(kind) for kind in kinds if kind is not None), "result_lost")
 
 
 def _limit(text: str) -> int:

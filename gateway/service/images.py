@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from gateway.callbacks.url import check_callback_url
 from gateway.domain.accounts import Caller, Team
 from gateway.domain.catalog import Catalog, Model, Offer, unpriced
 from gateway.domain.errors import (
@@ -28,6 +29,7 @@ from gateway.domain.images import ImageRequest, Picture
 from gateway.domain.pricing import Quote
 from gateway.domain.task import PASSING_FAILURES, FailureKind, Render, Task
 from gateway.ledger.holds import user_hash
+from gateway.network.guard import Guard
 from gateway.providers.interface import Provider
 from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.interface import Admission, Call
@@ -59,6 +61,7 @@ class ImageService:
         providers: Mapping[str, Provider],
         engine: Engine,
         waiting: Waiting,
+        guard: Guard,
         wait_s: float,
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -66,6 +69,7 @@ class ImageService:
         self._providers = providers
         self._engine = engine
         self._waiting = waiting
+        self._guard = guard
         self._wait_s = wait_s
         self._random_bytes = random_bytes
 
@@ -115,6 +119,8 @@ class ImageService:
         again; nothing was submitted then.
         """
         _check_caps(caller, request, plan.quote.total_microusd * request.n)
+        if request.callback_url is not None:
+            await check_callback_url(request.callback_url, self._guard)
         admission = Admission(
             id=make_task_id(self._random_bytes(ID_BYTES)),
             caller=caller,
@@ -128,6 +134,7 @@ class ImageService:
             order=self._providers[plan.offer.provider].compose(plan.offer, plan.picture),
             call=call,
             references=plan.picture.references,
+            callback_url=request.callback_url or "",
             patience_ms=caller.team.quotas.queue_ms,
         )
         while True:

@@ -168,6 +168,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             call=place_of(admission.call),
             detached=admission.call.detached,
             references=admission.references,
+            callback_url=admission.callback_url,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -156,8 +156,18 @@ class Engine:
         self._house.accounting.left(live)
         live.resolve()
         self._running.pop(live.task.id, None)
+        if live.task.callback_url:
+            ended_ms = live.task.ended_ms or self._house.clock.now_ms()
+            task = replace(live.current, ended_ms=ended_ms)
+            self._house.background.step("call_back", self._call_back(task))
         if live.watchers:
             self._house.background.step("tell_watchers", self._tell_watchers(live))
+
+    async def _call_back(self, task: Task) -> None:
+        """Have a client told of the end. Killed before it is noted, recovery does it again."""
+        if self._house.call_back is not None:
+            await self._steps.until_stored(partial(self._house.call_back, task))
+        self._house.shelf.called_back(task.team, task.id)
 
     async def _tell_watchers(self, live: LiveTask) -> None:
         # Watchers read the journal, so it has to be there first.

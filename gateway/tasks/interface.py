@@ -57,6 +57,7 @@ class Admission:
     order: SubmitOrder
     call: Call
     references: int = 0
+    callback_url: str = field(default="", repr=False)
     patience_ms: int = 0
 
 
@@ -99,11 +100,18 @@ class Concluded:
     watchers: tuple[str, ...] = ()
 
 
+#: What a note says of a callback instead of a render's index.
+CALLBACK = "callback"
+
+
 @dataclass(slots=True)
 class ShelfNote:
-    """What to note of a task: its pictures by render as a record says them, and its delivery."""
+    """What to note of a task: its pictures as a record says them, and whether it was delivered.
 
-    stored: dict[int, str] = field(default_factory=dict)
+    `stored` is by index of the render; `CALLBACK` stands for the callback that is on its way.
+    """
+
+    stored: dict[str, str] = field(default_factory=dict)
     delivered: bool = False
 
 

@@ -62,12 +62,15 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "references": str(task.references),
         "renders": str(len(task.renders)),
         "open": str(unfinished),
-        "unstored": str(unstored),
+        # The callback that is to be written down counts like a picture that is to be stored.
+        "unstored": str(unstored + bool(task.callback_url)),
         "provider": task.order.provider,
         "account": task.order.account,
         "order": _json(task.order.body),
         **call,
     }
+    if task.callback_url:
+        record["callback_url"] = task.callback_url
     for render in task.renders:
         fields = {"state": render.state.value, "hold": str(task.hold.amount_microusd)}
         if render.attempt_id:
@@ -117,6 +120,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             references=int(fields.get("references", "0")),
             ended_ms=int(fields.get("ended_ms", "0")),
             cancelled=fields.get("cancelled") == "1",
+            callback_url=fields.get("callback_url", ""),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error

@@ -321,7 +321,7 @@ class RedisTaskStore(RedisTaskReader):
         told = [
             {
                 "id": task,
-                "stored": {str(index): text for index, text in note.stored.items()},
+                "stored": note.stored,
                 "delivered": note.delivered,
             }
             for task, note in notes.items()

@@ -12,7 +12,7 @@ from collections import defaultdict
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import StoredPicture
-from gateway.tasks.interface import ShelfNote, TaskStore
+from gateway.tasks.interface import CALLBACK, ShelfNote, TaskStore
 from gateway.tasks.records import LOST, stored_note
 
 #: How long notes are gathered, and how many go into one script at most.
@@ -32,7 +32,11 @@ class Shelf:
     ) -> None:
         """Remember that a render's picture is in the asset store; None: that it never will be."""
         text = LOST if picture is None else stored_note(picture)
-        self._note(team, task).stored[render] = text
+        self._note(team, task).stored[str(render)] = text
+
+    def called_back(self, team: TeamId, task: TaskId) -> None:
+        """Remember that the callback of a task was written down, to be delivered."""
+        self._note(team, task).stored[CALLBACK] = "queued"
 
     def delivered(self, team: TeamId, task: TaskId) -> None:
         """Remember that the answer with this task's pictures has left."""

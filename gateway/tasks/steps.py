@@ -84,6 +84,8 @@ class Surroundings:
     chance: Chance
     #: Where the upstream is to call back about a render; None where it cannot reach us.
     callback_url: Callable[[Task, int], str] | None = None
+    #: Writes down what a client is to be told; may raise StoreUnavailable.
+    call_back: Callable[[Task], Awaitable[None]] | None = None
     #: Told where a render is, at every point where a crash would matter; for tests.
     reached: Callable[[str], None] = lambda _: None
 

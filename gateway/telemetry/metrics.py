@@ -114,7 +114,7 @@ class Metrics:
         )
         self.callbacks = counter(
             "callbacks_total",
-            "Callbacks from upstreams (in: woke, late, forged) and tries of those to clients (out).",
+            "Callbacks from upstreams (in: woke, late, forged) and tries to clients (out).",
             *("direction", "outcome"),
         )
         self.hold_overrun = counter(

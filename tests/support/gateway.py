@@ -38,6 +38,8 @@ timeout = "{store_timeout}"
 [assets]
 url = "file:assets"
 
+{sections}
+
 [polling]
 min_interval = "50ms"
 
@@ -74,6 +76,7 @@ env = "OTHER_KEY"
 DEFAULTS = {
     "wait": "20s",
     "server": "",
+    "sections": "",
     "provider": "",
     "budget": "5",
     "store_timeout": "2s",

@@ -1,0 +1,307 @@
+"""An engine on the real store, between an upstream and a fetcher that do what they are told.
+
+Polls wait until a test runs them; clocks are the machine's, moved by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry
+
+from gateway.background import Background
+from gateway.domain.catalog import Offer
+from gateway.domain.images import Picture, PictureFormat, StoredPicture, TokenUsage
+from gateway.domain.limits import Budget, Period
+from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
+from gateway.providers.interface import Accepted, Finished, PollOutcome, SubmitOutcome
+from gateway.store.client import Store
+from gateway.tasks.accounting import Accounting
+from gateway.tasks.engine import Engine, Ticket
+from gateway.tasks.gate import Capacity
+from gateway.tasks.interface import Call
+from gateway.tasks.latencies import Latencies, PollingLimits
+from gateway.tasks.live import LiveTask, Outcome
+from gateway.tasks.permits import RedisPermits
+from gateway.tasks.poller import Due, Poller
+from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.replica import Replica
+from gateway.tasks.shelf import Shelf
+from gateway.tasks.steps import Chance, Patience, Surroundings
+from gateway.tasks.turnstile import Turnstile
+from gateway.tasks.wake import Wake
+from gateway.telemetry.metrics import Metrics
+from tests.support.factories import a_team, an_admission, an_offer
+from tests.support.journal import KEEPING, LINK, LaterClock, budgets_in
+
+Answer = TypeVar("Answer")
+
+TEAM = a_team(budgets=(Budget(name="month", limit_microusd=1_000_000, per=Period.MONTH),))
+HOLD = 10_000
+DONE = Finished(
+    links=(LINK,),
+    usage=TokenUsage(text_input=4, image_output=272),
+    credits_used=Fraction("0.533"),
+)
+COST = 7_838  # 0.533 credits at 68 per dollar
+
+#: How long the engine waits: to submit; for a submitted render; for one that is perhaps ordered.
+PATIENCE = Patience(deadline_s=600.0, abandon_after_s=86_400.0, unknown_s=300.0)
+
+#: So long a step may take on a busy machine before a test gives up on it.
+SOON_S = 5.0
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Return when it has happened; TimeoutError when it does not soon."""
+    async with asyncio.timeout(SOON_S):
+        while not happened():  # noqa: ASYNC110 - what is looked at sets no event
+            await asyncio.sleep(0.005)
+
+
+async def over(live: LiveTask) -> Outcome:
+    """Return how a task ended; TimeoutError when it does not soon."""
+    async with asyncio.timeout(SOON_S):
+        return await asyncio.shield(live.done)
+
+
+@dataclass
+class ScriptedProvider:
+    """An upstream that answers what it is told to, in order; the last answer repeats.
+
+    Without answers to submits it accepts them as up-1, up-2 and so on. `polls_of` are the answers
+    about one task of it, where they are not those of `polls`.
+    """
+
+    submits: list[SubmitOutcome] = field(default_factory=list)
+    polls: list[PollOutcome] = field(default_factory=lambda: [DONE])
+    polls_of: dict[str, list[PollOutcome]] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+    orders: list[SubmitOrder] = field(default_factory=list)
+    polled: list[str] = field(default_factory=list)
+    before_submit: Callable[[], Coroutine[object, object, None]] | None = None
+    name: str = "evolink"
+    min_poll_interval_s: float = 0.0
+    proves_idempotency: bool = False
+
+    def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
+        """Never asked: the tests bring their orders."""
+        raise AssertionError(offer, picture)
+
+    def with_callback(self, order: SubmitOrder, url: str) -> SubmitOrder:
+        """Name the address in the body."""
+        return replace(order, body=order.body | {"callback_url": url})
+
+    async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
+        """Answer the next submit."""
+        self.orders.append(order)
+        self.keys.append(idempotency_key)
+        number = len(self.keys)
+        if self.before_submit is not None:
+            await self.before_submit()
+        return _next(self.submits) if self.submits else Accepted(f"up-{number}")
+
+    async def poll(self, upstream_id: str) -> PollOutcome:
+        """Answer the next poll."""
+        self.polled.append(upstream_id)
+        return _next(self.polls_of.get(upstream_id, self.polls))
+
+
+def _next(answers: list[Answer]) -> Answer:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+@dataclass
+class ScriptedFetcher:
+    """Stores pictures, after failing as often as it is told to."""
+
+    failures: list[Exception] = field(default_factory=list)
+    fetched: list[tuple[str, str]] = field(default_factory=list)
+
+    async def ingest(self, link: str, key: str) -> StoredPicture:
+        """Fail once for each failure, then succeed."""
+        self.fetched.append((link, key))
+        if self.failures:
+            raise self.failures.pop(0)
+        return StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
+
+
+class HandPoller(Poller):
+    """Keeps polls, for the test to run when it likes."""
+
+    def __init__(self, clock: LaterClock, background: Background) -> None:
+        super().__init__(clock, background, max_concurrent=1)
+        self._kept: list[tuple[float, Due]] = []
+
+    def _push(self, due_s: float, due: Due) -> None:
+        self._kept.append((due_s - self._clock.monotonic_s(), due))
+
+    @property
+    def delays_s(self) -> list[float]:
+        """In how many seconds each poll was to be, when it was scheduled; in that order."""
+        return [delay_s for delay_s, due in self._kept if due.waiting]
+
+    async def poll(self, count: int = 1) -> list[float]:
+        """Run the polls that wait, exactly so many; return the delays they were scheduled with."""
+        await until(lambda: len(self.delays_s) >= count)
+        kept, self._kept = self._kept, []
+        waiting = [(delay_s, due) for delay_s, due in kept if due.waiting]
+        assert count == len(waiting)
+        for _, due in waiting:
+            due.waiting = False
+            await due.step()
+        return [delay_s for delay_s, _ in waiting]
+
+
+@dataclass
+class House:
+    """A replica as far as its engine, and what is around it."""
+
+    engine: Engine
+    provider: ScriptedProvider
+    fetcher: ScriptedFetcher
+    poller: HandPoller
+    shelf: Shelf
+    replica: Replica
+    turnstile: Turnstile
+    clock: LaterClock
+    store: Store
+    journal: RedisTaskStore
+    background: Background
+    metrics: Metrics
+    #: The points where a crash would matter, in the order in which they were reached.
+    points: list[str]
+
+    async def call(
+        self, task: str = "task1", *, images: int = 1, call: Call | None = None
+    ) -> Ticket:
+        """Make a call for low squares."""
+        admission = an_admission(task, team=TEAM, images=images, hold_microusd=HOLD, call=call)
+        return await self.engine.admit(admission, an_offer())
+
+    async def admit(self, task: str = "task1", *, images: int = 1) -> LiveTask:
+        """Admit a call that becomes a task here."""
+        ticket = await self.call(task, images=images)
+        assert ticket.live is not None
+        return ticket.live
+
+    async def picture(self) -> Outcome:
+        """Admit a call, let its one render be polled once, and return how it ended."""
+        live = await self.admit()
+        await self.poller.poll()
+        return await over(live)
+
+    async def later(self, seconds: float) -> None:
+        """Let this much time pass, and keep our place among the replicas."""
+        self.clock.shift_s += seconds
+        await self.replica.renew()
+
+    async def money(self) -> tuple[int, int]:
+        """Return what is spent and held."""
+        return (await budgets_in(self.store))["month"]
+
+    async def written(self, task: str = "task1") -> Task:
+        """Return a task as the journal tells it."""
+        read = await self.journal.read(TEAM.id, an_admission(task).id)
+        assert read is not None
+        return read
+
+    async def until_in(self, *states: RenderState, task: str = "task1") -> Task:
+        """Return a task once the journal has its renders in these states."""
+        async with asyncio.timeout(SOON_S):
+            while True:
+                read = await self.journal.read(TEAM.id, an_admission(task).id)
+                if read is not None and states == tuple(one.state for one in read.renders):
+                    return read
+                await asyncio.sleep(0.005)
+
+    def sample(self, name: str, **labels: str) -> float:
+        """Return a metric's value, zero when it never moved."""
+        return self.metrics.registry.get_sample_value(f"gateway_{name}", labels) or 0.0
+
+    def renders(self, outcome: str) -> float:
+        """Return how many renders are counted with this outcome."""
+        return self.sample(
+            "renders_total", provider="evolink", model="gpt-image-1.5", outcome=outcome
+        )
+
+
+def failures_of(outcome: Outcome) -> list[FailureKind | None]:
+    """Return why each render of a task has no picture, in order; None where it has one."""
+    return [
+        render.result.failure if render.result is not None else None
+        for render in outcome.task.renders
+    ]
+
+
+@asynccontextmanager
+async def open_house(
+    store: Store,
+    *,
+    owner: str = "replica_1",
+    journal: type[RedisTaskStore] = RedisTaskStore,
+    provider: ScriptedProvider | None = None,
+    offer: Offer | None = None,
+    callback_url: Callable[[Task, int], str] | None = None,
+    max_in_flight: int = 100,
+    grace_s: float = 2.0,
+) -> AsyncIterator[House]:
+    """Run a replica's engine; by default the upstream accepts and is done at the first poll.
+
+    `journal` may be one that misbehaves; `offer` is what the catalogue has for tasks of others.
+    """
+    clock, metrics = LaterClock(), Metrics(CollectorRegistry(), version="test")
+    provider, fetcher = provider or ScriptedProvider(), ScriptedFetcher()
+    tasks = journal(store, clock, owner=owner, keeping=KEEPING)
+    replica = Replica(store, clock, id=owner, lease_s=10.0)
+    await replica.renew()
+    turnstile = Turnstile(
+        {"evolink": Capacity(max_in_flight, 0)},
+        permits=RedisPermits(store, replica=owner),
+        is_live=tasks.which_live,
+        clock=clock,
+    )
+    limits = PollingLimits({"evolink": 0.0}, budget=6.0)
+    points: list[str] = []
+    async with Background(grace_s=grace_s) as background:
+        background.loop("turnstile", turnstile.run)
+        poller, shelf = HandPoller(clock, background), Shelf(tasks)
+        house = Surroundings(
+            store=tasks,
+            providers={"evolink": provider},
+            fetchers={"evolink": fetcher},
+            poller=poller,
+            turnstile=turnstile,
+            latencies=Latencies(store, clock, limits=limits, priors=lambda _: None),
+            shelf=shelf,
+            replica=replica,
+            background=background,
+            clock=clock,
+            accounting=Accounting(metrics),
+            patience=PATIENCE,
+            chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
+            callback_url=callback_url,
+            reached=points.append,
+        )
+        engine = Engine(house, Wake(store, id=owner), lambda _: offer)
+        yield House(
+            engine=engine,
+            provider=provider,
+            fetcher=fetcher,
+            poller=poller,
+            shelf=shelf,
+            replica=replica,
+            turnstile=turnstile,
+            clock=clock,
+            store=store,
+            journal=tasks,
+            background=background,
+            metrics=metrics,
+            points=points,
+        )
