@@ -24,8 +24,12 @@ class Verb(StrEnum):
     #: A window was made in the middle of its time; it starts from what was spent before.
     OPEN = "open"
     HOLD = "hold"
+    #: More is held for a task than was reserved.
+    RAISE = "raise"
     SETTLE = "settle"
     RELEASE = "release"
+    #: A part of a task gave back its share of the organization's hold, and its cost was booked.
+    PART = "part"
     #: Nobody knows whether the upstream charged; the hold counts as spent.
     POSSIBLE_CHARGE = "possible_charge"
     #: Somebody corrected a possible charge.
@@ -154,11 +158,11 @@ def _change(verb: Verb, fields: _Fields) -> Counters:
     match verb:
         case Verb.OPEN:
             return Counters(spent_microusd=fields.integer("spent"))
-        case Verb.HOLD:
+        case Verb.HOLD | Verb.RAISE:
             return Counters(held_microusd=fields.integer("amount"))
         case Verb.RELEASE:
             return Counters(held_microusd=-fields.integer("hold"))
-        case Verb.SETTLE | Verb.POSSIBLE_CHARGE:
+        case Verb.SETTLE | Verb.POSSIBLE_CHARGE | Verb.PART:
             return Counters(fields.integer("cost"), -fields.integer("hold"))
         case Verb.ADJUST:
             return Counters(spent_microusd=fields.integer("delta"))
@@ -220,6 +224,7 @@ _COLUMNS = {
     "op": "op",
     "task": "task",
     "render": "render",
+    "part": "part",
     "key": "key",
     "user": "user",
     "model": "model",

@@ -8,7 +8,7 @@ the entries that were written when the counters were read (`audit.py` tells how)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.domain.money import format_usd
 from gateway.ledger.checkpoint import Checkpoint, OpenHold
@@ -155,12 +155,30 @@ class Replay:
             self._holds[entry.task] = OpenHold(
                 entry.change.held_microusd, entry.windows, entry.at_ms
             )
+        elif entry.verb in (Verb.RAISE, Verb.PART):
+            self._check_change(entry)
         elif entry.verb in ENDS:
             self._check_end(entry)
         elif entry.verb in (Verb.ADJUST, Verb.TOP_UP):
             if entry.op in self._corrections:
                 self._find(entry.id, f"{entry.op} is booked a second time")
             self._corrections.add(entry.op)
+
+    def _check_change(self, entry: Entry) -> None:
+        """Lead a hold on that was raised, or of which a part was given back; at nothing it ends."""
+        hold = self._holds.get(entry.task)
+        if hold is None:
+            # A part's cost is booked, too, when nothing was held for it.
+            if entry.change.held_microusd:
+                self._find(entry.id, f"task {entry.task} has no open hold to change")
+            return
+        left = hold.amount_microusd + entry.change.held_microusd
+        if left < 0 or hold.windows != entry.windows:
+            self._find(entry.id, f"task {entry.task} changes another hold than it had")
+        if left > 0:
+            self._holds[entry.task] = replace(hold, amount_microusd=left)
+        else:
+            del self._holds[entry.task]
 
     def _check_end(self, entry: Entry) -> None:
         hold = self._holds.pop(entry.task, None)
