@@ -25,6 +25,8 @@ from tests.support.ledger import (
     TEAM,
     TOTAL_WINDOW,
     a_hold,
+    a_part,
+    a_raise,
     a_top_up,
     an_adjustment,
     an_end,
@@ -44,6 +46,8 @@ ID = "1795435200007-3"
         (an_end("settle", "t1", hold=50, cost=30), BOTH, Counters(30, -50)),
         (an_end("release", "t1", hold=50), BOTH, Counters(held_microusd=-50)),
         (an_end("possible_charge", "t1", hold=50, cost=50), BOTH, Counters(50, -50)),
+        (a_raise("t1", 30), BOTH, Counters(held_microusd=30)),
+        (a_part("t1", "0", hold=50, cost=-3), BOTH, Counters(-3, -50)),
         (an_adjustment("t1", -20), BOTH, Counters(spent_microusd=-20)),
         (a_top_up(900), (TOTAL_WINDOW,), Counters(topped_up_microusd=900)),
         (a_hold("t1", 50, windows=()), (), Counters(held_microusd=50)),
@@ -93,7 +97,7 @@ def test_an_entry_without_a_creation_is_of_its_own_day() -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"verb": "raise"}, "the verb 'raise' is not known here"),
+        ({"verb": "lend"}, "the verb 'lend' is not known here"),
         ({"verb": ""}, "it has no verb"),
         ({"task": ""}, "it has no task"),
         ({"hold": ""}, "it has no hold"),

@@ -18,6 +18,8 @@ from tests.support.ledger import (
     KEY_WINDOW,
     TOTAL_WINDOW,
     a_hold,
+    a_part,
+    a_raise,
     a_top_up,
     an_adjustment,
     an_end,
@@ -261,6 +263,17 @@ def test_sums_that_have_expired_are_not_missed() -> None:
             [a_hold("t1", 5), an_end("settle", "t1", hold=5, cost=3, categories={"a": 2})],
             "the categories add up to $0.000002, the cost is $0.000003",
         ),
+        ([a_raise("t1", 5)], "task t1 has no open hold to change"),
+        ([a_part("t1", "0", hold=5)], "task t1 has no open hold to change"),
+        ([a_hold("t1", 5), a_part("t1", "0", hold=6)], "task t1 changes another hold than it had"),
+        (
+            [a_hold("t1", 5), a_part("t1", "0", hold=4, windows=(DAY_WINDOW,))],
+            "task t1 changes another hold than it had",
+        ),
+        (
+            [a_hold("t1", 5), a_part("t1", "0", hold=5), an_end("release", "t1", hold=0)],
+            "task t1 ends without an open hold",
+        ),
         ([an_adjustment("t1", 1), an_adjustment("t1", 1)], "adjust:1 is booked a second time"),
         ([a_top_up(1), a_top_up(1)], "top_up:1 is booked a second time"),
     ],
@@ -274,11 +287,33 @@ def test_entries_that_contradict_each_other(entries: list[dict[str, str]], what:
     assert replay.complete
 
 
+def test_a_hold_in_parts() -> None:
+    """It may be raised, and is given back share by share; what is left can be released."""
+    replay = _replay(
+        a_hold("t1", 5),
+        a_raise("t1", 3),
+        a_part("t1", "0", hold=6, cost=9),
+        a_part("t1", "adjust:1", hold=0, cost=-2),
+        an_end("release", "t1", hold=2),
+        a_part("t1", "1", hold=0, cost=4),
+    )
+
+    assert ([], {}, frozenset()) == (replay.findings, replay.open_holds, replay.days)
+    assert Counters(11) == replay.windows[DAY_WINDOW]
+
+
+def test_what_is_left_of_a_hold_is_open() -> None:
+    """A checkpoint keeps it, not what was reserved."""
+    replay = _replay(a_hold("t1", 5), a_part("t1", "0", hold=2, cost=1))
+
+    assert 3 == replay.checkpoint().holds["t1"].amount_microusd
+
+
 def test_an_entry_that_cannot_be_read() -> None:
     """Its effect is unknown, so nothing more can be said of counters; it is told which."""
-    replay = _replay({"verb": "raise"}, a_hold("t1", 5))
+    replay = _replay({"verb": "lend"}, a_hold("t1", 5))
 
-    assert [f"entry {NOON_MS}-0: the verb 'raise' is not known here"] == [
+    assert [f"entry {NOON_MS}-0: the verb 'lend' is not known here"] == [
         str(finding) for finding in replay.findings
     ]
     assert not replay.complete
