@@ -39,12 +39,19 @@ class Orphans:
     """Frees orphaned holds of the organization and forgets old ones."""
 
     def __init__(
-        self, store: Store, organization: Organization, outbox: Outbox, clock: Clock
+        self,
+        store: Store,
+        organization: Organization,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        every_s: float = SWEEP_EVERY_S,
     ) -> None:
         self._store = store
         self._organization = organization
         self._outbox = outbox
         self._clock = clock
+        self._every_s = every_s
         self._bury = load_script("ledger/lua/organization_bury.lua")
         self._owed = load_script("ledger/lua/outbox_owed.lua")
 
@@ -63,7 +70,7 @@ class Orphans:
     async def run(self) -> None:
         """Sweep now and then, for ever."""
         while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.sleep(self._every_s)
             try:
                 await self.sweep()
             except StoreUnavailable:
