@@ -255,8 +255,8 @@ class Organization:
         )
         match reply:
             case [b"held", list(keys), list(flat)]:
-                windows = [by_key.get(key.decode()) for key in keys]
-                return states_of([window for window in windows if window is not None], flat)
+                # Repeated after a change of budgets, it is held in windows that we cannot name.
+                return states_of([by_key[key.decode()] for key in keys], flat) if flat else ()
             case [b"over_budget", bytes(key), int(spent), int(held), int(limit)]:
                 window = replace(by_key[key.decode()], limit_microusd=limit)
                 budget = state_of(window, spent, held)

@@ -13,7 +13,8 @@
 --   anew       true to hold a task's money again that was lost: nothing refuses it
 --   budgets    [{scope, owner, limit, windows: [{key, start_ms, end_ms|absent}]}]
 -- Returns
---   {'held', {window keys}, {spent, held, topped up ..}}
+--   {'held', {window keys}, {spent, held, topped up ..}}, the latter empty when it has been held
+--       before, in other windows than were named
 --   {'over_budget', its window key, spent, held, limit}
 --   {'late'}  {'given_up'}  {'no_window'}
 -- Idempotent by task id; a task whose hold is over never gets another one, but for `anew`.
@@ -27,7 +28,7 @@ local order = cjson.decode(ARGV[1])
 local known = redis.call('HMGET', hold_key, 'state', 'windows')
 if known[1] == 'held' then
   local window_keys = cjson.decode(known[2])
-  -- Windows of a hold that is answered again may be others than were named: they are not read.
+  -- A script touches no key that was not named to it.
   return {'held', window_keys, all_named(window_keys, 8) and balances(window_keys) or {}}
 end
 local now_ms = store_now_ms()

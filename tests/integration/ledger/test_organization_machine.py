@@ -91,8 +91,6 @@ class Purse(RuleBasedStateMachine):
         self.held: Counter[str] = Counter()
         #: What was booked, by when its task was admitted: what a new window starts from.
         self.sums: list[tuple[int, int]] = []
-        #: By how much truths and raises have passed what was reserved.
-        self.beyond: Counter[str] = Counter()
         self.budgets: tuple[Budget, ...] = ()
         self.budgets_are(12, with_ever=True)
 
@@ -180,7 +178,7 @@ class Purse(RuleBasedStateMachine):
     @rule(task=tasks)
     def reserve_again(self, task: Known) -> None:
         """A repetition, or one that comes late, holds nothing more; one that is over, nothing."""
-        if task.hold == "none":
+        if task.hold in {"none", "forgotten"}:
             return
         again = self.organization.reserve(
             task.id, task.team, sum(task.shares), CLOCK.now_ms() + 60_000
@@ -325,7 +323,6 @@ class Purse(RuleBasedStateMachine):
             task.raises[part] = extra
             task.open += more
             self.held.update(dict.fromkeys(task.windows, more))
-            self.beyond.update(dict.fromkeys(task.windows, more))
 
     def model_book(self, task: Known, part: int) -> None:
         """Book a part once: in the windows of its hold, else in those of its admission."""
@@ -338,14 +335,10 @@ class Purse(RuleBasedStateMachine):
             task.open -= taken
             self.held.subtract(dict.fromkeys(task.windows, taken))
             windows = task.windows
-            self.beyond.update(dict.fromkeys(windows, max(cost - taken, 0)))
             if task.open == 0:
                 task.hold = "over"
         else:
             windows = tuple(self.windows_at(task.created_ms).keys() & self.spent.keys())
-            self.beyond.update(dict.fromkeys(windows, cost))
-            # It is as if it were over, and remembered.
-            task.hold = "over" if task.hold == "over" else task.hold
         self.spent.update(dict.fromkeys(windows, cost))
         self.sums.append((task.created_ms, cost))
 
@@ -365,17 +358,17 @@ class Purse(RuleBasedStateMachine):
     def forget(self, task: Known) -> None:
         """An hour passes: a hold that was let go is gone, and so is whatever was read before."""
         if self.run(lives_ms(self.store, task.id)) > 0:
-            assert all(part in task.booked for part in task.told), "forgotten too early"
+            assert not task.told.keys() & task.booked, "forgotten too early"
             assert task.hold != "held"
             self.run(self.store.command("DEL", organization_hold_key(task.id)))
             task.read.clear()
-            # Nor can a reserve or an admission of it be on its way any more.
-            task.record = "gone" if task.record == "there" else task.record
             task.hold = "none" if task.hold == "none" else "forgotten"
+            # Nor can an admission of it be on its way any more.
+            task.record = "refused" if task.record == "none" else task.record
 
     @invariant()
     def the_purse_is_what_the_model_says(self) -> None:
-        """Every counter after every step; and holds never pass a limit but for the truth."""
+        """Every counter of every window, after every step."""
         names = self.spent.keys()
 
         assert {name: (self.spent[name], self.held[name]) for name in names} == self.run(
