@@ -325,6 +325,34 @@ async def test_open_holds_are_due_after_their_admission(organization: Organizati
     assert 1 == len(await organization.orphans(-61_000))
 
 
+async def test_each_index_names_what_it_is_of(organization: Organization) -> None:
+    """A hold is among the open ones or among those that are over, never among both."""
+    seen = []
+
+    async def look() -> None:
+        open_holds = await organization.orphans(LONG_AGO_MS)
+        seen.append((len(open_holds), len(await organization.settled(LONG_AGO_MS))))
+
+    await _reserve(organization, 1)
+    await look()
+    await organization.settle(_part("0", hold=1, cost=1))
+    await look()
+    await organization.restore(TASK, TEAM, 1, CLOCK.now_ms())
+    await look()
+
+    assert [(1, 0), (0, 1), (1, 0)] == seen
+
+
+async def test_a_part_of_a_task_that_was_released_is_remembered(
+    organization: Organization, store: Store
+) -> None:
+    """Its record was lost and written anew: its cost is booked once, however late it is told."""
+    await organization.release(TASK)
+    await organization.settle(_part("0", hold=1, cost=1))
+
+    assert -1 == await lives_ms(store, TASK)
+
+
 async def test_putting_off_does_not_open_a_hold(organization: Organization) -> None:
     """One that ended meanwhile is not in the index again."""
     await organization.postpone(Kept(TEAM, TASK, 0), 1)
