@@ -104,6 +104,16 @@ class Store:
         return reply
 
     async def _within(self, call: Awaitable[T]) -> T:
+        cancelled_before = _times_cancelled()
+        try:
+            return await self._translated(call)
+        finally:
+            # redis-py loses a cancellation that comes while it looks at or closes a connection:
+            # a loop that was told to stop would go on for ever.
+            if _times_cancelled() > cancelled_before:
+                raise asyncio.CancelledError
+
+    async def _translated(self, call: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await call
@@ -115,6 +125,11 @@ class Store:
             raise
         except RedisError as error:
             raise StoreUnavailable from error
+
+
+def _times_cancelled() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _is_passing_text(message: str) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta, timezone
 
+import orjson
 import pytest
 
 from gateway.background import SystemClock
@@ -20,6 +21,7 @@ from gateway.ledger.organization import (
 )
 from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
+from gateway.store.scripts import Script
 from tests.support.organization import lives_ms, purse
 
 CLOCK = SystemClock()
@@ -250,6 +252,30 @@ async def test_a_hold_stays_in_its_windows(store: Store) -> None:
     assert {old: (0, 250), new: (0, 7)} == raised
     assert {old: (80, 40), new: (0, 7)} == await purse(store)
     assert [] == await _findings(store)
+
+
+async def test_no_script_touches_a_window_that_was_not_named(
+    organization: Organization, store: Store
+) -> None:
+    """On a cluster it must not: it tells which windows the hold is in, and changes nothing."""
+    await _reserve(organization, 100)
+    hold, holds, settled = "{org}:hold:t1", "{org}:holds", "{org}:settled"
+    ledger, month, total = "{org}:ledger", "{org}:spent:202611", "{org}:spent:total"
+    order = {"id": TASK, "team": TEAM, "part": "0", "hold": 1, "cost": 1, "windows": []}
+    order |= {"apply_by_ms": _admit_by_ms(), "created_ms": 0, "owner": "organization|"}
+    asked: list[tuple[Script, list[str], list[str | bytes]]] = [
+        (organization._raise, [hold, ledger], [TASK, "0", "5"]),
+        (organization._release, [hold, holds, ledger], [TASK, "1000"]),
+        (
+            organization._settle,
+            [hold, holds, settled, ledger, month, total],
+            [orjson.dumps(order)],
+        ),
+    ]
+    answers = [await store.run(script, keys, arguments) for script, keys, arguments in asked]
+
+    assert [[b"windows", [b"{org}:budget:organization::ever:0"]]] * 3 == answers
+    assert {TOTAL_WINDOW: (0, 100)} == await purse(store)
 
 
 async def test_a_reserve_repeated_after_a_change_of_budgets(store: Store) -> None:

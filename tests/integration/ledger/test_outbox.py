@@ -11,7 +11,7 @@ from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.limits import Budget, Period
 from gateway.ledger.organization import APPLY_WITHIN_MS, Organization
-from gateway.ledger.outbox import PAGE, Outbox, outbox_field, raised, settlement
+from gateway.ledger.outbox import FLUSH_EVERY_S, PAGE, Outbox, outbox_field, raised, settlement
 from gateway.store.client import Store
 from gateway.store.keyspace import outbox_key
 from tests.support.clock import FixedClock
@@ -216,5 +216,7 @@ async def test_the_loop_tells_noted_teams_and_all_the_others(
         background.loop("outbox", lambda: outbox.run(teams))
         while any([await team_side.untold(team) for team in (TEAM, OTHER)]):  # noqa: ASYNC110 - a store has no event
             await asyncio.sleep(0.02)
+        # Long enough for the next look at noted teams, and far too short for one at all of them.
+        await asyncio.sleep(3 * FLUSH_EVERY_S)
 
         assert ((), 2) == (background.dead_loops, asked)

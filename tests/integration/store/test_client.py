@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from redis.exceptions import ResponseError
@@ -54,6 +55,28 @@ async def test_cancelled_call_does_not_leave_its_answer_to_the_next(store: Store
         await asyncio.sleep(0)
         task.cancel()
         assert b"fresh" == await store.run(ECHO, [], ["fresh"])
+
+
+async def test_a_cancelled_caller_is_cancelled(store: Store) -> None:
+    """At whatever moment of a call it is told to stop: redis-py forgets some of them."""
+    loop = asyncio.get_running_loop()
+
+    async def call_for_ever() -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await store.run(ECHO, [], ["again"])
+
+    for turn in range(600):
+        task = loop.create_task(call_for_ever())
+        for _ in range(turn % 7):
+            await asyncio.sleep(0)
+        await asyncio.sleep(turn % 20 * 0.00003)
+        task.cancel()
+        _, forgotten = await asyncio.wait([task], timeout=1)
+        for left in forgotten:
+            left.cancel()
+
+        assert set() == forgotten
 
 
 async def test_nothing_listening_is_unavailable() -> None:
