@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
 import pytest
@@ -297,12 +297,14 @@ async def test_a_new_budget_starts_from_what_was_spent(store: Store) -> None:
     await nobody.settle(
         _part("0", cost=500, task=TaskId("t2"), created_ms=CLOCK.now_ms() - 3 * day_ms)
     )
+    await nobody.settle(_part("1", cost=7, created_ms=CLOCK.now_ms() - 40 * day_ms))
     await nobody.settle(_part("adjust:1", cost=-10))
     day, total = await Organization(store, CLOCK, [_here(hours=12), TOTAL]).reserve(
         TaskId("t3"), TEAM, 1, _admit_by_ms()
     )
 
-    assert (20, 520) == (day.spent_microusd, total.spent_microusd)
+    assert 1 == await store.command("HLEN", f"{{org}}:spent:{_month(CLOCK.now_ms() - 40 * day_ms)}")
+    assert (20, 527) == (day.spent_microusd, total.spent_microusd)
     assert [] == await _findings(store)
 
 
@@ -419,6 +421,10 @@ def _here(*, hours: int) -> Budget:
     """Return a daily budget of a place where it is about this hour now, far from midnight."""
     hour_now = CLOCK.now_ms() // 3_600_000 % 24
     return Budget("day", 1_000, Period.DAY, timezone(timedelta(hours=hours - hour_now)))
+
+
+def _month(moment_ms: int) -> str:
+    return f"{datetime.fromtimestamp(moment_ms // 1000, UTC):%Y%m}"
 
 
 def _window(budget: Budget) -> str:

@@ -10,8 +10,10 @@ from gateway.background import Background, SystemClock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.limits import Budget, Period
+from gateway.ledger.entries import Counters, Entry, Verb
 from gateway.ledger.organization import APPLY_WITHIN_MS, Organization
 from gateway.ledger.outbox import FLUSH_EVERY_S, PAGE, Outbox, outbox_field, raised, settlement
+from gateway.ledger.redis_books import Correction, RedisBooks
 from gateway.store.client import Store
 from gateway.store.keyspace import outbox_key
 from tests.support.clock import FixedClock
@@ -61,6 +63,30 @@ async def test_a_flush_tells_all_and_takes_it_away(
     await outbox.flush(TEAM)
 
     assert {TOTAL_WINDOW: (25, 560)} == await purse(store)
+    assert {} == await team_side.untold(TEAM)
+
+
+async def test_a_correction_reaches_the_purse(
+    organization: Organization, outbox: Outbox, team_side: TeamSide, store: Store
+) -> None:
+    """What an operator corrects in a team's books counts in the organization's, too, once."""
+    await _reserve(organization, 100)
+    await team_side.tell(TEAM, outbox_field(TASK, "0"), _settled(100, 100))
+    await outbox.flush(TEAM)
+    charge = Entry(
+        id="1-1",
+        verb=Verb.POSSIBLE_CHARGE,
+        op="t1:end",
+        windows=(),
+        change=Counters(spent_microusd=100),
+        created_ms=CLOCK.now_ms(),
+        task=TASK,
+    )
+    for _ in range(2):
+        await RedisBooks(store).adjust(TEAM, charge, Correction("a1", -40, "not billed", "kim"))
+        await outbox.flush(TEAM)
+
+    assert {TOTAL_WINDOW: (60, 0)} == await purse(store)
     assert {} == await team_side.untold(TEAM)
 
 
@@ -124,12 +150,12 @@ async def test_many_gateways_tell_at_once(
 
 async def test_more_than_a_page(outbox: Outbox, team_side: TeamSide, store: Store) -> None:
     """After a long outage everything is told in one flush, each once."""
-    for number in range(2 * PAGE + 1):
+    for number in range(5 * PAGE + 1):
         await team_side.tell(TEAM, outbox_field(TaskId(f"t{number}"), "0"), _settled(0, 1))
     await outbox.flush(TEAM)
 
     assert {} == await team_side.untold(TEAM)
-    assert b"401" == await store.command("HGET", "{org}:spent:total", "organization|")
+    assert b"1001" == await store.command("HGET", "{org}:spent:total", "organization|")
 
 
 @pytest.mark.parametrize("entry", ["no json", "[]", '{"hold":1}', '{"v":2,"lend":3}'])
