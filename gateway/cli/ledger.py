@@ -28,7 +28,7 @@ from gateway.cli.exports import (
     write_entries,
 )
 from gateway.domain.errors import InvalidRequest, StoreUnavailable
-from gateway.domain.ids import TeamId
+from gateway.domain.ids import ORGANIZATION, TeamId
 from gateway.domain.money import format_usd, parse_signed_microusd
 from gateway.ledger.audit import Audit, IncompleteLedgerError, Trimmed, trim, verify
 from gateway.ledger.checkpoint import UnreadableCheckpointError
@@ -78,6 +78,9 @@ def verify_command(
             for name in teams:
                 tell(name, len(audits), len(teams))
                 audits.append(await verify(books.redis, name))
+            if not team:
+                whole = await verify(books.redis, ORGANIZATION)
+                audits += [whole] if whole.entries or whole.windows else []
             return audits
 
     with _refusing():

@@ -22,6 +22,7 @@ def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
         *_redis(document),
         *_providers(document),
         *_models(document, packaged),
+        *_organization(document),
         *_teams(document, packaged),
     ]
 
@@ -54,6 +55,12 @@ def _models(document: Table, packaged: Packaged) -> Iterator[Problem]:
             seen.add(route)
 
 
+def _organization(document: Table) -> Iterator[Problem]:
+    table = document.get("organization")
+    if isinstance(table, Mapping):
+        yield from _budgets(("organization",), table, whose="the organization")
+
+
 def _teams(document: Table, packaged: Packaged) -> Iterator[Problem]:
     digests: dict[str, str] = {}
     for name, table in _tables(document, "teams"):
@@ -64,13 +71,13 @@ def _teams(document: Table, packaged: Packaged) -> Iterator[Problem]:
         yield from _digests(place, table, digests)
 
 
-def _budgets(place: Place, table: Table) -> Iterator[Problem]:
+def _budgets(place: Place, table: Table, *, whose: str = "this team") -> Iterator[Problem]:
     seen: set[str] = set()
     for index, budget in _rows(table, "budgets"):
         name = budget.get("name") or budget.get("per")
         if isinstance(name, str) and name in seen:
             path = dotted((*place, "budgets", index, "name"))
-            yield Problem(path, "another budget of this team is called so; expected its own name")
+            yield Problem(path, f"another budget of {whose} is called so; expected its own name")
         seen.add(str(name))
 
 

@@ -243,7 +243,7 @@ class ModelSettings(Section):
 
 
 class BudgetSettings(Section):
-    """A limit on what a team spends."""
+    """A limit on what a team, a key or the organization spends."""
 
     limit_microusd: AmountMicrousd = Field(alias="usd", description="The limit in dollars.")
     per: Period = Field(description="The calendar window: minute to month, or total.")
@@ -364,6 +364,15 @@ class AlertsSettings(Section):
     )
 
 
+class OrganizationSettings(Section):
+    """What all teams share."""
+
+    budgets: tuple[BudgetSettings, ...] = Field(
+        default=(),
+        description="Limits on what all teams spend together, in UTC unless they say else.",
+    )
+
+
 class Settings(Section):
     """The whole file. Made by `load.load`, which alone makes relative paths absolute."""
 
@@ -382,6 +391,9 @@ class Settings(Section):
     )
     polling: PollingSettings = Field(
         default_factory=PollingSettings, description="How tasks are followed upstream."
+    )
+    organization: OrganizationSettings = Field(
+        default_factory=OrganizationSettings, description="What all teams share."
     )
     providers: Mapping[Name, ProviderSettings] = Field(
         default_factory=dict, description="Accounts at image services, by name."

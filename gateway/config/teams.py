@@ -43,7 +43,7 @@ def team_from(team_id: TeamId, team: TeamSettings) -> Team:
     return Team(
         id=team_id,
         models=team.models,
-        budgets=tuple(_budget(budget, team.timezone) for budget in team.budgets),
+        budgets=tuple(budget_from(budget, team.timezone) for budget in team.budgets),
         default_size=team.defaults.size or None,
         default_quality=team.defaults.quality or None,
         timezone=team.timezone,
@@ -64,13 +64,14 @@ def _key(key: KeySettings, timezone: tzinfo) -> ApiKey:
     return ApiKey(
         name=key.name,
         models=key.models,
-        budgets=tuple(_budget(budget, timezone) for budget in key.budgets),
+        budgets=tuple(budget_from(budget, timezone) for budget in key.budgets),
         per_call_microusd=key.per_call_microusd,
         expires_ms=key.expires_ms,
     )
 
 
-def _budget(budget: BudgetSettings, timezone: tzinfo) -> Budget:
+def budget_from(budget: BudgetSettings, timezone: tzinfo) -> Budget:
+    """Return a budget as its settings describe it; `timezone` counts when it has none."""
     return Budget(
         name=budget.name or budget.per.value,
         limit_microusd=budget.limit_microusd,

@@ -11,6 +11,9 @@ TaskId = NewType("TaskId", str)
 TeamId = NewType("TeamId", str)
 RequestId = NewType("RequestId", str)
 
+#: Whose books the organization's are: it keeps them as a team does, and no team can be called so.
+ORGANIZATION = TeamId("(organization)")
+
 #: Bytes of randomness in every id: 128 bits, never guessed and never repeated.
 ID_BYTES = 16
 

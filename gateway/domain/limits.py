@@ -25,6 +25,7 @@ class Period(StrEnum):
 class Scope(StrEnum):
     """Whose budget it is."""
 
+    ORGANIZATION = "organization"
     TEAM = "team"
     KEY = "key"
     USER = "user"

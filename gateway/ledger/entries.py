@@ -28,6 +28,8 @@ class Verb(StrEnum):
     RAISE = "raise"
     SETTLE = "settle"
     RELEASE = "release"
+    #: A part of a task gave back its share of the organization's hold, and its cost was booked.
+    PART = "part"
     #: Nobody knows whether the upstream charged; the hold counts as spent.
     POSSIBLE_CHARGE = "possible_charge"
     #: Somebody corrected a possible charge.
@@ -168,7 +170,7 @@ def _change(verb: Verb, fields: _Fields) -> Counters:
             return Counters(held_microusd=fields.integer("amount"))
         case Verb.RELEASE:
             return Counters(held_microusd=-fields.integer("hold"))
-        case Verb.SETTLE | Verb.POSSIBLE_CHARGE:
+        case Verb.SETTLE | Verb.POSSIBLE_CHARGE | Verb.PART:
             return Counters(fields.integer("cost"), -fields.integer("hold"))
         case Verb.ADJUST:
             return Counters(spent_microusd=fields.integer("delta"))
@@ -230,6 +232,7 @@ _COLUMNS = {
     "op": "op",
     "task": "task",
     "render": "render",
+    "part": "part",
     "key": "key",
     "user": "user",
     "model": "model",

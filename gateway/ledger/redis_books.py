@@ -23,6 +23,7 @@ from gateway.ledger.entries import (
     parse_entry,
     place_of,
 )
+from gateway.ledger.outbox import settlement
 from gateway.ledger.rollups import (
     ADJUSTED,
     COST,
@@ -38,6 +39,7 @@ from gateway.store.keyspace import (
     adjustments_key,
     checkpoint_key,
     ledger_key,
+    outbox_key,
     rollup_key,
     spent_month_key,
     spent_total_key,
@@ -233,6 +235,7 @@ class RedisBooks:
             "owners": _owners(charge),
             "rollups": [word for key in sums for word in (key.field(), delta)],
             "entry": _adjust_fields(charge, correction),
+            "told": settlement(hold_microusd=0, cost_microusd=delta, created_ms=charge.created_ms),
         }
         keys = [
             ledger_key(team),
@@ -240,6 +243,7 @@ class RedisBooks:
             rollup_key(team, charge.day),
             spent_month_key(team, charge.day[:6]),
             spent_total_key(team),
+            outbox_key(team),
             *charge.windows,
         ]
         reply: Any = await self._store.run(self._adjust, keys, [orjson.dumps(order)])

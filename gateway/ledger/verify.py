@@ -155,8 +155,8 @@ class Replay:
             self._holds[entry.hold] = OpenHold(
                 entry.change.held_microusd, entry.windows, entry.at_ms
             )
-        elif entry.verb is Verb.RAISE:
-            self._check_raise(entry)
+        elif entry.verb in (Verb.RAISE, Verb.PART):
+            self._check_change(entry)
         elif entry.verb in ENDS:
             self._check_end(entry)
         elif entry.verb in (Verb.ADJUST, Verb.TOP_UP):
@@ -164,13 +164,21 @@ class Replay:
                 self._find(entry.id, f"{entry.op} is booked a second time")
             self._corrections.add(entry.op)
 
-    def _check_raise(self, entry: Entry) -> None:
+    def _check_change(self, entry: Entry) -> None:
+        """Lead a hold on that was raised, or of which a part was given back; at nothing it ends."""
         hold = self._holds.get(entry.hold)
-        if hold is None or hold.windows != entry.windows:
-            self._find(entry.id, f"{entry.hold} is raised and not held so")
+        if hold is None:
+            # A part's cost is booked, too, when nothing was held for it.
+            if entry.change.held_microusd:
+                self._find(entry.id, f"{entry.hold} has no open hold to change")
             return
-        amount = hold.amount_microusd + entry.change.held_microusd
-        self._holds[entry.hold] = replace(hold, amount_microusd=amount)
+        left = hold.amount_microusd + entry.change.held_microusd
+        if left < 0 or hold.windows != entry.windows:
+            self._find(entry.id, f"{entry.hold} changes another hold than it had")
+        if left > 0 or entry.verb is Verb.RAISE:
+            self._holds[entry.hold] = replace(hold, amount_microusd=left)
+        else:
+            del self._holds[entry.hold]
 
     def _check_end(self, entry: Entry) -> None:
         hold = self._holds.pop(entry.hold, None)

@@ -1,12 +1,18 @@
 """Every key in the store, as a function.
 
 All keys of a team share the hash tag ``{t:<team>}``: a hold, its settlement and the task's record
-change in one script, also on a cluster (design decision 5).
+change in one script, also on a cluster (design decision 5). The organization's keys have a slot of
+their own, ``{org}``; books may belong to a team or to it.
 """
 
 from __future__ import annotations
 
-from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.ids import ORGANIZATION, TaskId, TeamId
+
+
+def _slot(owner: TeamId) -> str:
+    """Return the hash tag of whoever keeps books: a team's, or the organization's own."""
+    return "{org}" if owner == ORGANIZATION else f"{{t:{owner}}}"
 
 
 def task_key(team: TeamId, task: TaskId) -> str:
@@ -75,7 +81,7 @@ def budget_window_key(team: TeamId, scope: str, owner: str, budget: str, start_m
     `owner` is empty for the team, a key's name, or an end user's hash. Expires some time after the
     window's end; a total never does.
     """
-    return f"{{t:{team}}}:budget:{scope}:{owner}:{budget}:{start_ms}"
+    return f"{_slot(team)}:budget:{scope}:{owner}:{budget}:{start_ms}"
 
 
 def rate_key(team: TeamId, resource: str) -> str:
@@ -93,7 +99,7 @@ def rollup_key(team: TeamId, day: str) -> str:
 
     Expires after 400 days.
     """
-    return f"{{t:{team}}}:rollup:{day}"
+    return f"{_slot(team)}:rollup:{day}"
 
 
 def spent_month_key(team: TeamId, month: str) -> str:
@@ -101,17 +107,17 @@ def spent_month_key(team: TeamId, month: str) -> str:
 
     A budget that is added in the middle of its window starts from it; expires after 100 days.
     """
-    return f"{{t:{team}}}:spent:{month}"
+    return f"{_slot(team)}:spent:{month}"
 
 
 def spent_total_key(team: TeamId) -> str:
     """Name the hash of what each owner of a budget has ever spent. Never expires."""
-    return f"{{t:{team}}}:spent:total"
+    return f"{_slot(team)}:spent:total"
 
 
 def ledger_key(team: TeamId) -> str:
     """Name the stream with an entry for every movement of money, in order."""
-    return f"{{t:{team}}}:ledger"
+    return f"{_slot(team)}:ledger"
 
 
 def alert_key(team: TeamId, window_key: str, percent: int, total_microusd: int | None) -> str:
@@ -148,12 +154,12 @@ def checkpoint_key(team: TeamId) -> str:
 
     Owned by ledger/checkpoint.py; never expires.
     """
-    return f"{{t:{team}}}:ledger:checkpoint"
+    return f"{_slot(team)}:ledger:checkpoint"
 
 
 def staged_checkpoint_key(team: TeamId, name: str) -> str:
     """Name the hash of a checkpoint that is being written; expires in an hour if it stays one."""
-    return f"{{t:{team}}}:ledger:checkpoint:{name}"
+    return f"{_slot(team)}:ledger:checkpoint:{name}"
 
 
 def retention_turn_key() -> str:
@@ -246,3 +252,29 @@ def callback_key(team: TeamId, delivery: str) -> str:
 def callback_secret_key(team: TeamId) -> str:
     """Name the hash of what the team's callbacks are signed with. Never expires."""
     return f"{{t:{team}}}:callback_secret"
+
+
+def outbox_key(team: TeamId) -> str:
+    """Name the hash of what the organization is still to be told, by ``<task>:<part>``.
+
+    Written with the settlement, taken away when the organization's slot has it; never expires.
+    """
+    return f"{{t:{team}}}:outbox"
+
+
+def organization_hold_key(task: TaskId) -> str:
+    """Name the hash of what the organization holds for a task, and which parts were settled.
+
+    Expires an hour after it is over and the team's outbox has nothing of the task any more.
+    """
+    return f"{{org}}:hold:{task}"
+
+
+def organization_holds_key() -> str:
+    """Name the sorted set of open holds, ``<team>:<task>`` by when to look after them (Unix ms)."""
+    return "{org}:holds"
+
+
+def organization_settled_key() -> str:
+    """Name the sorted set of holds that are over and not yet forgotten, by their end (Unix ms)."""
+    return "{org}:settled"

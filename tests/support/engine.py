@@ -38,7 +38,15 @@ from gateway.tasks.turnstile import Turnstile
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
 from tests.support.factories import a_team, an_admission, an_offer
-from tests.support.journal import KEEPING, LINK, LaterClock, budgets_in
+from tests.support.journal import (
+    KEEPING,
+    LINK,
+    LaterClock,
+    a_journal,
+    admitted,
+    budgets_in,
+    left_in,
+)
 
 Answer = TypeVar("Answer")
 
@@ -123,10 +131,13 @@ class ScriptedFetcher:
 
     failures: list[Exception] = field(default_factory=list)
     fetched: list[tuple[str, str]] = field(default_factory=list)
+    before_fetch: Callable[[], None] | None = None
 
     async def ingest(self, link: str, key: str) -> StoredPicture:
         """Fail once for each failure, then succeed."""
         self.fetched.append((link, key))
+        if self.before_fetch is not None:
+            self.before_fetch()
         if self.failures:
             raise self.failures.pop(0)
         return StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
@@ -170,6 +181,7 @@ class House:
     shelf: Shelf
     replica: Replica
     turnstile: Turnstile
+    latencies: Latencies
     clock: LaterClock
     store: Store
     journal: RedisTaskStore
@@ -191,15 +203,27 @@ class House:
         assert ticket.live is not None
         return ticket.live
 
-    async def picture(self) -> Outcome:
+    async def adopt(self, *states: RenderState, task: str = "task1") -> LiveTask:
+        """Go on with a task whose replica died when its renders were in these states."""
+        dead = a_journal(self.store, owner="replica_0", clock=self.clock)
+        admission = an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD)
+        left = (await admitted(dead, admission)).task
+        for index, state in enumerate(states):
+            left = await left_in(dead, left, state, index)
+        taken = await self.journal.take(left.team, left.id, owner="replica_0")
+        assert taken is not None
+        self.engine.adopt(taken)
+        return self.engine.running[left.id]
+
+    async def picture(self, task: str = "task1") -> Outcome:
         """Admit a call, let its one render be polled once, and return how it ended."""
-        live = await self.admit()
+        live = await self.admit(task)
         await self.poller.poll()
         return await over(live)
 
     async def later(self, seconds: float) -> None:
         """Let this much time pass, and keep our place among the replicas."""
-        self.clock.shift_s += seconds
+        self.clock.advance(seconds)
         await self.replica.renew()
 
     async def money(self) -> tuple[int, int]:
@@ -268,6 +292,7 @@ async def open_house(
         clock=clock,
     )
     limits = PollingLimits({"evolink": 0.0}, budget=6.0)
+    latencies = Latencies(store, clock, limits=limits, priors=lambda _: None)
     points: list[str] = []
     async with Background(grace_s=grace_s) as background:
         background.loop("turnstile", turnstile.run)
@@ -278,7 +303,7 @@ async def open_house(
             fetchers={"evolink": fetcher},
             poller=poller,
             turnstile=turnstile,
-            latencies=Latencies(store, clock, limits=limits, priors=lambda _: None),
+            latencies=latencies,
             shelf=shelf,
             replica=replica,
             background=background,
@@ -289,7 +314,9 @@ async def open_house(
             callback_url=callback_url,
             reached=points.append,
         )
-        engine = Engine(house, Wake(store, id=owner), lambda _: offer)
+        wake = Wake(store, id=owner)
+        engine = Engine(house, wake, lambda _: offer)
+        wake.listen(engine.hear)
         yield House(
             engine=engine,
             provider=provider,
@@ -298,6 +325,7 @@ async def open_house(
             shelf=shelf,
             replica=replica,
             turnstile=turnstile,
+            latencies=latencies,
             clock=clock,
             store=store,
             journal=tasks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.background import SystemClock
 from gateway.domain.clock import Clock
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis
-from gateway.domain.task import Event, FailureKind, Render, Task
+from gateway.domain.task import Event, FailureKind, Render, RenderState, Task
 from gateway.store.client import Store
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.interface import Admission, Admitted, Ending
@@ -29,6 +29,10 @@ class LaterClock(SystemClock):
     def monotonic_s(self) -> float:
         """Return the monotonic time plus the shift."""
         return super().monotonic_s() + self.shift_s
+
+    def advance(self, seconds: float) -> None:
+        """Let this much time pass."""
+        self.shift_s += seconds
 
 
 def a_journal(
@@ -107,3 +111,19 @@ async def ledger_in(store: Store) -> list[dict[str, str]]:
         {name.decode(): value.decode() for name, value in fields.items()}
         for _, fields in entries  # type: ignore[misc, union-attr]
     ]
+
+
+async def left_in(journal: RedisTaskStore, task: Task, state: RenderState, index: int = 0) -> Task:
+    """Bring a queued render to a state, and leave it there; return the task as it is then."""
+    render = task.renders[index]
+    if state is not RenderState.QUEUED:
+        render = await journal.begin_submit(task, render, f"run_{index}")
+    if state is RenderState.UNKNOWN:
+        render = await journal.lose_track(task, render)
+    if state in (RenderState.SUBMITTED, RenderState.COMPLETED, RenderState.FAILED):
+        render = await journal.record_submitted(task, render, f"up-{index + 1}")
+    if state is RenderState.COMPLETED:
+        render = (await journal.conclude(task, render, finished())).render
+    if state is RenderState.FAILED:
+        render = (await journal.conclude(task, render, failed())).render
+    return task.with_render(render)

@@ -110,6 +110,21 @@ def an_end(
     return fields if created_ms is None else fields | {"created_ms": str(created_ms)}
 
 
+def a_part(
+    task: str, part: str, *, hold: int, cost: int = 0, windows: Sequence[str] = BOTH
+) -> dict[str, str]:
+    """Return the fields of a part of a task that is over, in the organization's books."""
+    return {
+        "verb": "part",
+        "op": f"{task}:part:{part}",
+        "task": task,
+        "part": part,
+        "hold": str(hold),
+        "cost": str(cost),
+        "windows": _json(list(windows)),
+    }
+
+
 def an_opening(window: str, spent: int) -> dict[str, str]:
     """Return the fields of a window that was made in the middle of its time."""
     return {"verb": "open", "op": f"open:{window}", "window": window, "spent": str(spent)}

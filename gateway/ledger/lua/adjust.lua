@@ -6,7 +6,8 @@
 -- KEYS[3]    rollup of the charge's day (hash)
 -- KEYS[4]    sums of what was spent in the charge's month (hash)
 -- KEYS[5]    sums of what was ever spent (hash)
--- KEYS[6..]  the windows the charge was booked in
+-- KEYS[6]    outbox of the team (hash)
+-- KEYS[7..]  the windows the charge was booked in
 -- ARGV[1]    order, JSON:
 --   op         operation id of this correction
 --   task       whose charge it is
@@ -16,12 +17,13 @@
 --   owners     ["team|", "key|<name>", ..]: in whose sums the charge is
 --   rollups    flat array of rollup fields and integers to add
 --   entry      flat array of names and values: the ledger's line beside its money
+--   told       what the organization is to be told of it
 -- Returns  {'done', id of the entry, all corrections of the task}
 --          {'refused', all corrections so far} when the task would end up below zero
 -- Idempotent by operation id. Windows and sums that have expired stay gone.
 
 local ledger_key, corrections_key, rollup_key = KEYS[1], KEYS[2], KEYS[3]
-local month_key, total_key = KEYS[4], KEYS[5]
+local month_key, total_key, outbox_key = KEYS[4], KEYS[5], KEYS[6]
 local order = cjson.decode(ARGV[1])
 local ROLLUP_KEEP_MS = 400 * 86400000
 
@@ -46,7 +48,7 @@ if order.booked + so_far + order.delta < 0 then
 end
 
 local touched = {}
-for index = 6, #KEYS do
+for index = 7, #KEYS do
   if redis.call('EXISTS', KEYS[index]) == 1 then
     redis.call('HINCRBY', KEYS[index], 'spent', int(order.delta))
     touched[#touched + 1] = KEYS[index]
@@ -64,5 +66,6 @@ redis.call('PEXPIRE', rollup_key, int(ROLLUP_KEEP_MS))
 local windows_json = #touched == 0 and '[]' or cjson.encode(touched)
 local entry_id = redis.call('XADD', ledger_key, '*', 'verb', 'adjust', 'op', order.op,
   'task', order.task, 'delta', int(order.delta), 'windows', windows_json, unpack(order.entry))
+redis.call('HSET', outbox_key, order.task .. ':' .. order.op, order.told)
 redis.call('HSET', corrections_key, sum_field, int(so_far + order.delta), op_field, entry_id)
 return {'done', entry_id, so_far + order.delta}

@@ -105,11 +105,11 @@ local function reserve(chosen, amount)
   end
 end
 
--- Give back `amount` and book `cost`; a release books nothing.
+-- Give back `amount` and book `cost`; a release books nothing, a correction may be negative.
 local function settle(window_keys, amount, cost)
   for _, key in ipairs(window_keys) do
     redis.call('HINCRBY', key, 'held', int(-amount))
-    if cost > 0 then
+    if cost ~= 0 then
       redis.call('HINCRBY', key, 'spent', int(cost))
     end
   end

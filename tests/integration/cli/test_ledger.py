@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -8,7 +9,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from gateway.background import SystemClock
 from gateway.cli.ledger import app, progress_on
+from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.limits import Budget, Period
+from gateway.ledger.organization import Organization
+from gateway.store.client import Store
 from tests.support.ledger import DAY_WINDOW, WriteBooks, a_hold, an_end, an_opening
 from tests.support.valkey import ValkeyProcess
 
@@ -46,6 +52,22 @@ def test_verify_tells_every_difference(config: Path, write_books: WriteBooks) ->
     assert [
         f"design: entry {wrong}: the categories add up to $0.000002, the cost is $0.000003"
     ] == done.stdout.splitlines()
+
+
+def test_verify_looks_at_the_organization_too(config: Path, valkey_process: ValkeyProcess) -> None:
+    """Its books have a line when there are any, unless one team was asked for."""
+
+    async def hold() -> None:
+        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+            clock = SystemClock()
+            purse = Organization(store, clock, [Budget("ever", 100, Period.TOTAL)])
+            await purse.reserve(TaskId("t1"), TeamId("design"), 5, clock.now_ms() + 10_000)
+
+    asyncio.run(hold())
+    everything, one_team = _run(config, "verify"), _run(config, "verify", "--team", "design")
+
+    assert "(organization): ok (1 entries, 1 windows, 0 days)" == everything.stdout.splitlines()[-1]
+    assert "organization" not in one_team.stdout
 
 
 def test_verify_as_json(config: Path, write_books: WriteBooks) -> None:

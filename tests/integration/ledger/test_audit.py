@@ -112,11 +112,11 @@ async def test_an_entry_that_cannot_be_read_is_the_only_finding(
 ) -> None:
     """What it did to counters is unknown, so that they are not complained of."""
     await _some_books(writer)
-    entry_id = await store.command("XADD", ledger_key(TEAM), "*", "verb", "raise", "task", "t2")
+    entry_id = await store.command("XADD", ledger_key(TEAM), "*", "verb", "lend", "task", "t2")
     await store.command("HINCRBY", DAY_WINDOW, "held", 5)
     assert isinstance(entry_id, bytes)
 
-    assert [f"entry {entry_id.decode()}: the verb 'raise' is not known here"] == await _found(books)
+    assert [f"entry {entry_id.decode()}: the verb 'lend' is not known here"] == await _found(books)
 
 
 async def test_a_correction_agrees(books: RedisBooks, writer: BookWriter) -> None:
@@ -188,7 +188,7 @@ async def test_a_trim_leaves_books_that_agree(books: RedisBooks, writer: BookWri
     await writer.write(an_end("settle", "t2", hold=60, cost=40, windows=(DAY_WINDOW, TOTAL_WINDOW)))
 
     assert [] == await _found(books)
-    assert {"t2"} == (await books.checkpoint(TEAM)).holds.keys()
+    assert {"t2:0"} == (await books.checkpoint(TEAM)).holds.keys()
 
 
 async def test_a_trim_tells_what_it_removed(books: RedisBooks, writer: BookWriter) -> None:
@@ -236,9 +236,9 @@ async def test_entries_that_cannot_be_read_are_not_trimmed(
 ) -> None:
     """No state can stand in for what nobody understands."""
     await writer.write(a_hold("t1", 5))
-    last = await store.command("XADD", ledger_key(TEAM), "*", "verb", "raise")
+    last = await store.command("XADD", ledger_key(TEAM), "*", "verb", "lend")
     assert isinstance(last, bytes)
-    with pytest.raises(IncompleteLedgerError, match="the verb 'raise' is not known here"):
+    with pytest.raises(IncompleteLedgerError, match="the verb 'lend' is not known here"):
         await trim(books, TEAM, upto=last.decode(), name="x")
 
     assert NOTHING == await books.checkpoint(TEAM)

@@ -93,7 +93,7 @@ async def test_what_was_wrong_is_told_before_it_goes(store: Store, books: RedisB
     with capture_logs() as logs:
         await _retention(store, books).trim_all()
 
-    assert [f"entry {old_ms}-0: task t1 ends without an open hold"] == [
+    assert [f"entry {old_ms}-0: t1:0 ends without an open hold"] == [
         line["finding"] for line in logs if line["action"] == "ledger_finding"
     ]
 

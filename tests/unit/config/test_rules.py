@@ -69,6 +69,11 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "another budget of this team is called so; expected its own name",
         ),
         (
+            {"organization": {"budgets": [{"per": "day"}, {"per": "day"}]}},
+            "organization.budgets[1].name",
+            "another budget of the organization is called so; expected its own name",
+        ),
+        (
             {"teams": {"a": {"defaults": {"size": "1x1"}}}},
             "teams.a.defaults.size",
             "expected 1024x1024, 1024x1536 or 1536x1024",
@@ -142,7 +147,8 @@ def test_what_keeps_the_rules_is_left_alone(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        {"redis": 1, "providers": 1, "models": 1, "teams": 1},
+        {"redis": 1, "providers": 1, "models": 1, "organization": 1, "teams": 1},
+        {"organization": {"budgets": 1}},
         {"providers": {"p": 1}, "models": {"m": 1}, "teams": {"t": 1}},
         {"models": {"gpt-image-1.5": {"routes": 1}}},
         {"models": {"gpt-image-1.5": {"routes": [1, {}]}}},

@@ -19,6 +19,7 @@ from tests.support.ledger import (
     KEY_WINDOW,
     TOTAL_WINDOW,
     a_hold,
+    a_part,
     a_raise,
     a_top_up,
     an_adjustment,
@@ -281,15 +282,25 @@ def test_sums_that_have_expired_are_not_missed() -> None:
             [a_hold("t1", 5), an_end("release", "t1", hold=5, render=1)],
             "t1:1 ends without an open hold",
         ),
-        ([a_raise("t1", 5)], "t1:0 is raised and not held so"),
-        ([a_hold("t1", 5), a_raise("t1", 5, render=1)], "t1:1 is raised and not held so"),
+        ([a_raise("t1", 5)], "t1:0 has no open hold to change"),
+        ([a_hold("t1", 5), a_raise("t1", 5, render=1)], "t1:1 has no open hold to change"),
         (
             [a_hold("t1", 5), a_raise("t1", 5, windows=(DAY_WINDOW,))],
-            "t1:0 is raised and not held so",
+            "t1:0 changes another hold than it had",
         ),
         (
             [a_hold("t1", 5), a_raise("t1", 2), an_end("release", "t1", hold=5)],
             "t1:0 takes back another hold than it had",
+        ),
+        ([a_part("t1", "0", hold=5)], "t1:0 has no open hold to change"),
+        ([a_hold("t1", 5), a_part("t1", "0", hold=6)], "t1:0 changes another hold than it had"),
+        (
+            [a_hold("t1", 5), a_part("t1", "0", hold=4, windows=(DAY_WINDOW,))],
+            "t1:0 changes another hold than it had",
+        ),
+        (
+            [a_hold("t1", 5), a_part("t1", "0", hold=5), an_end("release", "t1", hold=0)],
+            "t1:0 ends without an open hold",
         ),
         ([an_adjustment("t1", 1), an_adjustment("t1", 1)], "adjust:1 is booked a second time"),
         ([a_top_up(1), a_top_up(1)], "top_up:1 is booked a second time"),
@@ -302,6 +313,28 @@ def test_entries_that_contradict_each_other(entries: list[dict[str, str]], what:
 
     assert [Finding(f"entry {last}", what)] == replay.findings
     assert replay.complete
+
+
+def test_a_hold_in_parts() -> None:
+    """It may be raised, and is given back share by share; what is left can be released."""
+    replay = _replay(
+        a_hold("t1", 5),
+        a_raise("t1", 3),
+        a_part("t1", "0", hold=6, cost=9),
+        a_part("t1", "adjust:1", hold=0, cost=-2),
+        an_end("release", "t1", hold=2),
+        a_part("t1", "1", hold=0, cost=4),
+    )
+
+    assert ([], {}, frozenset()) == (replay.findings, replay.open_holds, replay.days)
+    assert Counters(11) == replay.windows[DAY_WINDOW]
+
+
+def test_what_is_left_of_a_hold_is_open() -> None:
+    """A checkpoint keeps it, not what was reserved."""
+    replay = _replay(a_hold("t1", 5), a_part("t1", "0", hold=2, cost=1))
+
+    assert 3 == replay.checkpoint().holds["t1:0"].amount_microusd
 
 
 def test_an_entry_that_cannot_be_read() -> None:

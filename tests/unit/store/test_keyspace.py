@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.ids import ORGANIZATION, TaskId, TeamId
 from gateway.store.keyspace import (
     account_key,
     active_teams_key,
@@ -20,7 +20,11 @@ from gateway.store.keyspace import (
     latency_key,
     ledger_key,
     live_key,
+    organization_hold_key,
+    organization_holds_key,
+    organization_settled_key,
     orphans_key,
+    outbox_key,
     owners_key,
     pace_key,
     permits_key,
@@ -74,6 +78,7 @@ KEYS = [
     (callbacks_key(TEAM), "{t:design}:callbacks"),
     (callback_key(TEAM, "evt_1"), "{t:design}:callback:evt_1"),
     (callback_secret_key(TEAM), "{t:design}:callback_secret"),
+    (outbox_key(TEAM), "{t:design}:outbox"),
 ]
 
 #: What is no team's: who the replicas are, where recovery looks, what upstreams call their tasks.
@@ -91,8 +96,26 @@ ACCOUNT_KEYS = [
     (turns_key("evolink"), "{a:evolink}:turns"),
 ]
 
+ORGANIZATION_KEYS = [
+    (organization_hold_key(TASK), "{org}:hold:imgtask_1"),
+    (organization_holds_key(), "{org}:holds"),
+    (organization_settled_key(), "{org}:settled"),
+    (
+        budget_window_key(ORGANIZATION, "organization", "", "month", 1_793_491_200_000),
+        "{org}:budget:organization::month:1793491200000",
+    ),
+    (spent_month_key(ORGANIZATION, "202611"), "{org}:spent:202611"),
+    (spent_total_key(ORGANIZATION), "{org}:spent:total"),
+    (rollup_key(ORGANIZATION, "20261123"), "{org}:rollup:20261123"),
+    (checkpoint_key(ORGANIZATION), "{org}:ledger:checkpoint"),
+    (staged_checkpoint_key(ORGANIZATION, "a1"), "{org}:ledger:checkpoint:a1"),
+    (ledger_key(ORGANIZATION), "{org}:ledger"),
+]
 
-@pytest.mark.parametrize(("key", "expected"), KEYS + KEYS_OF_NO_TEAM + ACCOUNT_KEYS)
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [*KEYS, *KEYS_OF_NO_TEAM, *ACCOUNT_KEYS, *ORGANIZATION_KEYS]
+)
 def test_keys(key: str, expected: str) -> None:
     """Keys are part of what is stored: changing one loses money that is held under it."""
     assert expected == key
@@ -110,6 +133,13 @@ def test_keys_of_an_upstream_account_share_one_slot() -> None:
     tags = {re.findall(r"\{(.*?)\}", key)[0] for key, _ in ACCOUNT_KEYS}
 
     assert {"a:evolink"} == tags
+
+
+def test_keys_of_the_organization_share_another_slot() -> None:
+    """Its purse changes in one script, too, whichever teams there are."""
+    tags = {re.findall(r"\{(.*?)\}", key)[0] for key, _ in ORGANIZATION_KEYS}
+
+    assert {"org"} == tags
 
 
 def test_no_two_things_share_a_key() -> None:

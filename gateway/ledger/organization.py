@@ -1,0 +1,307 @@
+"""The organization's budgets: one purse for all teams, in a slot of its own.
+
+A script cannot change a team's keys and the organization's in one step when they lie in different
+slots, so money is held here *first* and given back when the team refuses. What happens later comes
+through the team's outbox (`outbox.py`), and a hold whose task never came to be is freed by
+`orphans.py`. docs/decisions/007-organization.md walks through every crash.
+
+A task is settled in *parts* (its renders): each gives back its share of the hold and books its
+cost, once. Every method may be repeated; every method raises StoreUnavailable, and may have been
+executed then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from gateway.domain.clock import Clock
+from gateway.domain.errors import BudgetExceeded, BudgetState, StoreUnavailable
+from gateway.domain.ids import ORGANIZATION, TaskId, TeamId
+from gateway.domain.limits import Budget, Scope
+from gateway.domain.task import HeldWindow
+from gateway.ledger.entries import day_of
+from gateway.ledger.holds import ScopedBudget, order_of, state_of, states_of
+from gateway.store.client import Store
+from gateway.store.keyspace import (
+    ledger_key,
+    organization_hold_key,
+    organization_holds_key,
+    organization_settled_key,
+    spent_month_key,
+    spent_total_key,
+)
+from gateway.store.scripts import Script, load_script
+
+#: What was read from an outbox longer ago than this is refused: it may have been done, and
+#: forgotten. It also bounds how far the clocks of gateways and store may be apart.
+APPLY_WITHIN_MS = 300_000
+#: How long a hold that is over is remembered when nothing can come any more but repetitions, which
+#: are refused after `APPLY_WITHIN_MS` (or after `admit_by_ms`, for a reserve).
+REMEMBER_MS = 3_600_000
+#: Holds that are looked at in one step.
+PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a part of a task gives back and costs; micro-dollars.
+
+    `hold_microusd` is its share of what was reserved, without what it was raised by; a task that
+    holds nothing has no share. A cost below zero corrects an earlier one. `created_ms` is when
+    the task was admitted, `read_ms` when this was read from where it is written (both Unix ms).
+    """
+
+    team: TeamId
+    task: TaskId
+    id: str
+    hold_microusd: int
+    cost_microusd: int
+    created_ms: int
+    read_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A hold as an index names it; `at_ms` is when it is to be looked after, or when it ended."""
+
+    team: TeamId
+    task: TaskId
+    at_ms: int
+
+    @property
+    def member(self) -> str:
+        """Return its name in the index."""
+        return f"{self.team}:{self.task}"
+
+
+class LateError(Exception):
+    """What was to be booked was read too long ago; it has to be read again."""
+
+
+class Organization:
+    """The purse that all teams share; without `budgets` nothing is held, and costs are summed."""
+
+    def __init__(self, store: Store, clock: Clock, budgets: Sequence[Budget]) -> None:
+        self._store = store
+        self._clock = clock
+        self._budgets = tuple(
+            ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
+        )
+        self._reserve = load_script("ledger/lua/organization_reserve.lua")
+        self._raise = load_script("ledger/lua/organization_raise.lua")
+        self._settle = load_script("ledger/lua/organization_settle.lua")
+        self._release = load_script("ledger/lua/organization_release.lua")
+        self._due = load_script("ledger/lua/organization_due.lua")
+        self._forget = load_script("ledger/lua/organization_forget.lua")
+
+    async def reserve(
+        self, task: TaskId, team: TeamId, amount_microusd: int, admit_by_ms: int
+    ) -> tuple[BudgetState, ...]:
+        """Hold a call's price in every budget, before its team is asked; return the budgets.
+
+        `admit_by_ms` is when the team's admission will be refused at the latest: from then on a
+        hold without a task is an orphan. Raises BudgetExceeded. A task that was released, or
+        whose hold is over, is refused with StoreUnavailable.
+        """
+        moment_ms = self._clock.now_ms()
+        choices = [budget.candidates(moment_ms) for budget in self._budgets]
+        return await self._hold(
+            task, team, amount_microusd, choices, admit_by_ms=admit_by_ms, anew=False
+        )
+
+    async def restore(
+        self, task: TaskId, team: TeamId, amount_microusd: int, created_ms: int
+    ) -> tuple[BudgetState, ...]:
+        """Hold money again that the store has lost, also over budget (design rule 18).
+
+        `amount_microusd` is what the parts that are not settled were reserved for.
+        """
+        choices = [budget.candidates(created_ms)[:1] for budget in self._budgets]
+        return await self._hold(
+            task, team, amount_microusd, choices, admit_by_ms=created_ms, anew=True
+        )
+
+    async def raise_hold(self, task: TaskId, part: str, extra_microusd: int) -> None:
+        """Hold more for a part, whatever the limits say: `extra_microusd` more in all.
+
+        The highest amount counts, in whatever order they come; nothing happens to a part that is
+        settled, and to a task that holds nothing.
+        """
+        await self._run_in_windows(
+            self._raise,
+            [organization_hold_key(task), ledger_key(ORGANIZATION)],
+            [task, part, extra_microusd],
+            self._window_keys(self._clock.now_ms()),
+        )
+
+    async def settle(self, part: Part) -> None:
+        """Give back a part's share of the hold with what it was raised by, and book its cost.
+
+        Never clamped. Books the cost also when nothing is held for it. Raises LateError.
+        """
+        windows = [
+            window.key
+            for budget in self._budgets
+            for window in budget.candidates(part.created_ms)[:1]
+        ]
+        order = {
+            "id": part.task,
+            "team": part.team,
+            "part": part.id,
+            "hold": part.hold_microusd,
+            "cost": part.cost_microusd,
+            "apply_by_ms": part.read_ms + APPLY_WITHIN_MS,
+            "created_ms": part.created_ms,
+            "owner": f"{Scope.ORGANIZATION}|",
+            "windows": windows,
+        }
+        answer = await self._run_in_windows(
+            self._settle,
+            [
+                organization_hold_key(part.task),
+                organization_holds_key(),
+                organization_settled_key(),
+                ledger_key(ORGANIZATION),
+                spent_month_key(ORGANIZATION, _month_of(part.created_ms)),
+                spent_total_key(ORGANIZATION),
+            ],
+            [orjson.dumps(order)],
+            self._window_keys(part.created_ms),
+        )
+        if answer[0] == b"late":
+            raise LateError(part.task)
+
+    async def release(self, task: TaskId) -> None:
+        """Give back all that is held for a task that never came to be, nor ever will.
+
+        Only when its team has refused it for good, or a tombstone makes sure of that.
+        """
+        await self._run_in_windows(
+            self._release,
+            [organization_hold_key(task), organization_holds_key(), ledger_key(ORGANIZATION)],
+            [task, REMEMBER_MS],
+            self._window_keys(self._clock.now_ms()),
+        )
+
+    async def balances(self) -> tuple[BudgetState, ...]:
+        """Return every budget in its current window."""
+        now_ms = self._clock.now_ms()
+        return tuple(
+            [await self._balance(budget.candidates(now_ms)[0]) for budget in self._budgets]
+        )
+
+    async def orphans(self, older_than_ms: int) -> tuple[Kept, ...]:
+        """Return open holds, oldest first, whose admission was refused this long ago at the latest.
+
+        Whether there is a task knows only the team's slot.
+        """
+        return await self._older(organization_holds_key(), older_than_ms)
+
+    async def postpone(self, hold: Kept, until_ms: int) -> None:
+        """Leave an open hold alone until then: its task is there."""
+        await self._store.command("ZADD", organization_holds_key(), "XX", until_ms, hold.member)
+
+    async def settled(self, older_than_ms: int) -> tuple[Kept, ...]:
+        """Return holds, oldest first, that were over this long ago and are not forgotten."""
+        return await self._older(organization_settled_key(), older_than_ms)
+
+    async def forget(self, holds: Sequence[Kept]) -> None:
+        """Let holds expire that are over and that no outbox has anything of any more."""
+        await self._store.run(
+            self._forget,
+            [organization_settled_key(), *(organization_hold_key(hold.task) for hold in holds)],
+            [REMEMBER_MS, *(word for hold in holds for word in (hold.member, hold.at_ms))],
+        )
+
+    async def _hold(
+        self,
+        task: TaskId,
+        team: TeamId,
+        amount_microusd: int,
+        choices: Sequence[Sequence[HeldWindow]],
+        *,
+        admit_by_ms: int,
+        anew: bool,
+    ) -> tuple[BudgetState, ...]:
+        if not self._budgets:
+            return ()
+        month = _month_of(self._clock.now_ms())
+        by_key = {window.key: window for choice in choices for window in choice}
+        order = {
+            "id": task,
+            "team": team,
+            "amount": amount_microusd,
+            "admit_by_ms": admit_by_ms,
+            "anew": anew,
+            "budgets": order_of(self._budgets, choices),
+        }
+        reply: Any = await self._store.run(
+            self._reserve,
+            [
+                organization_hold_key(task),
+                organization_holds_key(),
+                organization_settled_key(),
+                ledger_key(ORGANIZATION),
+                spent_month_key(ORGANIZATION, _month_before(month)),
+                spent_month_key(ORGANIZATION, month),
+                spent_total_key(ORGANIZATION),
+                *by_key,
+            ],
+            [orjson.dumps(order)],
+        )
+        match reply:
+            case [b"held", list(keys), list(flat)]:
+                # Repeated after a change of budgets, it is held in windows that we cannot name.
+                return states_of([by_key[key.decode()] for key in keys], flat) if flat else ()
+            case [b"over_budget", bytes(key), int(spent), int(held), int(limit)]:
+                window = replace(by_key[key.decode()], limit_microusd=limit)
+                budget = state_of(window, spent, held)
+                raise BudgetExceeded(budget, price_microusd=amount_microusd)
+            case _:
+                # Late, given up, or the clocks are a whole window apart: nothing was written.
+                raise StoreUnavailable
+
+    async def _balance(self, window: HeldWindow) -> BudgetState:
+        reply: Any = await self._store.command("HMGET", window.key, "spent", "held", "topped_up")
+        return state_of(window, *(int(value or 0) for value in reply))
+
+    async def _older(self, key: str, older_than_ms: int) -> tuple[Kept, ...]:
+        reply: Any = await self._store.run(self._due, [key], [older_than_ms, PAGE])
+        return tuple(
+            _kept(member.decode(), score)
+            for member, score in zip(reply[::2], reply[1::2], strict=True)
+        )
+
+    def _window_keys(self, moment_ms: int) -> list[str]:
+        """Return the windows of a hold of about this moment, if budgets are as they were."""
+        return [window.key for budget in self._budgets for window in budget.candidates(moment_ms)]
+
+    async def _run_in_windows(
+        self, script: Script, keys: list[str], arguments: list[str | int | bytes], guess: list[str]
+    ) -> list[Any]:
+        """Run a script on the windows of a hold; it tells which they are when we guess wrong."""
+        answer: Any = await self._store.run(script, [*keys, *guess], arguments)
+        if answer[0] == b"windows":
+            held_in = [key.decode() for key in answer[1]]
+            answer = await self._store.run(script, [*keys, *guess, *held_in], arguments)
+        return list(answer)
+
+
+def _kept(member: str, score: bytes) -> Kept:
+    team, _, task = member.partition(":")
+    return Kept(TeamId(team), TaskId(task), int(score))
+
+
+def _month_of(moment_ms: int) -> str:
+    """Return the UTC month of a moment, YYYYMM."""
+    return day_of(moment_ms)[:6]
+
+
+def _month_before(month: str) -> str:
+    """Return the month before a YYYYMM."""
+    year, number = int(month[:4]), int(month[4:])
+    return f"{year - 1}12" if number == 1 else f"{year}{number - 1:02d}"

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import partial
+
+import pytest
+
+from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
+from gateway.domain.task import CURABLE_FAILURES, FailureKind, RenderState
+from gateway.providers.interface import (
+    Accepted,
+    Failed,
+    Finished,
+    Missing,
+    PollFailed,
+    PollOutcome,
+    Running,
+)
+from gateway.store.client import Store
+from gateway.tasks.finishing import MISSING_GRACE_S, RENDER_TRIES
+from tests.support.engine import (
+    COST,
+    DONE,
+    HOLD,
+    PATIENCE,
+    House,
+    failures_of,
+    open_house,
+    over,
+)
+from tests.support.factories import an_offer
+from tests.support.journal import LINK, keys_in, seen_to_by
+
+BROKE = Failed(FailureKind.GENERATION_FAILED, "it broke")
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause_s"),
+    [
+        (Running(progress=50), 1.0),
+        (PollFailed("HTTP 500"), 1.0),
+        (PollFailed("HTTP 429", retry_after_s=7.0), 7.0),
+        (Missing(), 1.0),
+    ],
+)
+async def test_answers_that_keep_polling(house: House, answer: PollOutcome, pause_s: float) -> None:
+    """A task that runs, a question that failed, and a task not known yet are asked about again."""
+    house.provider.polls = [answer, DONE]
+    live = await house.admit()
+    await house.poller.poll()
+    [delay_s] = await house.poller.poll()
+    outcome = await over(live)
+
+    assert 1 == len(outcome.delivered)
+    assert pause_s == pytest.approx(delay_s, abs=0.2)
+    assert 2 == live.renders[0].polls
+
+
+@pytest.mark.parametrize(
+    ("answer", "after_s"),
+    [
+        (Missing(), MISSING_GRACE_S),
+        (Running(), PATIENCE.abandon_after_s),
+        (PollFailed("x"), PATIENCE.abandon_after_s),
+    ],
+)
+async def test_tasks_that_cannot_be_found_again_count_as_spent(
+    house: House, answer: PollOutcome, after_s: float
+) -> None:
+    """Missing for longer than two minutes, or unfinished after a day: lost, and perhaps charged."""
+    house.provider.polls = [answer]
+    live = await house.admit()
+    await house.poller.poll()
+    await house.later(after_s - 1.0)
+    await house.poller.poll()
+    assert not live.done.done()
+    await house.later(1.0)
+    await house.poller.poll()
+    outcome = await over(live)
+
+    assert [FailureKind.RESULT_LOST] == failures_of(outcome)
+    assert [RenderState.LOST] == [render.state for render in outcome.task.renders]
+    assert (HOLD, 0) == await house.money()
+    assert HOLD / 1e6 == house.sample("possible_charge_usd_total", provider="evolink")
+
+
+async def test_a_picture_is_paid_for_with_its_true_cost(house: House) -> None:
+    """The hold goes and what the upstream billed is spent, by its own account."""
+    outcome = await house.picture()
+    [render] = outcome.delivered
+
+    assert COST == outcome.cost_microusd
+    assert (COST, 0) == await house.money()
+    assert render.result is not None
+    assert DONE.usage == render.result.usage
+    assert 1 == house.renders("completed")
+    assert 272 == house.sample(
+        "tokens_total", team="design", model="gpt-image-1.5", category="image_output"
+    )
+
+
+async def test_settlement_above_the_hold_is_booked_and_counted(house: House) -> None:
+    """The upstream's truth is booked even when the hold was too small."""
+    house.provider.polls = [Finished(DONE.links, DONE.usage, Fraction("0.816"))]
+    await house.picture()
+
+    assert (12_000, 0) == await house.money()
+    assert 0.002 == house.sample("hold_overrun_usd_total", team="design")
+
+
+async def test_a_raised_hold_is_settled_whole(house: House) -> None:
+    """What was held more for a render is given back with the rest, and is no overrun."""
+    house.provider.submits = [Accepted("up-1", credits_reserved=Fraction("0.816"))]
+    house.provider.polls = [Finished(DONE.links, DONE.usage, Fraction("0.816"))]
+    live = await house.admit()
+    await house.until_in(RenderState.SUBMITTED)
+    await house.poller.poll()
+    await over(live)
+
+    assert (12_000, 0) == await house.money()
+    assert 0 == house.sample("hold_overrun_usd_total", team="design")
+
+
+@pytest.mark.parametrize(
+    ("kind", "credits_used", "spent"),
+    [
+        (FailureKind.MODERATION, None, 0),
+        (FailureKind.MODERATION, Fraction(0), 0),
+        (FailureKind.MODERATION, Fraction("0.533"), COST),
+        # What was charged is not tried again, however curable it is.
+        (FailureKind.GENERATION_FAILED, Fraction("0.533"), COST),
+    ],
+)
+async def test_a_failure_costs_what_the_upstream_says_it_billed(
+    house: House, kind: FailureKind, credits_used: Fraction | None, spent: int
+) -> None:
+    """Failures are free, unless the upstream reports a charge for one."""
+    house.provider.polls = [Failed(kind, "no", credits_used)]
+    outcome = await house.picture()
+
+    assert [kind] == failures_of(outcome)
+    assert ["up-1"] == [render.upstream_id for render in outcome.task.renders]
+    assert (spent, 0) == await house.money()
+    assert 1 == len(house.provider.keys)
+
+
+@pytest.mark.parametrize("kind", sorted(CURABLE_FAILURES))
+async def test_what_another_try_may_cure_is_tried_again(house: House, kind: FailureKind) -> None:
+    """A task that failed at no charge is ordered anew under a new key, with its hold kept."""
+    house.provider.polls_of = {"up-1": [Failed(kind, "no")]}
+    live = await house.admit()
+    await house.poller.poll()
+    await house.poller.poll()
+    [render] = (await over(live)).delivered
+
+    assert ("up-2", 2) == (render.upstream_id, render.tries)
+    assert 2 == len(set(house.provider.keys))
+    assert (COST, 0) == await house.money()
+    assert (1, 1, 0) == (
+        *(house.renders("retried"), house.renders("completed")),
+        house.renders("failed"),
+    )
+
+
+async def test_a_try_is_waited_for_like_the_first(house: House) -> None:
+    """Its time and its polls count from its own submit."""
+    house.provider.polls_of = {"up-1": [Running(), BROKE], "up-2": [Running(), DONE]}
+    live = await house.admit()
+    await house.poller.poll()
+    await house.later(60.0)
+    await house.poller.poll()
+    await house.poller.poll()
+    [delay_s] = await house.poller.poll()
+    await over(live)
+
+    assert 1.0 == pytest.approx(delay_s, abs=0.2)
+    assert 2 == live.renders[0].polls
+
+
+async def test_cures_end(house: House) -> None:
+    """After its last try a render has failed; nothing was charged and nothing is held."""
+    house.provider.polls = [BROKE]
+    live = await house.admit()
+    for _ in range(RENDER_TRIES):
+        await house.poller.poll()
+    outcome = await over(live)
+
+    assert [FailureKind.GENERATION_FAILED] == failures_of(outcome)
+    assert RENDER_TRIES == len(house.provider.keys) == outcome.task.renders[0].tries
+    assert (0, 0) == await house.money()
+
+
+@pytest.mark.parametrize("why", ["moderation", "deadline", "cancelled"])
+async def test_what_is_not_tried_again(house: House, why: str) -> None:
+    """A refusal of the request, a render that is too late, and one that nobody wants any more."""
+    house.provider.polls = [Failed(FailureKind.MODERATION, "no") if why == "moderation" else BROKE]
+    live = await house.admit()
+    await house.until_in(RenderState.SUBMITTED)
+    if why == "deadline":
+        await house.later(PATIENCE.deadline_s + 1.0)
+    if why == "cancelled":
+        await house.engine.cancel(live.task.team, live.task.id)
+    await house.poller.poll()
+    await over(live)
+
+    assert 1 == len(house.provider.keys)
+
+
+async def test_completed_and_empty_is_charged_and_fails(house: House) -> None:
+    """No picture in a completed task is a failure that costs money, and is not tried again."""
+    house.provider.polls = [Finished(links=(), usage=None, credits_used=Fraction("0.533"))]
+    outcome = await house.picture()
+
+    assert [FailureKind.GENERATION_FAILED] == failures_of(outcome)
+    assert (COST, 0) == await house.money()
+    assert [] == await seen_to_by(house.store)
+    assert 1 == len(house.provider.keys)
+
+
+async def test_one_of_three_fails(house: House) -> None:
+    """The others are delivered; what is spent is the sum of what was made."""
+    house.provider.polls_of = {"up-2": [Failed(FailureKind.MODERATION, "no")]}
+    live = await house.admit(images=3)
+    await house.poller.poll(3)
+    outcome = await over(live)
+
+    assert [None, None, FailureKind.MODERATION] == sorted(
+        failures_of(outcome), key=lambda kind: kind is not None
+    )
+    assert (2, 2 * COST) == (len(outcome.delivered), outcome.cost_microusd)
+    assert (2 * COST, 0) == await house.money()
+    assert (2, 1) == (house.renders("completed"), house.renders("failed"))
+
+
+async def test_a_task_is_over_when_its_last_render_is(house: House) -> None:
+    """Renders end one by one; what each costs is spent at once, and nobody is told before."""
+    house.provider.polls_of = {"up-2": [Running(), DONE], "up-3": [Running(), Running(), DONE]}
+    live = await house.admit(images=3)
+    steps = []
+    for count in (3, 2, 1):
+        await house.poller.poll(count)
+        steps.append((await house.money(), live.done.done()))
+    outcome = await over(live)
+
+    assert [
+        ((COST, 2 * HOLD), False),
+        ((2 * COST, HOLD), False),
+        ((3 * COST, 0), True),
+    ] == steps
+    assert [0, 1, 2] == [render.index for render in outcome.delivered]
+
+
+@pytest.mark.parametrize("error", [LinkUnavailableError(), AssetUnavailableError()])
+async def test_storing_is_tried_until_it_works(house: House, error: Exception) -> None:
+    """A paid picture is not given up because a link or a disk stumbles."""
+    house.fetcher.failures = [error]
+    outcome = await house.picture()
+
+    assert 1 == len(outcome.delivered)
+    assert 2 * [(LINK, "design/task1/0")] == house.fetcher.fetched
+
+
+async def test_storing_ends_one_day(house: House) -> None:
+    """A picture that could not be stored for as long as anything is followed is lost."""
+    house.fetcher.failures = [LinkUnavailableError()]
+    house.fetcher.before_fetch = partial(house.clock.advance, PATIENCE.abandon_after_s + 1.0)
+    outcome = await house.picture()
+
+    assert () == outcome.delivered
+    assert (COST, 0) == await house.money()
+    assert 1 == len(house.fetcher.fetched)
+
+
+async def test_a_dead_link_loses_the_picture_and_keeps_the_charge(house: House) -> None:
+    """What cannot be fetched is told as lost; the money is spent, and nobody sees to it more."""
+    house.fetcher.failures = [LinkDeadError("HTTP 404")]
+    outcome = await house.picture()
+    await house.shelf.flush()
+    [render] = (await house.written()).renders
+
+    assert () == outcome.delivered
+    assert render.result is not None
+    assert render.result.lost
+    assert (COST, 0) == await house.money()
+    assert [] == await seen_to_by(house.store)
+
+
+async def test_pictures_are_told_apart_in_the_store(house: House) -> None:
+    """Each render has a key of its own, the same however often it is stored."""
+    live = await house.admit(images=3)
+    await house.poller.poll(3)
+    outcome = await over(live)
+
+    assert [f"design/task1/{index}" for index in range(3)] == [
+        render.result.stored.key
+        for render in outcome.delivered
+        if render.result is not None and render.result.stored is not None
+    ]
+
+
+async def test_money_settles_before_the_picture_is_fetched(house: House) -> None:
+    """A crash between the two costs a copy, never money: the points come in this order."""
+    await house.picture()
+
+    assert ["finished", "concluded", "stored"] == house.points[-3:]
+
+
+async def test_a_task_whose_offer_is_gone_is_settled_by_its_hold(store: Store) -> None:
+    """Without its price list nobody knows what credits are worth: the estimate is booked."""
+    async with open_house(store, offer=None) as house:
+        await over(await house.adopt(RenderState.SUBMITTED))
+
+        assert (HOLD, 0) == await house.money()
+
+
+async def test_nothing_is_learned_from_a_task_of_another(store: Store) -> None:
+    """The outage in which nobody looked is no latency of the upstream (rule 21)."""
+    async with open_house(store, offer=an_offer()) as house:
+        await over(await house.adopt(RenderState.SUBMITTED))
+        await house.latencies.refresh()
+        strangers = await keys_in(store, "latency*")
+        await house.picture("task2")
+        await house.latencies.refresh()
+
+        assert (COST * 2, 0) == await house.money()
+        assert ([], 1) == (strangers, len(await keys_in(store, "latency*")))
