@@ -32,6 +32,7 @@ from gateway.callbacks.team_secrets import TeamSecrets
 from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
+from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
 from gateway.config.teams import callers_from
@@ -41,6 +42,9 @@ from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
 from gateway.domain.task import Task
 from gateway.domain.tokens import Signer
 from gateway.ledger.holds import Standing
+from gateway.ledger.organization import Organization
+from gateway.ledger.orphans import Orphans
+from gateway.ledger.outbox import Outbox
 from gateway.ledger.redis_alerts import RedisAlertMarks
 from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
@@ -116,6 +120,8 @@ class Gateway:
     store: Store
     embedded: EmbeddedServer | None
     poller: Poller
+    outbox: Outbox
+    orphans: Orphans
     turnstile: Turnstile
     latencies: Latencies
     poll_rates: PollRates
@@ -134,6 +140,8 @@ class Gateway:
     def start(self) -> None:
         """Start the background loops."""
         self.background.loop("poller", self.poller.run)
+        self.background.loop("outbox", partial(self.outbox.run, self._teams))
+        self.background.loop("orphans", self.orphans.run)
         self.background.loop("turnstile", self.turnstile.run)
         self.background.loop("latencies", self.latencies.run)
         self.background.loop("poll_rates", self.poll_rates.run)
@@ -151,9 +159,12 @@ class Gateway:
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
 
+    async def _teams(self) -> list[TeamId]:
+        return sorted(await self.store_tasks.teams())
+
 
 @asynccontextmanager
-async def build(
+async def build(  # noqa: PLR0915 - one for each part
     loaded: Loaded, *, reached: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Gateway]:
     """Wire a gateway and open what it needs; close it all in reverse.
@@ -186,7 +197,15 @@ async def build(
             lease_s=settings.server.lease_ms / 1000,
         )
         wake = Wake(store, id=replica.id)
-        tasks = RedisTaskStore(store, clock, owner=replica.id, keeping=_keeping(settings))
+        organization = Organization(store, clock, organization_budgets(settings.organization))
+        outbox = Outbox(store, organization, clock)
+        tasks = RedisTaskStore(
+            store,
+            clock,
+            owner=replica.id,
+            keeping=_keeping(settings),
+            tells_organization=organization.has_budgets,
+        )
         assets = ObjectAssetStore.open(settings.assets.url)
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
@@ -200,9 +219,8 @@ async def build(
             is_live=tasks.which_live,
             clock=clock,
         )
-        for name in settings.providers:
-            metrics.queue_length.labels(name).set_function(partial(turnstile.queue_length, name))
-        stack.push_async_callback(_last_flush, shelf, turnstile)
+        _show_queues(metrics, turnstile, settings)
+        stack.push_async_callback(_last_flush, shelf, turnstile, outbox)
         background = await stack.enter_async_context(
             Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
         )
@@ -262,6 +280,8 @@ async def build(
                     for name, provider in settings.providers.items()
                 },
                 poller=poller,
+                organization=organization,
+                outbox=outbox,
                 turnstile=turnstile,
                 latencies=latencies,
                 shelf=shelf,
@@ -334,6 +354,8 @@ async def build(
             store=store,
             embedded=embedded,
             poller=poller,
+            outbox=outbox,
+            orphans=Orphans(store, organization, outbox, clock),
             turnstile=turnstile,
             latencies=latencies,
             poll_rates=poll_rates,
@@ -456,6 +478,11 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
     )
 
 
+def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:
+    for name in settings.providers:
+        metrics.queue_length.labels(name).set_function(partial(turnstile.queue_length, name))
+
+
 def _courier_settings(settings: Settings) -> CourierSettings:
     callbacks = settings.callbacks
     return CourierSettings(
@@ -470,7 +497,8 @@ async def _call_back(deliveries: Deliveries, courier: Courier, task: Task) -> No
     courier.wake(task.team)
 
 
-async def _last_flush(shelf: Shelf, turnstile: Turnstile) -> None:
+async def _last_flush(shelf: Shelf, turnstile: Turnstile, outbox: Outbox) -> None:
     with suppress(StoreUnavailable):
         await shelf.flush()
         await turnstile.flush()
+        await outbox.flush_noted()

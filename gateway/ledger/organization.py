@@ -98,6 +98,11 @@ class Organization:
         self._due = load_script("ledger/lua/organization_due.lua")
         self._forget = load_script("ledger/lua/organization_forget.lua")
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether the organization has any budget."""
+        return bool(self._budgets)
+
     async def reserve(
         self, task: TaskId, team: TeamId, amount_microusd: int, admit_by_ms: int
     ) -> tuple[BudgetState, ...]:

@@ -30,7 +30,14 @@ from gateway.store.keyspace import (
     task_key,
 )
 from gateway.tasks import records
-from gateway.tasks.interface import AccountChangedError, Admission, Admitted, Call, Joined
+from gateway.tasks.interface import (
+    AccountChangedError,
+    Admission,
+    Admitted,
+    Call,
+    Joined,
+    NotJoinedError,
+)
 
 #: An admission that reaches the store later than this after it was written is refused there.
 #: It bounds how long a lost request can still take money, and tolerates clocks this far apart.
@@ -87,6 +94,7 @@ class Asked:
                 {"key": rate.key, "limit": rate.limit, "units": rate.units} for rate in self.rates
             ],
             "in_flight_retry_ms": IN_FLIGHT_RETRY_MS,
+            "only_join": self.admission.only_join,
         }
         if limit is not None:
             order["in_flight"] = limit
@@ -108,6 +116,8 @@ class Asked:
                 return Joined(TaskId(task.decode()))
             case [b"stale"]:
                 raise AccountChangedError(self.task.team)
+            case [b"not_joined"]:
+                raise NotJoinedError
         raise self._refusal(reply)
 
     def _refusal(self, reply: Reply) -> GatewayError:  # noqa: PLR0911 - one for each refusal

@@ -20,8 +20,10 @@ from gateway.domain.errors import InternalError, StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import RenderState, Task
 from gateway.tasks.admissions import place_of
+from gateway.tasks.admitting import Admitting
 from gateway.tasks.interface import Admission, Call, Joined
 from gateway.tasks.live import LiveTask, MovedError
+from gateway.tasks.patience import until_stored
 from gateway.tasks.rendering import Rendering
 from gateway.tasks.steps import Steps, Surroundings
 from gateway.tasks.wake import Kind, Message, Wake
@@ -59,6 +61,7 @@ class Engine:
         self._find_offer = find_offer
         self._steps = Steps(house, self._settled, self._left)
         self._rendering = Rendering(self._steps)
+        self._admitting = Admitting(house.store, house.organization, house.background, house.clock)
         self._running: dict[TaskId, LiveTask] = {}
 
     @property
@@ -78,15 +81,10 @@ class Engine:
         clock, team, call = self._house.clock, admission.caller.team.id, admission.call
         ticket = partial(Ticket, team=team, waiter=call.waiter, place=place_of(call))
         started_s = clock.monotonic_s()
-        try:
-            admitted = await self._store.admit(admission)
-        except StoreUnavailable:
-            give_up = partial(self._store.give_up, admission)
-            self._house.background.step("give_up", self._steps.until_stored(give_up))
-            raise
+        admitted = await self._admitting.admit(admission)
         if isinstance(admitted, Joined):
             if self._house.shelf.holds(team, admitted.task):
-                await self._steps.until_stored(self._house.shelf.flush)
+                await until_stored(self._house.shelf.flush)
             running = self._running.get(admitted.task)
             return ticket(task=admitted.task, joined=True, live=running)
         live = LiveTask(
@@ -166,7 +164,7 @@ class Engine:
     async def _call_back(self, task: Task) -> None:
         """Have a client told of the end. Killed before it is noted, recovery does it again."""
         if self._house.call_back is not None:
-            await self._steps.until_stored(partial(self._house.call_back, task))
+            await until_stored(partial(self._house.call_back, task))
         self._house.shelf.called_back(task.team, task.id)
 
     async def _tell_watchers(self, live: LiveTask) -> None:
@@ -187,7 +185,7 @@ class Engine:
     async def _leave(self, ticket: Ticket) -> None:
         team, task = ticket.team, ticket.task
         leave = partial(self._store.leave, team, task, place=ticket.place, waiter=ticket.waiter)
-        await self._steps.until_stored(leave)
+        await until_stored(leave)
         live = self._running.get(task)
         if live is not None and not live.task.detached:
             self._house.poller.schedule(
@@ -206,7 +204,7 @@ class Engine:
     def expect_retry(self, team: TeamId, call: Call) -> None:
         """Note that a call was sent away before it was a task: its retry is a new call."""
         note = partial(self._store.expect_retry, team, call)
-        self._house.background.step("expect_retry", self._steps.until_stored(note))
+        self._house.background.step("expect_retry", until_stored(note))
 
     async def cancel(self, team: TeamId, task: TaskId) -> bool:
         """Cancel what was not submitted yet of a task, whoever sees to it; False without a task.
@@ -246,7 +244,7 @@ class Engine:
         handed = 0
         while self._running:
             for live in list(self._running.values()):
-                if await self._steps.until_stored(partial(self._store.hand_over, live.task)):
+                if await until_stored(partial(self._store.hand_over, live.task)):
                     handed += 1
                     self._left(live, MovedError())
             if self._running:

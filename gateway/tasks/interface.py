@@ -42,7 +42,7 @@ class Admission:
 
     `user` is the end user's hash, empty when the call names none. `hold_microusd` is the upper
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
-    it comes too fast.
+    it comes too fast. `only_join` calls become no task of their own.
     """
 
     id: TaskId
@@ -59,6 +59,7 @@ class Admission:
     references: int = 0
     callback_url: str = field(default="", repr=False)
     patience_ms: int = 0
+    only_join: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,10 @@ class ShelfNote:
     delivered: bool = False
 
 
+class NotJoinedError(Exception):
+    """There is no task to join, and the call must not become one."""
+
+
 class AccountChangedError(Exception):
     """The team's account is not what the caller was read from; nothing was admitted."""
 
@@ -141,12 +146,13 @@ class TaskStore(Protocol):
         Checks every limit, holds the price and writes the task, or does none of it.
         Raises BudgetExceeded, DailyQuotaExceeded, RateLimited, IdempotencyConflict,
         PictureExpired, AccountChangedError, and StoreUnavailable when no answer came: then it is
-        unknown whether the task exists, and `give_up` must follow.
+        unknown whether the task exists, and `give_up` must follow. An admission that may only join
+        raises NotJoinedError.
         """
         ...
 
-    async def give_up(self, admission: Admission) -> None:
-        """Make sure that an admission nobody heard of holds nothing."""
+    async def give_up(self, admission: Admission) -> bool:
+        """Make sure that an admission nobody heard of holds nothing; True if it has begun."""
         ...
 
     async def expect_retry(self, team: TeamId, call: Call) -> None:

@@ -19,6 +19,7 @@ from gateway.domain.task import (
     advance,
 )
 from gateway.ledger.holds import states_of
+from gateway.ledger.outbox import outbox_field, raised, settlement
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
     account_key,
@@ -28,6 +29,7 @@ from gateway.store.keyspace import (
     in_flight_key,
     ledger_key,
     live_key,
+    outbox_key,
     owners_key,
     rollup_key,
     spent_month_key,
@@ -70,13 +72,25 @@ CLAIM_S = 7 * 86_400
 
 
 class RedisTaskStore(RedisTaskReader):
-    """Implements `TaskStore` for the process `owner`."""
+    """Implements `TaskStore` for the process `owner`.
 
-    def __init__(self, store: Store, clock: Clock, *, owner: str, keeping: Keeping) -> None:
+    Where it `tells_organization`, each movement of money leaves an entry in the team's outbox.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        owner: str,
+        keeping: Keeping,
+        tells_organization: bool = False,
+    ) -> None:
         super().__init__(store)
         self._clock = clock
         self._owner = owner
         self._keeping = keeping
+        self._tells_organization = tells_organization
         self._known_teams: set[TeamId] = set()
         self._admit = load_script("tasks/lua/admit.lua")
         self._advance = load_script("tasks/lua/advance.lua")
@@ -157,8 +171,8 @@ class RedisTaskStore(RedisTaskReader):
             [orjson.dumps(full)],
         )
 
-    async def give_up(self, admission: Admission) -> None:
-        """Make sure that an admission nobody heard of holds nothing."""
+    async def give_up(self, admission: Admission) -> bool:
+        """Make sure that an admission nobody heard of holds nothing; True if it has begun."""
         asked: Asked = ask(admission, now_ms=self._clock.now_ms(), owner=self._owner)
         team, task = asked.task.team, asked.task
         order = {
@@ -168,7 +182,7 @@ class RedisTaskStore(RedisTaskReader):
             "call": call_order(team, admission.call, self._keeping),
             "entries": [records.release_entry(task, render.index) for render in task.renders],
         }
-        await self._store.run(
+        reply = await self._store.run(
             self._give_up,
             [
                 task_key(team, task.id),
@@ -183,6 +197,7 @@ class RedisTaskStore(RedisTaskReader):
             ],
             [orjson.dumps(order)],
         )
+        return reply == b"begun"
 
     async def expect_retry(self, team: TeamId, call: Call) -> None:
         """Note that a call was sent away before it was a task: its retry is a new call."""
@@ -253,6 +268,7 @@ class RedisTaskStore(RedisTaskReader):
             [
                 task_key(task.team, task.id),
                 ledger_key(task.team),
+                outbox_key(task.team),
                 *(window.key for window in task.hold.windows),
             ],
             [
@@ -260,6 +276,7 @@ class RedisTaskStore(RedisTaskReader):
                 task.id,
                 extra_microusd,
                 orjson.dumps(records.raise_entry(task, render.index)),
+                raised(extra_microusd) if self._tells_organization else "",
             ],
         )
         if reply == b"missing":
@@ -268,7 +285,7 @@ class RedisTaskStore(RedisTaskReader):
     async def conclude(self, task: Task, render: Render, ending: Ending) -> Concluded:
         """End a render and settle or release its hold."""
         index, now_ms = render.index, self._clock.now_ms()
-        order = {
+        order: dict[str, object] = {
             "id": task.id,
             "created_ms": task.created_ms,
             "index": index,
@@ -289,6 +306,15 @@ class RedisTaskStore(RedisTaskReader):
             "fields": records.ending_fields(ending) | {f"{ending.event}_ms": str(now_ms)},
             "entry": records.ending_entry(task, render, ending),
         }
+        if self._tells_organization:
+            order["outbox"] = [
+                outbox_field(task.id, str(index)),
+                settlement(
+                    hold_microusd=task.hold.amount_microusd,
+                    cost_microusd=ending.charge.total_microusd,
+                    created_ms=task.created_ms,
+                ),
+            ]
         reply = await self._store.run(
             self._conclude,
             [
@@ -300,6 +326,7 @@ class RedisTaskStore(RedisTaskReader):
                 spent_month_key(task.team, records.month_of(task.created_ms)),
                 spent_total_key(task.team),
                 *call_keys(task.team, task.call),
+                outbox_key(task.team),
                 *(window.key for window in task.hold.windows),
             ],
             [orjson.dumps(order)],

@@ -7,10 +7,9 @@ have run, so each moves once.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -18,10 +17,11 @@ import structlog
 from gateway.assets.interface import PictureFetcher
 from gateway.background import Background
 from gateway.domain.clock import Clock
-from gateway.domain.errors import InternalError, StoreUnavailable
+from gateway.domain.errors import InternalError
 from gateway.domain.pricing import NO_CHARGE, Charge
-from gateway.domain.schedule import backoff_s
 from gateway.domain.task import Event, FailureKind, Render, Task
+from gateway.ledger.organization import Organization
+from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Provider
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.interface import (
@@ -32,6 +32,7 @@ from gateway.tasks.interface import (
 )
 from gateway.tasks.latencies import Latencies
 from gateway.tasks.live import LiveRender, LiveTask, MovedError
+from gateway.tasks.patience import until_stored
 from gateway.tasks.poller import Poller
 from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
@@ -73,6 +74,8 @@ class Surroundings:
     providers: Mapping[str, Provider]
     fetchers: Mapping[str, PictureFetcher]
     poller: Poller
+    organization: Organization
+    outbox: Outbox
     turnstile: Turnstile
     latencies: Latencies
     shelf: Shelf
@@ -142,6 +145,8 @@ class Steps:
             one, lambda: self.store.conclude(one.live.task, one.render, ending)
         )
         one.render = concluded.render
+        if self.house.organization.has_budgets:
+            self.house.outbox.note(one.live.task.team)
         self.house.turnstile.leave(one.live.task.order.provider, one.id)
         one.live.budgets, one.live.watchers = concluded.budgets, concluded.watchers
         self.accounting.concluded(one, ending)
@@ -161,19 +166,17 @@ class Steps:
         """Write a step down, however long the store takes; write a lost record anew (rule 18)."""
         while True:
             try:
-                return await self.until_stored(call)
+                return await until_stored(call)
             except RecordMissingError:
                 log.critical("record_missing", action="record_missing", task=one.live.task.id)
-                await self.until_stored(lambda: self.store.restore(one.live.current))
+                await until_stored(lambda: self.store.restore(one.live.current))
+                await until_stored(partial(self._restore_shared, one.live.current))
 
-    async def until_stored(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call the store until it answers."""
-        for failures in itertools.count(1):
-            try:
-                return await call()
-            except StoreUnavailable:
-                await asyncio.sleep(backoff_s(failures, first_s=0.05, cap_s=1.0))
-        raise AssertionError("the loop only ends by returning")
+    async def _restore_shared(self, task: Task) -> None:
+        unfinished = sum(render.result is None for render in task.renders)
+        amount = unfinished * task.hold.amount_microusd
+        organization = self.house.organization
+        await organization.restore(task.id, task.team, amount, task.created_ms)
 
     def provider(self, one: LiveRender) -> Provider:
         """Return the account that makes this render."""

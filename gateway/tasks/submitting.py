@@ -25,6 +25,7 @@ from gateway.domain.task import Event, FailureKind, RenderState, SubmitOrder
 from gateway.providers.interface import Accepted, Failed, Finished, NotSent, Rejected, Running
 from gateway.tasks.gate import DeadlinePassedError
 from gateway.tasks.live import LiveRender
+from gateway.tasks.patience import until_stored
 from gateway.tasks.steps import Steps
 
 #: A render that won the right to be posted is posted within this, or not at all (rule 1).
@@ -176,10 +177,10 @@ class Submitting:
         if hold + extra > RAISE_LIMIT * hold:
             self._steps.note(one, "estimate_implausible", extra_microusd=extra)
             return
-        await self._steps.until_stored(
-            partial(self._steps.store.raise_hold, one.live.task, one.render, extra)
-        )
+        await until_stored(partial(self._steps.store.raise_hold, one.live.task, one.render, extra))
         one.raised_microusd = extra
+        if self._steps.house.organization.has_budgets:
+            self._steps.house.outbox.note(one.live.task.team)
 
     async def _lost_track(self, one: LiveRender) -> None:
         if not self._may_turn_up(one):
@@ -226,7 +227,7 @@ class Submitting:
 
     async def _learned(self, one: LiveRender) -> bool:
         """Read the journal; tell whether somebody has written down what became of the render."""
-        read = await self._steps.until_stored(
+        read = await until_stored(
             partial(self._steps.store.read, one.live.task.team, one.live.task.id)
         )
         if read is None:
@@ -246,7 +247,7 @@ class Submitting:
             self._steps.note(one, "callback_unproven")
             return False
         mine = f"{one.live.task.id}:{one.index}"
-        if not await self._steps.until_stored(
+        if not await until_stored(
             partial(self._steps.store.claim, one.live.task.order.account, candidate, mine)
         ):
             self._steps.note(one, "callback_of_another")

@@ -79,6 +79,18 @@ async def over(live: LiveTask) -> Outcome:
         return await asyncio.shield(live.done)
 
 
+async def over_when_stirred(live: LiveTask) -> Outcome:
+    """Return how a task ended, and let its renders look for news until then."""
+
+    def settled() -> bool:
+        for one in live.renders:
+            one.stir()
+        return live.done.done()
+
+    await until(settled)
+    return live.done.result()
+
+
 @dataclass
 class ScriptedProvider:
     """An upstream that answers what it is told to, in order; the last answer repeats.
@@ -203,17 +215,25 @@ class House:
         assert ticket.live is not None
         return ticket.live
 
-    async def adopt(self, *states: RenderState, task: str = "task1") -> LiveTask:
-        """Go on with a task whose replica died when its renders were in these states."""
+    async def left_behind(self, *states: RenderState, task: str = "task1") -> Task:
+        """Return a task whose replica died when its renders were in these states."""
         dead = a_journal(self.store, owner="replica_0", clock=self.clock)
         admission = an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD)
         left = (await admitted(dead, admission)).task
         for index, state in enumerate(states):
             left = await left_in(dead, left, state, index)
-        taken = await self.journal.take(left.team, left.id, owner="replica_0")
+        return left
+
+    async def take(self, task: Task) -> LiveTask:
+        """Take a task over, and go on with it."""
+        taken = await self.journal.take(task.team, task.id, owner=task.owner)
         assert taken is not None
         self.engine.adopt(taken)
-        return self.engine.running[left.id]
+        return self.engine.running[task.id]
+
+    async def adopt(self, *states: RenderState) -> LiveTask:
+        """Go on with a task whose replica died when its renders were in these states."""
+        return await self.take(await self.left_behind(*states))
 
     async def picture(self, task: str = "task1") -> Outcome:
         """Admit a call, let its one render be polled once, and return how it ended."""

@@ -25,6 +25,7 @@
 --   rates             [{key, limit, units}] per minute
 --   day               {limit, windows: [{key, start_ms, end_ms}]} | absent
 --   in_flight         limit | absent; in_flight_retry_ms, what a caller above it is told to wait
+--   only_join         true for a call that must not become a task of its own
 --   call              see calls.lua
 --   fields            flat array of names and values: the record
 --   entries           arrays of names and values: the ledger's line of each render's hold
@@ -34,6 +35,7 @@
 --   {'over_budget', index of the budget, facts of its window, spent, held, limit}
 --   {'too_fast', index of the rate, wait_ms}
 --   {'day_used', used, reset_ms}       {'in_flight', images in flight}
+--   {'not_joined'}  it may only join, and there is nothing to join
 --   {'stale'}  the account has changed since the caller was read
 --   {'late'}  {'given_up'}  {'no_window'}
 -- Idempotent by task id: repeating it on an admitted task changes nothing and answers the same.
@@ -75,6 +77,9 @@ if not order.anew then
   local answer = join(order.call, places, now_ms)
   if answer then
     return answer
+  end
+  if order.only_join then
+    return {'not_joined'}
   end
 end
 

@@ -8,7 +8,8 @@
 -- KEYS[5]    sums of what was spent in the task's month (hash)
 -- KEYS[6]    sums of what was ever spent (hash)
 -- KEYS[7,8,9]  tasks of this call, orphans among them (sorted sets), its refusals (hash)
--- KEYS[10..] the windows the hold was taken from
+-- KEYS[10]   outbox of the team: what the organization is to be told (hash)
+-- KEYS[11..] the windows the hold was taken from
 -- ARGV[1]    order, JSON:
 --   id, created_ms, index, epoch (must match), from (comma-separated states), to (state), verb
 --   op                of the ledger's line
@@ -23,6 +24,7 @@
 --   rollups           flat array of rollup fields and integers to add
 --   fields            table of what to write, without the render's prefix
 --   entry             flat array of names and values of the ledger's line
+--   outbox            field and value of its entry there | absent
 -- Returns  {'done', cost booked, {spent, held, topped up, ..} of each window, who watches}
 --          {'missing'} | {'fenced'} | {'illegal', state}
 -- Idempotent: once the hold is gone nothing moves any more, and the booked cost is answered.
@@ -38,7 +40,7 @@ local ROLLUP_KEEP_MS, SUMS_KEEP_MS = 400 * 86400000, 100 * 86400000
 local prefix = string.format('%d:', order.index)
 
 local window_keys = {}
-for index = 10, #KEYS do
+for index = 11, #KEYS do
   window_keys[#window_keys + 1] = KEYS[index]
 end
 
@@ -76,6 +78,9 @@ if #order.rollups > 0 then
   redis.call('PEXPIRE', rollup_key, int(ROLLUP_KEEP_MS))
 end
 
+if order.outbox then
+  redis.call('HSET', KEYS[10], order.outbox[1], order.outbox[2])
+end
 redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'cost', int(cost))
 for name, value in pairs(order.fields) do
   redis.call('HSET', task_key, prefix .. name, value)

@@ -4,11 +4,13 @@
 --
 -- KEYS[1]    task record (hash)
 -- KEYS[2]    ledger of the team (stream)
--- KEYS[3..]  the windows the hold was taken from
+-- KEYS[3]    outbox of the team: what the organization is to be told (hash)
+-- KEYS[4..]  the windows the hold was taken from
 -- ARGV[1]    index of the render
 -- ARGV[2]    task id
 -- ARGV[3]    micro-dollars to add to its hold
 -- ARGV[4]    ledger entry, JSON: flat array of names and values
+-- ARGV[5]    value of its entry in the outbox, '' for none
 -- Returns    'done' | 'missing' | 'over' when the hold is gone
 -- Idempotent: a render's hold is raised once.
 -- include: ledger/lua/budgets.lua
@@ -29,8 +31,11 @@ end
 if cost then
   return 'over'
 end
-for index = 3, #KEYS do
+for index = 4, #KEYS do
   redis.call('HINCRBY', KEYS[index], 'held', int(extra))
+end
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[3], task_id .. ':' .. ARGV[1], ARGV[5])
 end
 redis.call('HINCRBY', task_key, prefix .. 'hold', int(extra))
 redis.call('HSET', task_key, prefix .. 'raised', int(extra))

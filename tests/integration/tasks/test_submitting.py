@@ -1,0 +1,438 @@
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+
+import pytest
+
+from gateway.domain.task import FailureKind, Render, RenderState, Task
+from gateway.providers.interface import (
+    Accepted,
+    Missing,
+    NotSent,
+    Rejected,
+    SubmitOutcome,
+    Unknown,
+)
+from gateway.store.client import Store
+from gateway.tasks.interface import OwnershipLostError
+from gateway.tasks.live import LiveTask
+from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.submitting import BUSY_TRIES, POST_WITHIN_S, SUBMIT_TRIES, WORTH_WAITING_S
+from gateway.tasks.wake import Kind, Message
+from tests.support.engine import (
+    COST,
+    HOLD,
+    PATIENCE,
+    House,
+    ScriptedProvider,
+    failures_of,
+    open_house,
+    over,
+    over_when_stirred,
+    until,
+)
+from tests.support.journal import LaterClock, a_journal
+
+LOST_ANSWER = Unknown("no answer")
+BLOCKED = Rejected(FailureKind.MODERATION, "content_filter")
+
+
+def called_back(live: LiveTask, upstream_id: str = "up-9", *, render: int = 0) -> Message:
+    """Return what is heard when the upstream calls back about a render."""
+    return Message(Kind.CALLED_BACK, live.task.team, live.task.id, render, upstream_id)
+
+
+def former_render(live: LiveTask) -> Render:
+    """Return the render of a task as whoever posted it knew it."""
+    return live.task.renders[0]
+
+
+def address(task: Task, render: int) -> str:
+    """Return where the upstream is to call back."""
+    return f"https://gateway.example/{task.id}/{render}"
+
+
+async def test_the_journal_says_submitting_while_the_post_is_on_its_way(house: House) -> None:
+    """Whoever reads the record during the POST sees that it must not be posted again."""
+    seen: list[Render] = []
+
+    async def look() -> None:
+        seen.extend((await house.written()).renders)
+
+    house.provider.before_submit = look
+    await house.picture()
+
+    assert [(RenderState.SUBMITTING, house.provider.keys[0])] == [
+        (render.state, render.attempt_id) for render in seen
+    ]
+
+
+async def test_every_step_is_written_down_before_the_next(house: House) -> None:
+    """These are the points at which a crash is survived, in this order."""
+    await house.admit()
+    await house.until_in(RenderState.SUBMITTED)
+    await until(lambda: "submitted" in house.points)
+
+    assert ["admitted", "queued", "submitting", "posted", "submitted"] == house.points
+
+
+async def test_each_render_is_posted_once_under_a_key_of_its_own(house: House) -> None:
+    """Three pictures are three orders of the same body."""
+    live = await house.admit(images=3)
+    await house.until_in(*3 * [RenderState.SUBMITTED])
+
+    assert 3 == len(set(house.provider.keys)) == len(house.provider.keys)
+    assert 3 * [live.task.order] == house.provider.orders
+    assert {"up-1", "up-2", "up-3"} == {one.render.upstream_id for one in live.renders}
+
+
+async def test_not_sent_is_tried_again_under_a_new_key(house: House) -> None:
+    """A proven non-connection is repeated; the upstream hears of one submission."""
+    house.provider.submits = [NotSent("refused"), Accepted("up-1")]
+    outcome = await house.picture()
+
+    assert 1 == len(outcome.delivered)
+    assert 2 == len(set(house.provider.keys)) == len(house.provider.keys)
+
+
+class SlowToBegin(RedisTaskStore):
+    """A store that takes longer to say yes for the first time than a turn lasts."""
+
+    slow = True
+
+    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
+        """Win, and let the time pass."""
+        won = await super().begin_submit(task, render, attempt_id)
+        if self.slow and isinstance(self._clock, LaterClock):
+            self._clock.advance(POST_WITHIN_S + 0.1)
+            self.slow = False
+        return won
+
+
+async def test_a_submit_that_won_its_turn_too_long_ago_is_not_posted(store: Store) -> None:
+    """When the store took longer than five seconds to say yes, the attempt is given back."""
+    async with open_house(store, journal=SlowToBegin) as house:
+        outcome = await house.picture()
+        [render] = outcome.delivered
+
+        assert [render.attempt_id] == house.provider.keys
+        assert 2 == render.tries
+
+
+@pytest.mark.parametrize(
+    ("submit", "failure", "spent", "tries"),
+    [
+        (NotSent("refused"), FailureKind.UPSTREAM_DOWN, 0, SUBMIT_TRIES),
+        (BLOCKED, FailureKind.MODERATION, 0, 1),
+        (Rejected(FailureKind.AUTH, "key", 7.0), FailureKind.AUTH, 0, 1),
+        (
+            Rejected(FailureKind.RATE_LIMITED, "slow", WORTH_WAITING_S + 1.0),
+            *(FailureKind.RATE_LIMITED, 0, 1),
+        ),
+        (LOST_ANSWER, FailureKind.SUBMIT_UNKNOWN, HOLD, 1),
+    ],
+)
+async def test_submits_that_bring_no_task(
+    house: House, submit: SubmitOutcome, failure: FailureKind, spent: int, tries: int
+) -> None:
+    """What was not created costs nothing; what nobody knows costs the hold and is not repeated."""
+    house.provider.submits = [submit]
+    outcome = await over(await house.admit())
+
+    assert [failure] == failures_of(outcome)
+    assert [""] == [render.upstream_id for render in outcome.task.renders]
+    assert (spent, 0) == await house.money()
+    assert tries == len(house.provider.keys)
+    assert spent / 1e6 == house.sample("possible_charge_usd_total", provider="evolink")
+    assert getattr(submit, "retry_after_s", None) == outcome.retry_after_s
+
+
+async def test_a_busy_upstream_is_tried_again_when_it_may_be(house: House) -> None:
+    """A refusal for being too many is no failure of the picture: it is sent back and waits."""
+    house.provider.submits = [Rejected(FailureKind.RATE_LIMITED, "slow", 0.1), Accepted("up-1")]
+    outcome = await house.picture()
+
+    assert 1 == len(outcome.delivered)
+    assert 2 == len(set(house.provider.keys))
+    assert 1 < BUSY_TRIES
+
+
+async def test_one_of_three_is_refused(house: House) -> None:
+    """The others are made; only they are paid for."""
+    house.provider.submits = [Accepted("up-1"), BLOCKED, Accepted("up-3")]
+    live = await house.admit(images=3)
+    await house.poller.poll(2)
+    outcome = await over(live)
+
+    assert 1 == failures_of(outcome).count(FailureKind.MODERATION)
+    assert (2, 2 * COST) == (len(outcome.delivered), outcome.cost_microusd)
+    assert (2 * COST, 0) == await house.money()
+
+
+async def test_what_nobody_knows_counts_beside_what_was_made(house: House) -> None:
+    """A render of three whose answer was lost is booked as charged; the others at their cost."""
+    house.provider.submits = [Accepted("up-1"), LOST_ANSWER, Accepted("up-3")]
+    live = await house.admit(images=3)
+    await house.poller.poll(2)
+    outcome = await over(live)
+
+    assert 2 * COST + HOLD == outcome.cost_microusd
+    assert (2 * COST + HOLD, 0) == await house.money()
+
+
+async def test_deadline_ends_what_was_not_submitted(house: House) -> None:
+    """A render that could not be sent within the deadline is released; one that was is followed."""
+
+    async def ten_minutes() -> None:
+        await house.later(PATIENCE.deadline_s / 2 + 1.0)
+
+    house.provider.submits = [Accepted("up-1"), NotSent("refused")]
+    house.provider.before_submit = ten_minutes
+    live = await house.admit(images=2)
+    await house.poller.poll()
+    outcome = await over(live)
+
+    assert 1 == failures_of(outcome).count(FailureKind.DEADLINE)
+    assert (COST, 0) == await house.money()
+
+
+async def test_nothing_is_submitted_while_our_place_is_uncertain(house: House) -> None:
+    """Without a renewal for long somebody may be about to take over (rule 7)."""
+    house.clock.advance(8.0)
+    live = await house.admit()
+    await until(lambda: "admitted" in house.points)
+    await house.store.ping()
+    before = list(house.provider.keys)
+    await house.replica.renew()
+    await house.poller.poll()
+
+    assert [] == before
+    assert 1 == len((await over(live)).delivered)
+
+
+async def test_an_account_takes_no_more_than_it_may(store: Store) -> None:
+    """The second waits until the first has ended, and is submitted then."""
+    async with open_house(store, max_in_flight=1) as house:
+        live = await house.admit(images=2)
+        await house.poller.poll()
+        first = len(house.provider.keys)
+        await house.poller.poll()
+        outcome = await over(live)
+
+        assert (1, 2) == (first, len(outcome.delivered))
+
+
+async def test_a_cancelled_render_does_not_wait_for_its_turn(store: Store) -> None:
+    """It leaves the queue at once and is released; what was submitted goes on."""
+    async with open_house(store, max_in_flight=1) as house:
+        live = await house.admit(images=2)
+        await until(lambda: len(house.poller.delays_s) == 1)
+        await house.engine.cancel(live.task.team, live.task.id)
+        await until(lambda: any(one.render.settled for one in live.renders))
+        await house.poller.poll()
+        outcome = await over(live)
+
+        assert [None, FailureKind.WITHDRAWN] == sorted(
+            failures_of(outcome), key=lambda kind: kind is not None
+        )
+        assert (COST, 0) == await house.money()
+
+
+async def test_a_render_that_was_cancelled_before_it_queued_does_not_queue(store: Store) -> None:
+    """Whenever the cancellation comes, nobody waits for room that is not needed any more."""
+    async with open_house(store, max_in_flight=1) as house:
+        await house.admit("task1")
+        await house.until_in(RenderState.SUBMITTED)
+        house.clock.advance(8.0)
+        live = await house.admit("task2")
+        await house.engine.cancel(live.task.team, live.task.id)
+        outcome = await over(live)
+
+        assert [FailureKind.WITHDRAWN] == failures_of(outcome)
+
+
+# What is perhaps ordered.
+
+
+@pytest.fixture
+def forgetful() -> ScriptedProvider:
+    """Make an upstream whose first answer gets lost."""
+    return ScriptedProvider(submits=[LOST_ANSWER])
+
+
+async def test_a_callback_tells_what_became_of_a_render(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """An id that the upstream names, and knows when it is asked, is the render's task."""
+    async with open_house(store, provider=forgetful, callback_url=address) as house:
+        live = await house.admit()
+        await house.until_in(RenderState.UNKNOWN)
+        house.engine.hear(called_back(live, "up-9"))
+        await house.poller.poll()
+        [render] = (await over(live)).delivered
+
+        assert ("up-9", 1) == (render.upstream_id, len(forgetful.keys))
+        assert ["up-9", "up-9"] == forgetful.polled
+        assert (COST, 0) == await house.money()
+
+
+async def test_a_callback_nobody_can_prove_is_not_believed(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """An id that the upstream does not know says nothing: the render stays unknown."""
+    forgetful.polls = [Missing()]
+    async with open_house(store, provider=forgetful, callback_url=address) as house:
+        live = await house.admit()
+        await house.until_in(RenderState.UNKNOWN)
+        house.engine.hear(called_back(live, "up-9"))
+        await until(lambda: forgetful.polled == ["up-9"])
+        await house.later(PATIENCE.unknown_s + 1.0)
+        outcome = await over_when_stirred(live)
+
+        assert [FailureKind.SUBMIT_UNKNOWN] == failures_of(outcome)
+        assert (HOLD, 0) == await house.money()
+
+
+@pytest.mark.parametrize("taken_by", ["a callback", "a submit"])
+async def test_the_task_of_another_render_is_not_taken(
+    store: Store, forgetful: ScriptedProvider, taken_by: str
+) -> None:
+    """An upstream id belongs to one render, whether a callback or a submit's answer named it."""
+    async with open_house(store, provider=forgetful, callback_url=address) as house:
+        if taken_by == "a callback":
+            await house.journal.claim("evolink:1", "up-1", "task0:0")
+        else:
+            forgetful.submits = [Accepted("up-1"), LOST_ANSWER]
+            await house.admit("task0")
+            await house.until_in(RenderState.SUBMITTED, task="task0")
+        live = await house.admit()
+        await house.until_in(RenderState.UNKNOWN)
+        house.engine.hear(called_back(live, "up-1"))
+        await until(lambda: forgetful.polled == ["up-1"])
+        await house.later(PATIENCE.unknown_s + 1.0)
+        outcome = await over_when_stirred(live)
+
+        assert [FailureKind.SUBMIT_UNKNOWN] == failures_of(outcome)
+
+
+async def test_where_keys_are_proven_the_same_order_is_sent_again(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """The same body under the same key, to the letter: the upstream knows it for the same."""
+    forgetful.submits, forgetful.proves_idempotency = [LOST_ANSWER, Accepted("up-1")], True
+    async with open_house(store, provider=forgetful, callback_url=address) as house:
+        outcome = await house.picture()
+
+        assert 1 == len(outcome.delivered)
+        assert (2, 1) == (len(forgetful.keys), len(set(forgetful.keys)))
+        assert forgetful.orders[0] == forgetful.orders[1]
+        assert "https://gateway.example/task1/0" == forgetful.orders[0].body["callback_url"]
+
+
+async def test_where_keys_are_not_proven_nothing_is_sent_again(house: House) -> None:
+    """Nobody would ever tell what became of it: it is written off at once, not waited for."""
+    house.provider.submits = [LOST_ANSWER, Accepted("up-1")]
+    outcome = await over(await house.admit())
+
+    assert [RenderState.UNKNOWN] == [render.state for render in outcome.task.renders]
+    assert 1 == len(house.provider.keys)
+
+
+async def test_a_fact_of_whoever_posted_it_is_followed(house: House) -> None:
+    """A render that was taken over while it was posted: its former owner still learns its id."""
+    live = await house.adopt(RenderState.SUBMITTING)
+    former = a_journal(house.store, owner="replica_0")
+    with pytest.raises(OwnershipLostError):
+        await former.record_submitted(live.task, former_render(live), "up-7")
+    [made] = (await over_when_stirred(live)).delivered
+
+    assert ("up-7", []) == (made.upstream_id, house.provider.keys)
+    assert (COST, 0) == await house.money()
+
+
+async def test_what_was_not_sent_after_all_is_sent_by_its_new_owner(house: House) -> None:
+    """Its former owner tells that nothing left the house; only then it is posted again."""
+    live = await house.adopt(RenderState.SUBMITTING)
+    former = a_journal(house.store, owner="replica_0")
+    with pytest.raises(OwnershipLostError):
+        await former.record_not_sent(live.task, former_render(live))
+    live.renders[0].stir()
+    await until(lambda: live.renders[0].stir() or len(house.poller.delays_s) == 1)
+    await house.poller.poll()
+    [made] = (await over(live)).delivered
+
+    assert ("up-1", 1) == (made.upstream_id, len(house.provider.keys))
+    assert (COST, 0) == await house.money()
+
+
+@pytest.mark.parametrize("state", [RenderState.SUBMITTING, RenderState.UNKNOWN])
+async def test_what_nobody_tells_is_written_off_in_the_end(
+    house: House, state: RenderState
+) -> None:
+    """A render whose poster died is waited for, never posted again, and booked as charged."""
+    live = await house.adopt(state)
+    await house.later(PATIENCE.unknown_s - 1.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await over_when_stirred(live)
+    await house.later(2.0)
+    outcome = await over_when_stirred(live)
+
+    assert [FailureKind.SUBMIT_UNKNOWN] == failures_of(outcome)
+    assert (HOLD, 0) == await house.money()
+    assert [] == house.provider.keys
+
+
+# What the upstream sets aside.
+
+
+@pytest.mark.parametrize(
+    ("credits_reserved", "held"),
+    [
+        (None, HOLD),
+        (Fraction("0.6"), HOLD),
+        (Fraction("0.816"), 12_000),
+        (Fraction("2.72"), 4 * HOLD),
+        # Four times the hold is believed, more is a mistake of theirs.
+        (Fraction("2.721"), HOLD),
+    ],
+)
+async def test_the_hold_follows_what_the_upstream_has_set_aside(
+    house: House, credits_reserved: Fraction | None, held: int
+) -> None:
+    """Above the hold it is raised, whatever the budgets say; never lowered (rule 13)."""
+    house.provider.submits = [Accepted("up-1", credits_reserved=credits_reserved)]
+    live = await house.admit()
+    await until(lambda: len(house.poller.delays_s) == 1)
+
+    assert (0, held) == await house.money()
+    assert held == live.renders[0].held_microusd
+
+
+async def test_a_lost_render_costs_its_raised_hold(house: House) -> None:
+    """What is possibly charged is what the upstream had set aside."""
+    house.provider.submits = [Accepted("up-1", credits_reserved=Fraction("0.816"))]
+    house.provider.polls = [Missing()]
+    live = await house.admit()
+    await until(lambda: len(house.poller.delays_s) == 1)
+    await house.later(1_000.0)
+    await house.poller.poll()
+    await over(live)
+
+    assert (12_000, 0) == await house.money()
+
+
+@pytest.mark.parametrize("raised", [0, 1])
+async def test_a_raised_hold_stays_its_renders_own(house: House, raised: int) -> None:
+    """Whoever takes the task over knows what is held for each render, and books no other."""
+    two_unknown = (RenderState.UNKNOWN, RenderState.UNKNOWN)
+    former = a_journal(house.store, owner="replica_0")
+    task = await house.left_behind(*two_unknown)
+    await former.raise_hold(task, task.renders[raised], 2_000)
+    live = await house.take(task)
+    await house.later(PATIENCE.unknown_s + 1.0)
+    outcome = await over_when_stirred(live)
+    costs = [render.result.cost_microusd for render in outcome.task.renders if render.result]
+
+    assert [HOLD + 2_000 * (index == raised) for index in (0, 1)] == costs
