@@ -43,6 +43,7 @@ from gateway.service.images import ImageService
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
 from gateway.service.usage import UsageService
+from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
@@ -74,6 +75,7 @@ class Gateway:
     usage: UsageService
     assets: AssetStore
     store: Store
+    store_checked: bool
     embedded: EmbeddedServer | None
     poller: Poller
     shelf: Shelf
@@ -88,15 +90,17 @@ class Gateway:
         self.background.loop("sweeper", self.sweeper.run)
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
+        if not self.store_checked:
+            self.background.loop("store_check", partial(check_when_reachable, self.store))
 
 
 @asynccontextmanager
 async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
     """Wire a gateway and open what it needs; close it all in reverse.
 
-    Raises ConfigError for secrets that are missing or a weak admin key, EmbeddedServerError when
-    the store of our own cannot be started, and AssetUnavailableError for a picture store that
-    cannot be opened.
+    Raises ConfigError for secrets that are missing, a weak admin key or a store that would lose
+    money, EmbeddedServerError when the store of our own cannot be started, and
+    AssetUnavailableError for a picture store that cannot be opened.
     """
     secrets = loaded.require_secrets()
     _refuse_weak(secrets.admin_key)
@@ -114,6 +118,7 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
+        store_checked = embedded is not None or await _is_checked(store)
         tasks = RedisTaskStore(
             store,
             clock,
@@ -175,12 +180,22 @@ async def build(loaded: Loaded) -> AsyncIterator[Gateway]:
             usage=UsageService(ledger=ledger, rollups=RedisBooks(store), clock=clock),
             assets=assets,
             store=store,
+            store_checked=store_checked,
             embedded=embedded,
             poller=poller,
             shelf=shelf,
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
             snapshot=Snapshot(ledger, tuple(teams.values()), metrics),
         )
+
+
+async def _is_checked(store: Store) -> bool:
+    """Return False for a store that does not answer yet: a gateway may start before it."""
+    try:
+        await check_server(store)
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def _refuse_weak(admin_key: SecretStr) -> None:
