@@ -1,15 +1,68 @@
-"""What the whole suite shares: the product's event loop, and a real Valkey server."""
+"""What the whole suite shares: the product's event loop, and real stores."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from gateway.store.client import Store
-from tests.support.valkey import ValkeyProcess, run_valkey
+from tests.support.stores import StoreKind, StoreMissingError, run_store
+from tests.support.valkey import ValkeyProcess
+
+#: The floors that speak to the store: their tests can run on every kind of it.
+STORE_FLOORS = tuple(
+    Path(__file__).parent / "integration" / floor for floor in ("store", "ledger", "access", "tasks")
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the kinds of stores be chosen."""
+    parser.addoption(
+        "--stores",
+        default=StoreKind.VALKEY,
+        metavar="KINDS",
+        help="run only the tests of what speaks to the store, on these kinds: "
+        f"{', '.join(StoreKind)} (with commas between them), or all",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of the store's floors once for each chosen kind."""
+    if "valkey_process" not in metafunc.fixturenames:
+        return
+    kinds = _chosen(metafunc.config.getoption("--stores"))
+    if kinds != [StoreKind.VALKEY] and any(
+        floor in metafunc.definition.path.parents for floor in STORE_FLOORS
+    ):
+        metafunc.parametrize("valkey_process", kinds, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """When kinds are chosen, run nothing else: all other tests are the same on each."""
+    if _chosen(config.getoption("--stores")) != [StoreKind.VALKEY]:
+        chosen = [item for item in items if "valkey_process" in _parameters(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def _parameters(item: pytest.Item) -> Mapping[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
+
+
+def _chosen(text: str) -> list[StoreKind]:
+    if text == "all":
+        return list(StoreKind)
+    try:
+        return [StoreKind(kind) for kind in text.split(",")]
+    except ValueError as error:
+        raise pytest.UsageError(f"--stores: {error}; there are {', '.join(StoreKind)}") from None
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -18,15 +71,25 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture(scope="session")
-def valkey_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
-    """Start one real server for the session."""
-    with run_valkey(tmp_path_factory.mktemp("valkey")) as process:
+def valkey_process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ValkeyProcess]:
+    """Start one real store for the session, and for each kind of store that is tested."""
+    kind = getattr(request, "param", StoreKind.VALKEY)
+    with ExitStack() as held:
+        try:
+            process = held.enter_context(run_store(kind, tmp_path_factory.mktemp(kind)))
+        except StoreMissingError as error:
+            # On a laptop it may be missing; where everything is installed first, it may not.
+            if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
+                raise
+            pytest.skip(str(error))
         yield process
 
 
 @pytest.fixture
 async def store(valkey_process: ValkeyProcess) -> AsyncIterator[Store]:
-    """Connect to the session's server, emptied."""
+    """Connect to the session's store, emptied."""
     async with Store(valkey_process.url, timeout_ms=2_000) as opened:
-        await opened.command("FLUSHALL")
+        await opened.command_everywhere("FLUSHALL")
         yield opened

@@ -49,11 +49,10 @@ _PASSING = (
     RedisTimeoutError,
     TryAgainError,
 )
-#: Those that redis-py has no class for, also when a script reports them.
-_PASSING_WORDS = (
-    *("OOM ", "LOADING", "READONLY", "MISCONF", "BUSY ", "NOREPLICAS", "UNBLOCKED"),
-    "while the cluster is down",
-)
+#: The first words of those that redis-py has no class for. FAILOVER pauses, and then unblocks.
+_PASSING_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED"})
+#: What a cluster that went down a moment ago answers from within a script.
+_CLUSTER_DOWN = "while the cluster is down"
 
 
 class Store:
@@ -122,12 +121,12 @@ class Store:
         except (*_PASSING, TimeoutError, OSError) as error:
             raise StoreUnavailable from error
         except ResponseError as error:
-            if _is_passing_text(str(error)):
+            if _is_passing(str(error)):
                 raise StoreUnavailable from error
             raise
         except RedisError as error:
             raise StoreUnavailable from error
 
 
-def _is_passing_text(message: str) -> bool:
-    return any(word in message for word in _PASSING_WORDS)
+def _is_passing(message: str) -> bool:
+    return message.partition(" ")[0] in _PASSING_CODES or _CLUSTER_DOWN in message

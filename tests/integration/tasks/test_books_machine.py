@@ -75,7 +75,7 @@ class Books(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.store = Store(self.url, timeout_ms=5_000)
         self.journal = RedisTaskStore(self.store, SystemClock(), owner="replica_1", keep_ms=600_000)
-        self.run(self.store.command("FLUSHALL"))
+        self.run(self.store.command_everywhere("FLUSHALL"))
         self.kept: list[Kept] = []
         self.overrun = 0
 

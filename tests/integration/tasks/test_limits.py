@@ -104,7 +104,7 @@ async def test_a_refused_call_takes_nothing(tasks: RedisTaskStore, store: Store)
     )
     with pytest.raises(BudgetExceeded):
         await tasks.admit(admission(1, team=team))
-    keys = await store.command("KEYS", "*")
+    keys = await store.command("KEYS", "{t:design}:*")
 
     assert isinstance(keys, list)
     assert all(b":budget:" in key for key in keys)  # type: ignore[operator]

@@ -384,7 +384,7 @@ async def test_lost_record_is_reported_and_written_anew_over_budget(
 ) -> None:
     """When the store lost its memory, the owner writes task and hold again and settles."""
     task = await submitted(tasks)
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     with pytest.raises(RecordMissingError):
         await tasks.conclude(task, Ending(Event.FINISH, SETTLED))
     for number in range(3):
@@ -406,7 +406,7 @@ async def test_a_hold_written_anew_goes_back_to_its_own_windows(
         def now_ms(self) -> int:
             return super().now_ms() + 400 * 86_400_000
 
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     later = RedisTaskStore(store, NextYear(), owner="replica_1", keep_ms=60_000)
     await later.restore(task)
     await later.conclude(task, Ending(Event.FINISH, SETTLED))
