@@ -17,7 +17,8 @@ from tests.support.valkey import ValkeyProcess
 
 #: The floors that speak to the store: their tests can run on every kind of it.
 STORE_FLOORS = tuple(
-    Path(__file__).parent / "integration" / floor for floor in ("store", "ledger", "access", "tasks")
+    Path(__file__).parent / "integration" / floor
+    for floor in ("store", "ledger", "access", "tasks")
 )
 
 

@@ -18,7 +18,6 @@ log = structlog.get_logger(__name__)
 
 #: The first that runs scripts with declared flags, and answers what they may do without memory.
 _OLDEST_MAJOR = 7
-_AGAIN_S = 5.0
 
 
 async def check_server(store: Store) -> None:
@@ -47,7 +46,7 @@ async def check_server(store: Store) -> None:
         raise ConfigError([Problem("redis.url", problem) for problem in problems])
 
 
-async def check_when_reachable(store: Store) -> None:
+async def check_when_reachable(store: Store, *, again_s: float = 5.0) -> None:
     """Check a store that did not answer at the start, as soon as it does; then rest for ever.
 
     A loop for the background: the ConfigError it may raise ends the process.
@@ -57,7 +56,7 @@ async def check_when_reachable(store: Store) -> None:
             await check_server(store)
             break
         except StoreUnavailable:
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(again_s)
     await asyncio.Event().wait()
 
 

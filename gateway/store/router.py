@@ -177,7 +177,8 @@ class Router:
         return self._layout
 
     def _is_due(self) -> bool:
-        return self._doubted and _now_s() >= self._looked_at_s + _LOOK_EVERY_S
+        age_s = _now_s() - self._looked_at_s
+        return age_s >= (_LOOK_EVERY_S if self._doubted else self._lookup.max_age_s)
 
     async def _look(self) -> None:
         """Find out who serves what; what was known stays known when nobody can tell."""

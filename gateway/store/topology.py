@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,6 +33,9 @@ class Layout:
 class Lookup(Protocol):
     """Finds out who serves what."""
 
+    #: How long an answer is good for while all is well.
+    max_age_s: float
+
     async def find(self, known: Sequence[Endpoint]) -> Layout:
         """Return the layout as it is now; `known` are the primaries that there were.
 
@@ -42,6 +46,8 @@ class Lookup(Protocol):
 
 class OneServer:
     """A server by its address."""
+
+    max_age_s = inf
 
     def __init__(self, address: StoreAddress) -> None:
         self._layout = Layout(address.endpoints)
@@ -54,9 +60,13 @@ class OneServer:
 class Sentinels:
     """Servers of which one is the primary, whichever the Sentinels have made it.
 
-    All are asked at once: one that was cut off from the others may still name the old primary, so
-    the answer with the highest configuration epoch counts, and a silent one costs `ask_s` once.
+    All are asked at once until most have answered, or `ask_s` is over: one that was cut off from
+    the others may still name the old primary, so the highest configuration epoch counts. They are
+    asked every second, for an old primary that is alive is told of its successor ten seconds late
+    and takes writes until then that will be lost.
     """
+
+    max_age_s = 1.0
 
     def __init__(self, address: StoreAddress, connector: Connector, *, ask_s: float) -> None:
         self._sentinels = address.endpoints
@@ -66,10 +76,21 @@ class Sentinels:
 
     async def find(self, known: Sequence[Endpoint]) -> Layout:  # noqa: ARG002 - Sentinels do not move
         """Return the primary of the newest configuration that a Sentinel knows."""
-        told = await asyncio.gather(*map(self._ask, self._sentinels))
-        answers = [answer for answer in told if not isinstance(answer, str)]
+        answers, failures = [], []
+        async with asyncio.TaskGroup() as group:
+            asks = [group.create_task(self._ask(sentinel)) for sentinel in self._sentinels]
+            for ask in asyncio.as_completed(asks):
+                told = await ask
+                if isinstance(told, str):
+                    failures.append(told)
+                else:
+                    answers.append(told)
+                if 2 * len(answers) > len(asks):
+                    break
+            for late in asks:
+                late.cancel()
         if not answers:
-            raise NowhereError(f"no Sentinel knows {self._service!r}: {'; '.join(map(str, told))}")
+            raise NowhereError(f"no Sentinel knows {self._service!r}: {'; '.join(failures)}")
         _, primary = max(answers, key=lambda answer: answer[0])
         return Layout((primary,))
 
@@ -94,8 +115,10 @@ class Shards:
     """A cluster: each node knows which primary owns which slot.
 
     Nodes are asked one after another, another one first each time, until one answers within
-    `ask_s`.
+    `ask_s`. Nodes redirect whoever is wrong, and an old primary of a cluster takes no writes.
     """
+
+    max_age_s = inf
 
     def __init__(self, address: StoreAddress, connector: Connector, *, ask_s: float) -> None:
         self._seeds = address.endpoints

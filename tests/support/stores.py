@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -137,7 +139,7 @@ def run_watched(
             words = (str(settings), "--sentinel")
             watchers.append(_node(held, settings.parent, port, words))
         for watcher in watchers:
-            _until(lambda watcher=watcher: watcher.run("SENTINEL", "REPLICAS", SERVICE))
+            _until(partial(_knows_replica, watcher))
         hosts = ",".join(f"127.0.0.1:{watcher.port}" for watcher in watchers)
         yield Watched(f"redis+sentinel://{hosts}/{SERVICE}", primary, replica, tuple(watchers))
 
@@ -156,6 +158,11 @@ class Cluster:
     def name_of(self, node: Node) -> str:
         """Return a node's id."""
         return _bytes(node.run("CLUSTER", "MYID")).decode()
+
+    def wait_until_whole(self) -> None:
+        """Return when every node says that all slots are served."""
+        for node in self.nodes:
+            _until(partial(_is_whole, node))
 
 
 @contextmanager
@@ -179,10 +186,10 @@ def run_cluster(tmp_dir: Path) -> Iterator[Cluster]:
             node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node, bus in zip(nodes[1:], ports[4:], strict=True):
             nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        for node in nodes:
-            _until(lambda node=node: _is_whole(node))
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
-        yield Cluster(f"redis+cluster://{hosts}", nodes)
+        cluster = Cluster(f"redis+cluster://{hosts}", nodes)
+        cluster.wait_until_whole()
+        yield cluster
 
 
 @contextmanager
@@ -204,6 +211,11 @@ def _node(held: ExitStack, tmp_dir: Path, port: int, words: tuple[str, ...]) -> 
 def _is_whole(node: Node) -> bool:
     state = _bytes(node.run("CLUSTER", "INFO"))
     return b"cluster_state:ok" in state and b"cluster_known_nodes:3" in state
+
+
+def _knows_replica(sentinel: Node) -> bool:
+    told = str(sentinel.run("SENTINEL", "REPLICAS", SERVICE))
+    return re.search(r"master-link-status'?:? ?,? ?b?'ok'", told) is not None
 
 
 def _until(holds: Callable[[], object]) -> None:
