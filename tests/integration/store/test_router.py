@@ -184,7 +184,7 @@ async def test_a_cluster_that_is_down_is_unavailable(cluster: Cluster, store: St
 
 
 async def test_any_seed_that_lives_is_enough(cluster: Cluster) -> None:
-    """Addresses where nobody listens, or nobody answers, do not keep the others from being found."""
+    """Addresses where nobody listens or answers do not keep the others from being found."""
     [nobody] = free_ports(1)
     first, second, _ = cluster.nodes
     hosts = f"127.0.0.1:{nobody},127.0.0.1:{first.port},127.0.0.1:{second.port}"

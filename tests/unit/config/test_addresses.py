@@ -112,7 +112,7 @@ def test_redis_urls_that_this_release_speaks(url: str) -> None:
 )
 def test_other_redis_urls_are_refused_without_repeating_the_password(url: str) -> None:
     """What is refused may hold a password."""
-    with pytest.raises(ValueError, match="^expected ") as refusal:
+    with pytest.raises(ValueError, match=r"^expected ") as refusal:
         check_redis_url(SecretStr(url))
 
     assert "hunter22" not in str(refusal.value)
