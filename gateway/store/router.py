@@ -74,7 +74,6 @@ class Router:
         self._look_s = look_s
         self._links: dict[Endpoint, _Link] = {}
         self._layout: Layout | None = None
-        self._moved: dict[int, Endpoint] = {}
         self._doubted = False
         self._looked_at_s = float("-inf")
         self._looking = asyncio.Lock()
@@ -110,12 +109,9 @@ class Router:
             except AskError as redirection:
                 if not self._follow:
                     raise
-                moved = isinstance(redirection, MovedError)
                 endpoint = Endpoint(redirection.host or endpoint.host, redirection.port)
-                asking = not moved
-                if moved:
-                    self._moved[redirection.slot_id] = endpoint
-                    self._doubted = True
+                asking = not isinstance(redirection, MovedError)
+                self._doubted = self._doubted or not asking
         return await self._run(endpoint, words, asking=asking)
 
     async def execute_everywhere(self, *words: Word) -> list[Any]:
@@ -130,8 +126,8 @@ class Router:
 
     def _owner(self, layout: Layout, words: tuple[Word, ...]) -> Endpoint:
         if len(layout.primaries) > 1 and (key := routing_key(words)) is not None:
-            slot = key_slot(key)
-            if owner := self._moved.get(slot) or layout.owners.get(slot):
+            owner = layout.owners.get(key_slot(key))
+            if owner is not None:
                 return owner
         self._turn = (self._turn + 1) % len(layout.primaries)
         return layout.primaries[self._turn]
@@ -194,7 +190,6 @@ class Router:
             self._reason = reason
             return
         self._doubted, self._reason = False, ""
-        self._moved.clear()
         self._layout = found
         if set(known) - set(found.primaries):
             primaries = [str(primary) for primary in found.primaries]

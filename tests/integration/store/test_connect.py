@@ -9,8 +9,11 @@ import pytest
 
 from gateway.domain.errors import StoreUnavailable
 from gateway.store.client import Store
+from gateway.store.scripts import Script
 from tests.support.stores import Node
 from tests.support.valkey import free_ports, run_on_port
+
+COUNT = Script("count", "return redis.call('INCR', KEYS[1])")
 
 
 @pytest.fixture
@@ -90,6 +93,32 @@ async def test_certificates_are_checked(tls_port: int, certificate: tuple[Path, 
         async with Store(f"rediss://{place}", timeout_ms=2_000) as store:
             with pytest.raises(StoreUnavailable):
                 await store.ping()
+
+
+async def test_a_script_whose_answer_is_lost_is_not_repeated(server: Node) -> None:
+    """The connection breaks after the server has run it: that is for the caller to know."""
+
+    async def lose_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        while asked := await reader.read(65_536):
+            far_writer.write(asked)
+            answer = await far_reader.read(65_536)
+            if b"EVAL" in asked:
+                break
+            writer.write(answer)
+        far_writer.close()
+        writer.close()
+
+    direct = f"redis://:everybody@127.0.0.1:{server.port}"
+    proxy = await asyncio.start_server(lose_answers, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    async with Store(direct, timeout_ms=2_000) as store:
+        await store.run(COUNT, ["known by now"], [])
+        async with proxy, Store(f"redis://:everybody@127.0.0.1:{port}", timeout_ms=2_000) as cut:
+            with pytest.raises(StoreUnavailable):
+                await cut.run(COUNT, ["n"], [])
+
+        assert b"1" == await store.command("GET", "n")
 
 
 async def test_at_most_so_many_connections(server: Node) -> None:

@@ -85,7 +85,7 @@ async def test_every_key_finds_its_node_and_scripts_run_once_on_each(
 
 
 async def test_a_slot_that_has_moved_is_followed(cluster: Cluster, store: Store) -> None:
-    """The old owner redirects; the script runs once, on the new one, and so does the next."""
+    """The old owner redirects, once; the script runs once, on the new one, and so does the next."""
     old, new, _ = cluster.nodes
     key = key_of(cluster, old)
     await store.run(COUNT, [key_of(cluster, new)], [])  # the new owner knows the script
@@ -94,9 +94,12 @@ async def test_a_slot_that_has_moved_is_followed(cluster: Cluster, store: Store)
     try:
         first = await store.run(COUNT, [key], [])
         await asyncio.sleep(0.6)  # by now the store may look again who owns what
+        redirected = str(old.run("INFO", "errorstats"))
         second = await store.run(COUNT, [key], [])
 
         assert (1, 2) == (first, second)
+        assert "errorstat_MOVED" in redirected
+        assert redirected == str(old.run("INFO", "errorstats"))
         assert b"2" == new.run("GET", key)
     finally:
         await store.command("DEL", key)
@@ -104,15 +107,18 @@ async def test_a_slot_that_has_moved_is_followed(cluster: Cluster, store: Store)
 
 
 async def test_a_slot_on_its_way_is_asked_for_where_it_goes(cluster: Cluster, store: Store) -> None:
-    """Many callers at once: each script runs once, for ASKING counts for one connection only."""
+    """Each script runs once, however many others use the connections: ASKING counts for one."""
     old, new, _ = cluster.nodes
-    key = key_of(cluster, old)
+    key, other = key_of(cluster, old), key_of(cluster, new)
     new.run("CLUSTER", "SETSLOT", slot_of(key), "IMPORTING", cluster.name_of(old))
     old.run("CLUSTER", "SETSLOT", slot_of(key), "MIGRATING", cluster.name_of(new))
     try:
-        counted = await asyncio.gather(*(store.run(COUNT, [key], []) for _ in range(50)))
+        async with Store(cluster.url, timeout_ms=5_000, max_connections=2) as narrow:
+            counted = await asyncio.gather(
+                *(narrow.run(COUNT, [key if one % 2 else other], []) for one in range(100))
+            )
 
-        assert list(range(1, 51)) == sorted(counted)  # type: ignore[type-var]
+        assert sorted([*range(1, 51)] * 2) == sorted(counted)  # type: ignore[type-var]
     finally:
         hand_over(cluster, slot_of(key), new)
         await store.command("DEL", key)
@@ -157,6 +163,29 @@ async def test_a_frozen_node_takes_only_its_own_keys_along(cluster: Cluster, sto
     assert [number for count in range(2, 22) for number in (count, count)] == served
     assert took_s < 2.0
     assert len(others) == len(found)
+
+
+async def test_a_node_that_is_gone_is_looked_past(cluster: Cluster, store: Store) -> None:
+    """Its slots have found a new owner, of whom only the others can tell."""
+    gone, heir, _ = cluster.nodes
+    key = key_of(cluster, gone)
+    async with Store(cluster.url, timeout_ms=400) as hasty:
+        await hasty.run(COUNT, [key], [])
+        await hasty.command("DEL", key)
+        hand_over(cluster, slot_of(key), heir)
+        gone.stop()
+        try:
+            outcomes = []
+            for _ in range(4):
+                outcomes.append(await _outcome(hasty, key))
+                await asyncio.sleep(0.2)
+        finally:
+            gone.cont()
+            await store.command("DEL", key)
+            hand_over(cluster, slot_of(key), gone)
+
+    assert b"unavailable" == outcomes[0]
+    assert b"unavailable" != outcomes[-1]
 
 
 async def _outcome(store: Store, key: str) -> object:

@@ -70,6 +70,20 @@ async def test_the_primary_is_found_while_one_sentinel_answers(watched: Watched)
     assert b"here" == watched.primary.run("GET", "written")
 
 
+async def test_most_sentinels_are_enough(watched: Watched) -> None:
+    """One that is frozen costs nothing while two of three answer."""
+    watched.sentinels[1].stop()
+    try:
+        began_s = time.monotonic()
+        async with Store(watched.url, timeout_ms=8_000) as store:  # two seconds for each
+            await store.ping()
+        took_s = time.monotonic() - began_s
+    finally:
+        watched.sentinels[1].cont()
+
+    assert took_s < 1.5
+
+
 async def test_the_newest_configuration_counts(tmp_path: Path) -> None:
     """A Sentinel that was cut off still names the old primary; its epoch is lower."""
     with ExitStack() as held:
