@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from redis import Redis
 from redis.crc import key_slot
+from redis.exceptions import MovedError
 
 from gateway.domain.errors import StoreUnavailable
 from gateway.store.client import Store
@@ -123,6 +125,30 @@ async def test_a_slot_on_its_way_is_asked_for_where_it_goes(cluster: Cluster, st
         hand_over(cluster, slot_of(key), new)
         await store.command("DEL", key)
         hand_over(cluster, slot_of(key), old)
+
+
+async def test_a_slot_that_moves_as_a_whole_is_always_served(
+    cluster: Cluster, store: Store
+) -> None:
+    """As Valkey 9 moves them (CLUSTER MIGRATESLOTS): no call is refused, none runs twice."""
+    old, new, _ = cluster.nodes
+    key = key_of(cluster, old)
+    slot, pairs = slot_of(key), [(key, f"{key}:{number}") for number in range(300)]
+    await asyncio.gather(*(store.run(PAIR, pair, []) for pair in pairs))
+    old.run("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", cluster.name_of(new))
+    arrived: object = 0
+    rounds = 0
+    while not arrived:
+        rounds += 1
+        await asyncio.gather(*(store.run(PAIR, pair, []) for pair in pairs[:5]))
+        with suppress(MovedError):
+            arrived = new.run("EXISTS", f"{key}:0")
+        await asyncio.sleep(0.01)
+    counted = await store.run(COUNT, [key], [])
+    await store.command_everywhere("FLUSHALL")
+    hand_over(cluster, slot, old)
+
+    assert 300 + 5 * rounds + 1 == counted
 
 
 async def test_keys_that_are_torn_apart_are_unavailable(cluster: Cluster, store: Store) -> None:
