@@ -6,6 +6,7 @@ By default redis-py repeats a command ten times, and one EVAL across a stall was
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Connector:
         try:
             yield client
         finally:
-            await client.aclose()
+            await close(client)
 
     def _way_to(self, endpoint: Endpoint) -> dict[str, Any]:
         if endpoint.path:
@@ -84,3 +85,11 @@ class Connector:
             "ssl_check_hostname": self.tls.check_hostname,
             **self.tls.files,
         }
+
+
+async def close(client: Client) -> None:
+    """Close every connection of a client, also when the caller is cancelled meanwhile.
+
+    redis-py closes them in tasks of their own; cancelled before they ran, they leave them open.
+    """
+    await asyncio.shield(client.aclose())

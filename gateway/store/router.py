@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.config.store_address import Endpoint, StoreAddress, Topology
-from gateway.store.connect import Client, Connector
+from gateway.store.connect import Client, Connector, close
 from gateway.store.topology import Layout, Lookup, NowhereError, OneServer, Sentinels, Shards
 
 log = structlog.get_logger(__name__)
@@ -122,7 +122,7 @@ class Router:
     async def aclose(self) -> None:
         """Close every connection."""
         for endpoint in tuple(self._links):
-            await self._links.pop(endpoint).client.aclose()
+            await close(self._links.pop(endpoint).client)
 
     def _owner(self, layout: Layout, words: tuple[Word, ...]) -> Endpoint:
         if len(layout.primaries) > 1 and (key := routing_key(words)) is not None:
@@ -152,7 +152,7 @@ class Router:
         finally:
             link.busy -= 1
             if link.retired and not link.busy:
-                await link.client.aclose()
+                await close(link.client)
 
     async def _retire(self, endpoint: Endpoint, link: _Link) -> None:
         """Use these connections no more, and close them when the last command is through."""
@@ -160,7 +160,7 @@ class Router:
             del self._links[endpoint]
         link.retired = True
         if not link.busy:
-            await link.client.aclose()
+            await close(link.client)
 
     async def _current(self) -> Layout:
         # Whoever knows where to go does not wait for one who looks again.

@@ -57,6 +57,14 @@ class OneServer:
         return self._layout
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a Sentinel says: a primary, and the number of the configuration that made it one."""
+
+    epoch: int
+    primary: Endpoint
+
+
 class Sentinels:
     """Servers of which one is the primary, whichever the Sentinels have made it.
 
@@ -76,39 +84,50 @@ class Sentinels:
 
     async def find(self, known: Sequence[Endpoint]) -> Layout:  # noqa: ARG002 - Sentinels do not move
         """Return the primary of the newest configuration that a Sentinel knows."""
-        answers, failures = [], []
+        told: asyncio.Queue[_Named | str] = asyncio.Queue()
+        answers: list[_Named] = []
+        failures: list[str] = []
+        silent = set(self._sentinels)
         async with asyncio.TaskGroup() as group:
-            asks = [group.create_task(self._ask(sentinel)) for sentinel in self._sentinels]
-            for ask in asyncio.as_completed(asks):
-                told = await ask
-                if isinstance(told, str):
-                    failures.append(told)
+            asks = [
+                (sentinel, group.create_task(self._ask(sentinel, silent, told)))
+                for sentinel in self._sentinels
+            ]
+            while len(answers) + len(failures) < len(asks) and 2 * len(answers) <= len(asks):
+                answer = await told.get()
+                if isinstance(answer, str):
+                    failures.append(answer)
                 else:
-                    answers.append(told)
-                if 2 * len(answers) > len(asks):
-                    break
-            for late in asks:
-                late.cancel()
+                    answers.append(answer)
+            # Those that have answered are closing their connection, and are let.
+            for sentinel, ask in asks:
+                if sentinel in silent:
+                    ask.cancel()
         if not answers:
             raise NowhereError(f"no Sentinel knows {self._service!r}: {'; '.join(failures)}")
-        _, primary = max(answers, key=lambda answer: answer[0])
-        return Layout((primary,))
+        return Layout((max(answers, key=lambda answer: answer.epoch).primary,))
 
-    async def _ask(self, sentinel: Endpoint) -> tuple[int, Endpoint] | str:
-        """Return (configuration epoch, primary), or why there is no answer."""
-        try:
-            async with asyncio.timeout(self._ask_s), self._connector.opened(sentinel) as client:
-                # Both in one go; the second alone is late: a Sentinel that leads a failover
-                # keeps the old address in its record until all replicas have followed.
-                pipeline = client.pipeline(transaction=False)
-                pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-                pipeline.execute_command("SENTINEL", "MASTER", self._service)
-                place, record = await pipeline.execute()
-        except TimeoutError:
-            return f"{sentinel}: no answer"
-        except (RedisError, OSError) as error:
-            return f"{sentinel}: {error}"
-        return _epoch_of(record), Endpoint(place[0].decode(), int(place[1]))
+    async def _ask(
+        self, sentinel: Endpoint, silent: set[Endpoint], told: asyncio.Queue[_Named | str]
+    ) -> None:
+        """Put what a Sentinel says into `told`, or why it says nothing."""
+        answer: _Named | str
+        async with self._connector.opened(sentinel) as client:
+            try:
+                async with asyncio.timeout(self._ask_s):
+                    # Both in one go; the second alone is late: a Sentinel that leads a failover
+                    # keeps the old address in its record until all replicas have followed.
+                    pipeline = client.pipeline(transaction=False)
+                    pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+                    pipeline.execute_command("SENTINEL", "MASTER", self._service)
+                    (host, port), record = await pipeline.execute()
+                answer = _Named(_epoch_of(record), Endpoint(host.decode(), int(port)))
+            except TimeoutError:
+                answer = f"{sentinel}: no answer"
+            except (RedisError, OSError) as error:
+                answer = f"{sentinel}: {error}"
+            silent.discard(sentinel)
+            told.put_nowait(answer)
 
 
 class Shards:
@@ -132,18 +151,23 @@ class Shards:
         self._turn = (self._turn + 1) % len(nodes)
         failures = []
         for node in nodes[self._turn :] + nodes[: self._turn]:
+            told = await self._ask(node)
+            if isinstance(told, Layout):
+                return told
+            failures.append(told)
+        raise NowhereError(f"no node knows the cluster: {'; '.join(failures)}")
+
+    async def _ask(self, node: Endpoint) -> Layout | str:
+        """Return what a node says, or why it says nothing."""
+        async with self._connector.opened(node) as client:
             try:
-                async with asyncio.timeout(self._ask_s), self._connector.opened(node) as client:
+                async with asyncio.timeout(self._ask_s):
                     layout = layout_of(await client.execute_command("CLUSTER", "SLOTS"), node)
             except TimeoutError:
-                failures.append(f"{node}: no answer")
+                return f"{node}: no answer"
             except (RedisError, OSError) as error:
-                failures.append(f"{node}: {error}")
-            else:
-                if layout.primaries:
-                    return layout
-                failures.append(f"{node}: no slots are served")
-        raise NowhereError(f"no node knows the cluster: {'; '.join(failures)}")
+                return f"{node}: {error}"
+        return layout if layout.primaries else f"{node}: no slots are served"
 
 
 def layout_of(slots: Sequence[Any], asked: Endpoint) -> Layout:

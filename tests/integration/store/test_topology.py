@@ -94,7 +94,7 @@ async def test_the_newest_configuration_counts(tmp_path: Path) -> None:
         ports = [
             held.enter_context(sentinel_naming(tmp_path, old.port, epoch=3)),
             held.enter_context(sentinel_naming(tmp_path, new.port, epoch=4)),
-            held.enter_context(sentinel_naming(tmp_path, old.port, epoch=1)),
+            held.enter_context(sentinel_naming(tmp_path, new.port, epoch=4)),
         ]
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         async with Store(f"redis+sentinel://{hosts}/{SERVICE}", timeout_ms=2_000) as store:
