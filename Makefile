@@ -1,17 +1,23 @@
 # The commands of this repository; each sets up its own virtual environment first.
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
+#   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test check bench bench-polling
+.PHONY: demo test test-stores check bench bench-polling
+
+STORES ?= redis7,redis8,sentinel,cluster
 
 demo: .venv/.demo
 	@.venv/bin/gateway demo $(ARGS)
 
 test: .venv/.dev
 	@scripts/test $(ARGS)
+
+test-stores: .venv/.dev
+	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
 
 check: .venv/.dev
 	@scripts/check

@@ -70,6 +70,7 @@ from gateway.service.task_json import callback_of
 from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
+from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
@@ -118,6 +119,7 @@ class Gateway:
     usage: UsageService
     assets: AssetStore
     store: Store
+    store_checked: bool
     embedded: EmbeddedServer | None
     poller: Poller
     outbox: Outbox
@@ -158,6 +160,8 @@ class Gateway:
             self.background.loop("retention", self.retention.run)
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
+        if not self.store_checked:
+            self.background.loop("store_check", partial(check_when_reachable, self.store))
 
     async def _teams(self) -> list[TeamId]:
         return sorted(await self.store_tasks.teams())
@@ -170,9 +174,9 @@ async def build(  # noqa: PLR0915 - one for each part
     """Wire a gateway and open what it needs; close it all in reverse.
 
     `reached` is told where renders are, at every point where a crash would matter; for tests.
-    Raises ConfigError for secrets that are missing or a weak admin key, EmbeddedServerError when
-    the store of our own cannot be started, and AssetUnavailableError for a picture store that
-    cannot be opened.
+    Raises ConfigError for secrets that are missing, a weak admin key or a store that would lose
+    money, EmbeddedServerError when the store of our own cannot be started, and
+    AssetUnavailableError for a picture store that cannot be opened.
     """
     secrets = loaded.require_secrets()
     _refuse_weak(secrets.admin_key)
@@ -190,6 +194,7 @@ async def build(  # noqa: PLR0915 - one for each part
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
+        store_checked = embedded is not None or await _is_checked(store)
         replica = Replica(
             store,
             clock,
@@ -352,6 +357,7 @@ async def build(  # noqa: PLR0915 - one for each part
             usage=UsageService(ledger=ledger, rollups=books, clock=clock),
             assets=assets,
             store=store,
+            store_checked=store_checked,
             embedded=embedded,
             poller=poller,
             outbox=outbox,
@@ -414,6 +420,15 @@ def _retention(
         return {*map(TeamId, settings.teams), *await accounts.teams()}
 
     return Retention(store, books, teams, keep_ms=settings.ledger.keep_ms, replica=replica)
+
+
+async def _is_checked(store: Store) -> bool:
+    """Return False for a store that does not answer yet: a gateway may start before it."""
+    try:
+        await check_server(store)
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def _refuse_weak(admin_key: SecretStr) -> None:

@@ -29,6 +29,7 @@ OF_THEIR_OWN = {
     "integration/ledger/test_organization_machine.py": "its purse against a plain model",
     "integration/tasks/test_contention.py": "the money test: many reservers, one budget",
     "integration/tasks/test_books_machine.py": "any history of the books against a plain model",
+    "integration/tasks/test_failover.py": "what an asynchronous failover loses, under load",
     "integration/tasks/test_limits.py": "every limit of a call, in the one script that takes them",
 }
 

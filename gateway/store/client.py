@@ -1,35 +1,33 @@
 """The connection to Redis or Valkey, with the truth about what may have happened.
 
-redis-py's own retries are off: by default it repeats a command ten times, and one EVAL across a
-stall was seen to run twice (design rule 17). Every call has one total time limit; a call that
-failed may or may not have been executed, and the caller decides whether to repeat it, which every
-script of ours allows.
+Every call has one total time limit, whatever the store is made of; a call that failed may or may
+not have been executed, and the caller decides whether to repeat it, which every script of ours
+allows.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
     ClusterDownError,
-    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.maint_notifications import MaintNotificationsConfig
 
+from gateway.config.store_address import Topology, parse_store_address
 from gateway.domain.errors import StoreUnavailable
+from gateway.store.router import Router
 from gateway.store.scripts import Script
 
 T = TypeVar("T")
@@ -39,52 +37,65 @@ T = TypeVar("T")
 Reply = bytes | int | None | list["Reply"] | dict[bytes, "Reply"] | set[bytes]
 Argument = bytes | str | int
 
-#: Refusals that pass: the server is loading, failing over, full, or read-only for the moment.
+#: Refusals that pass: the server is loading, failing over, full, or read-only for the moment, or
+#: a slot is on its way to another node.
 _PASSING = (
+    AskError,  # with MovedError: redirected more often than a healthy cluster does
     BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
+    ClusterDownError,  # with MasterDownError
     OutOfMemoryError,
     ReadOnlyError,
     RedisConnectionError,
     RedisTimeoutError,
+    TryAgainError,
 )
+#: The first words of those that redis-py has no class for. FAILOVER pauses, and then unblocks.
+_PASSING_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED"})
+#: What a cluster that went down a moment ago answers from within a script.
+_CLUSTER_DOWN = "while the cluster is down"
 
 
 class Store:
-    """Runs commands and scripts on one server, each within `timeout_ms` in all."""
+    """Runs commands and scripts on one store, each within `timeout_ms` in all.
+
+    `url` is any address of `config/store_address.py`, ValueError otherwise; `max_connections` are
+    to each of its servers.
+    """
 
     def __init__(self, url: str, *, timeout_ms: int, max_connections: int = 64) -> None:
         self._timeout_s = timeout_ms / 1000
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=self._timeout_s,
-            socket_timeout=self._timeout_s,
-            socket_connect_timeout=self._timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            protocol=2,
-            # On by default; it skips the pool's check for left-over answers.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        address = parse_store_address(url)
+        #: How the store's servers hang together.
+        self.topology: Topology = address.topology
+        self._router = Router.to(
+            address, timeout_s=self._timeout_s, max_connections=max_connections
         )
-        # redis-py's execute_command is not annotated.
-        self._redis: Any = Redis.from_pool(pool)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._redis.aclose()
+        await self._router.aclose()
 
     async def ping(self) -> None:
-        """Return when the server answers; StoreUnavailable when it does not."""
-        await self._within(self._redis.execute_command("PING"))
+        """Return when the server answers; StoreUnavailable when it does not.
+
+        The shards of a cluster take turns: one that is silent shows every so many calls.
+        """
+        await self._within(self._router.execute("PING"))
 
     async def command(self, *words: Argument) -> Reply:
-        """Run one plain command. Raises StoreUnavailable; it may have been executed then."""
-        reply: Reply = await self._within(self._redis.execute_command(*words))
+        """Run one plain command. Raises StoreUnavailable; it may have been executed then.
+
+        In a cluster its keys must share a hash tag (ResponseError); without keys it runs on one
+        of the primaries.
+        """
+        reply: Reply = await self._within(self._router.execute(*words))
         return reply
+
+    async def command_everywhere(self, *words: Argument) -> list[Reply]:
+        """Run one plain command on every primary. Raises StoreUnavailable."""
+        return await self._within(self._router.execute_everywhere(*words))
 
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
@@ -97,10 +108,10 @@ class Store:
 
     async def _evaluate(self, script: Script, words: tuple[Argument, ...]) -> Reply:
         try:
-            reply: Reply = await self._redis.execute_command("EVALSHA", script.digest, *words)
+            reply: Reply = await self._router.execute("EVALSHA", script.digest, *words)
         except NoScriptError:
             # Refused before anything ran: the server is new or was restarted.
-            reply = await self._redis.execute_command("EVAL", script.body, *words)
+            reply = await self._router.execute("EVAL", script.body, *words)
         return reply
 
     async def _within(self, call: Awaitable[T]) -> T:
@@ -120,7 +131,7 @@ class Store:
         except (*_PASSING, TimeoutError, OSError) as error:
             raise StoreUnavailable from error
         except ResponseError as error:
-            if _is_passing_text(str(error)):
+            if _is_passing(str(error)):
                 raise StoreUnavailable from error
             raise
         except RedisError as error:
@@ -132,6 +143,5 @@ def _cancellations() -> int:
     return 0 if task is None else task.cancelling()
 
 
-def _is_passing_text(message: str) -> bool:
-    """Tell refusals that redis-py has no class for, also when a script reports them."""
-    return any(word in message for word in ("OOM ", "LOADING", "READONLY", "MISCONF", "BUSY "))
+def _is_passing(message: str) -> bool:
+    return message.partition(" ")[0] in _PASSING_CODES or _CLUSTER_DOWN in message

@@ -20,6 +20,8 @@ from gateway.domain.catalog import Offer
 from gateway.domain.images import Picture, PictureFormat, StoredPicture, TokenUsage
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
+from gateway.ledger.organization import Organization
+from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Accepted, Finished, PollOutcome, SubmitOutcome
 from gateway.store.client import Store
 from gateway.tasks.accounting import Accounting
@@ -313,6 +315,7 @@ async def open_house(
     )
     limits = PollingLimits({"evolink": 0.0}, budget=6.0)
     latencies = Latencies(store, clock, limits=limits, priors=lambda _: None)
+    organization = Organization(store, clock, ())
     points: list[str] = []
     async with Background(grace_s=grace_s) as background:
         background.loop("turnstile", turnstile.run)
@@ -322,6 +325,8 @@ async def open_house(
             providers={"evolink": provider},
             fetchers={"evolink": fetcher},
             poller=poller,
+            organization=organization,
+            outbox=Outbox(store, organization, clock),
             turnstile=turnstile,
             latencies=latencies,
             shelf=shelf,

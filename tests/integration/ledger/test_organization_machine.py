@@ -83,7 +83,7 @@ class Purse(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.store = Store(self.url, timeout_ms=5_000)
-        self.run(self.store.command("FLUSHALL"))
+        self.run(self.store.command_everywhere("FLUSHALL"))
         self.team_side = TeamSide(self.store)
         self.acknowledge_script = load_script("ledger/lua/outbox_acknowledge.lua")
         self.known: list[Known] = []

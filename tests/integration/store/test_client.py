@@ -13,12 +13,13 @@ from gateway.store.scripts import Script
 from tests.support.valkey import ValkeyProcess
 
 COUNT = Script("count", "return redis.call('INCR', KEYS[1])")
+WRITE = Script("write", "#!lua\nreturn redis.call('SET', KEYS[1], 'x')")
 ECHO = Script("echo", "return ARGV[1]")
 
 
 async def test_script_unknown_to_the_server_runs_once(store: Store) -> None:
     """A server that lost its script cache is taught again, and the script runs once."""
-    await store.command("SCRIPT", "FLUSH")
+    await store.command_everywhere("SCRIPT", "FLUSH")
 
     assert 1 == await store.run(COUNT, ["{t:x}:n"], [])
     assert 2 == await store.run(COUNT, ["{t:x}:n"], [])
@@ -29,7 +30,7 @@ async def test_stalled_server_is_unavailable_within_the_bound(
 ) -> None:
     """A server that does not answer costs one time limit, and its command runs at most once."""
     async with Store(valkey_process.url, timeout_ms=300) as hasty:
-        await hasty.ping()
+        await hasty.command("EXISTS", "{t:x}:n")
         valkey_process.stop()
         started_s = time.monotonic()
         try:
@@ -91,13 +92,46 @@ async def test_script_errors_are_defects_and_not_outages(store: Store) -> None:
         await store.run(Script("wrong", "return redis.call('HGET')"), [], [])
 
 
-async def test_full_server_is_unavailable(store: Store) -> None:
-    """A server without memory refuses, and that passes."""
-    await store.command("CONFIG", "SET", "maxmemory", "1")
+@pytest.mark.parametrize(
+    ("setting", "refuses", "serves"),
+    [("maxmemory", 1, 0), ("min-replicas-to-write", 3, 0)],
+)
+async def test_server_that_takes_no_writes_is_unavailable(
+    store: Store, setting: str, refuses: int, serves: int
+) -> None:
+    """A server without memory, or without replicas it must have, refuses; that passes."""
+    await store.command_everywhere("CONFIG", "SET", setting, refuses)
     try:
         with pytest.raises(StoreUnavailable):
-            await store.run(
-                Script("write", "#!lua\nreturn redis.call('SET', KEYS[1], 'x')"), ["k"], []
-            )
+            await store.run(WRITE, ["k"], [])
     finally:
-        await store.command("CONFIG", "SET", "maxmemory", "0")
+        await store.command_everywhere("CONFIG", "SET", setting, serves)
+
+    assert b"OK" == await store.run(WRITE, ["k"], [])
+
+
+async def test_server_that_is_busy_with_a_script_is_unavailable(
+    valkey_process: ValkeyProcess, store: Store
+) -> None:
+    """A script that does not end holds up everybody, for as long as a call may take."""
+    key = "{KILL}"  # of a cluster's nodes, SCRIPT KILL is sent to the one that has it
+    await store.command_everywhere("CONFIG", "SET", "busy-reply-threshold", 20)
+    async with Store(valkey_process.url, timeout_ms=200) as hasty:
+        for _ in range(2):  # the first is not answered, the second is told BUSY
+            with pytest.raises(StoreUnavailable):
+                await hasty.run(Script("endless", "while true do end"), [key], [])
+    free = False
+    while not free:
+        with suppress(StoreUnavailable):
+            with suppress(ResponseError):
+                await store.command("SCRIPT", "KILL")
+            free = await store.run(ECHO, [key], ["free"]) == b"free"
+    await store.command_everywhere("CONFIG", "SET", "busy-reply-threshold", 5_000)
+
+
+async def test_commands_without_keys_run_on_every_kind_of_store(store: Store) -> None:
+    """What has no key runs somewhere, and everywhere when it is asked for."""
+    await store.ping()
+
+    assert isinstance(await store.command("TIME"), tuple)
+    assert all(await store.command_everywhere("PING"))

@@ -108,7 +108,7 @@ class Books(RuleBasedStateMachine):
     @initialize()
     def begin_with_nothing(self) -> None:
         """Each history has a store of its own."""
-        self.run(self.store.command("FLUSHALL"))
+        self.run(self.store.command_everywhere("FLUSHALL"))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end."""

@@ -429,7 +429,7 @@ async def test_a_record_the_store_lost_is_written_again_and_settled(house: House
         if house.poller.waiting:
             break
         await asyncio.sleep(0.01)
-    await house.store.command("FLUSHALL")
+    await house.store.command_everywhere("FLUSHALL")
     await house.poller.poll_once()
 
     assert isinstance(await live.wait(5.0), Delivered)

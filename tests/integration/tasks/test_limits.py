@@ -144,7 +144,7 @@ async def test_a_task_that_is_written_anew_counts_what_is_still_made(
     three = await admit(tasks, 1, team=team, images=3)
     render = await submitted(tasks, three.task)
     ended = await tasks.conclude(three.task, render, finished())
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     await tasks.restore(three.task.with_render(ended.render))
     with pytest.raises(RateLimited):
         await admit(tasks, 2, team=team, images=3)

@@ -261,7 +261,7 @@ async def test_the_hold_of_a_lost_record_cannot_be_raised(
     """The owner is told, and writes the task anew first."""
     task = await a_new(tasks)
     render = await submitted(tasks, task)
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     with pytest.raises(RecordMissingError):
         await tasks.raise_hold(task, render, 70)
 
@@ -434,7 +434,7 @@ async def test_lost_record_is_reported_and_written_anew_over_budget(
     ended = await tasks.conclude(task, await submitted(tasks, task, 2), finished())
     render = await submitted(tasks, task, 0)
     task = task.with_render(render).with_render(ended.render)
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     with pytest.raises(RecordMissingError):
         await tasks.conclude(task, render, finished())
     for number in range(3):
@@ -467,7 +467,7 @@ async def test_a_hold_written_anew_goes_back_to_its_own_windows(
     """Even a year later, and with the windows gone too, at once and with their own expiry."""
     task = await a_new(tasks)
     render = await submitted(tasks, task)
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     later = a_journal(store, clock=LaterClock(YEAR_S))
     await later.restore(task.with_render(render))
     await later.conclude(task, render, finished())
@@ -483,7 +483,7 @@ async def test_a_lost_record_moves_nowhere(tasks: RedisTaskStore, store: Store) 
     """What is not there is not a fence: the owner is told, rather than that it lost the task."""
     task = await a_new(tasks)
     begun = await tasks.begin_submit(task, task.renders[0], "run_1")
-    await store.command("FLUSHALL")
+    await store.command_everywhere("FLUSHALL")
     for step in (
         tasks.begin_submit(task, task.renders[0], "run_2"),
         tasks.record_submitted(task, begun, "up-1"),

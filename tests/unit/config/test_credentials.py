@@ -175,7 +175,7 @@ def test_an_address_of_the_store_that_is_missing_or_wrong_is_told() -> None:
     assert _told(wrong.unusable) == [
         (
             'redis.url_env: in STORE: expected "embedded", or an address that begins with '
-            "redis://, rediss:// or unix://"
+            "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
         )
     ]
     assert wrong.secrets.redis_url.get_secret_value() == "embedded"

@@ -54,8 +54,8 @@ def test_every_mistake_is_told_at_once(problems_of: Any) -> None:
     assert problems == {
         "server.port": "expected a whole number",
         "server.wait": 'expected a length of time such as "500ms", "280s", "10m", "24h" or "7d"',
-        "redis.url": 'expected "embedded", or an address that begins with redis://, rediss:// '
-        "or unix://",
+        "redis.url": 'expected "embedded", or an address that begins with redis://, '
+        "rediss://, unix://, redis+sentinel:// or redis+cluster://",
         "providers.evolink.api_key": "unknown setting; did you mean api_key_env?",
         "teams.design.budgets[0].usd": "expected at most six decimals: money is counted in "
         "micro-dollars",
