@@ -374,7 +374,11 @@ async def build(  # noqa: PLR0915 - one for each part
             store_tasks=tasks,
             sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
             snapshot=Snapshot(
-                ledger, teams, metrics, tell=_nobody if alerts is None else alerts.see
+                ledger,
+                teams,
+                metrics,
+                tell=_nobody if alerts is None else alerts.see,
+                shared=organization_budgets(settings.organization),
             ),
             alerts=alerts,
             retention=_retention(settings, store, books, accounts, replica.id),

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gateway.access.interface import TeamKeys, TeamList
 from gateway.domain.errors import StoreUnavailable
-from gateway.domain.ids import TeamId
-from gateway.domain.limits import Scope
+from gateway.domain.ids import ORGANIZATION, TeamId
+from gateway.domain.limits import Budget, Scope
 from gateway.ledger.holds import ScopedBudget, Standing
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.metrics import Metrics, usd
@@ -27,18 +27,31 @@ _Labels = tuple[str, TeamId, str, str]
 
 
 class Snapshot:
-    """Copies the budgets of all teams into gauges; `store_up` tells whether that worked."""
+    """Copies the budgets of all teams into gauges; `store_up` tells whether that worked.
 
-    def __init__(self, ledger: Ledger, teams: TeamList, metrics: Metrics, tell: Tell) -> None:
+    `shared` are the organization's.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        teams: TeamList,
+        metrics: Metrics,
+        tell: Tell,
+        shared: Sequence[Budget] = (),
+    ) -> None:
         self._ledger = ledger
         self._teams = teams
         self._metrics = metrics
         self._tell = tell
+        self._shared = tuple(
+            ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in shared
+        )
         self._shown: set[_Labels] = set()
 
     async def take(self) -> None:
         """Copy the figures once. Raises StoreUnavailable."""
-        standings: list[Standing] = []
+        standings = list(await self._ledger.standings(self._shared))
         for entry in await self._teams.read():
             standings += await self._ledger.standings(tuple(watched(entry)))
         self._show([standing for standing in standings if _in_gauges(standing)])
@@ -84,4 +97,4 @@ def watched(entry: TeamKeys) -> Iterator[ScopedBudget]:
 
 def _in_gauges(standing: Standing) -> bool:
     """Tell whether a budget is shown: there is no label for each key."""
-    return standing.state.scope == Scope.TEAM
+    return standing.state.scope in (Scope.TEAM, Scope.ORGANIZATION)

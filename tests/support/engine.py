@@ -53,6 +53,7 @@ from tests.support.journal import (
 Answer = TypeVar("Answer")
 
 TEAM = a_team(budgets=(Budget(name="month", limit_microusd=1_000_000, per=Period.MONTH),))
+OFFER = an_offer()
 HOLD = 10_000
 DONE = Finished(
     links=(LINK,),
@@ -209,7 +210,7 @@ class House:
     ) -> Ticket:
         """Make a call for low squares."""
         admission = an_admission(task, team=TEAM, images=images, hold_microusd=HOLD, call=call)
-        return await self.engine.admit(admission, an_offer())
+        return await self.engine.admit(admission, OFFER)
 
     async def admit(self, task: str = "task1", *, images: int = 1) -> LiveTask:
         """Admit a call that becomes a task here."""
@@ -231,6 +232,8 @@ class House:
         taken = await self.journal.take(task.team, task.id, owner=task.owner)
         assert taken is not None
         self.engine.adopt(taken)
+        # Its renders begin now, and not after the test has moved the clock.
+        await asyncio.sleep(0)
         return self.engine.running[task.id]
 
     async def adopt(self, *states: RenderState) -> LiveTask:
@@ -293,7 +296,7 @@ async def open_house(
     owner: str = "replica_1",
     journal: type[RedisTaskStore] = RedisTaskStore,
     provider: ScriptedProvider | None = None,
-    offer: Offer | None = None,
+    offer: Offer | None = OFFER,
     callback_url: Callable[[Task, int], str] | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,

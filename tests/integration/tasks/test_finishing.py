@@ -28,7 +28,6 @@ from tests.support.engine import (
     open_house,
     over,
 )
-from tests.support.factories import an_offer
 from tests.support.journal import LINK, keys_in, seen_to_by
 
 BROKE = Failed(FailureKind.GENERATION_FAILED, "it broke")
@@ -313,14 +312,13 @@ async def test_a_task_whose_offer_is_gone_is_settled_by_its_hold(store: Store) -
         assert (HOLD, 0) == await house.money()
 
 
-async def test_nothing_is_learned_from_a_task_of_another(store: Store) -> None:
+async def test_nothing_is_learned_from_a_task_of_another(house: House) -> None:
     """The outage in which nobody looked is no latency of the upstream (rule 21)."""
-    async with open_house(store, offer=an_offer()) as house:
-        await over(await house.adopt(RenderState.SUBMITTED))
-        await house.latencies.refresh()
-        strangers = await keys_in(store, "latency*")
-        await house.picture("task2")
-        await house.latencies.refresh()
+    await over(await house.adopt(RenderState.SUBMITTED))
+    await house.latencies.refresh()
+    strangers = await keys_in(house.store, "latency*")
+    await house.picture("task2")
+    await house.latencies.refresh()
 
-        assert (COST * 2, 0) == await house.money()
-        assert ([], 1) == (strangers, len(await keys_in(store, "latency*")))
+    assert (COST * 2, 0) == await house.money()
+    assert ([], 1) == (strangers, len(await keys_in(house.store, "latency*")))

@@ -43,11 +43,6 @@ def called_back(live: LiveTask, upstream_id: str = "up-9", *, render: int = 0) -
     return Message(Kind.CALLED_BACK, live.task.team, live.task.id, render, upstream_id)
 
 
-def former_render(live: LiveTask) -> Render:
-    """Return the render of a task as whoever posted it knew it."""
-    return live.task.renders[0]
-
-
 def address(task: Task, render: int) -> str:
     """Return where the upstream is to call back."""
     return f"https://gateway.example/{task.id}/{render}"
@@ -341,10 +336,10 @@ async def test_where_keys_are_not_proven_nothing_is_sent_again(house: House) -> 
 
 async def test_a_fact_of_whoever_posted_it_is_followed(house: House) -> None:
     """A render that was taken over while it was posted: its former owner still learns its id."""
-    live = await house.adopt(RenderState.SUBMITTING)
-    former = a_journal(house.store, owner="replica_0")
+    task = await house.left_behind(RenderState.SUBMITTING)
+    live = await house.take(task)
     with pytest.raises(OwnershipLostError):
-        await former.record_submitted(live.task, former_render(live), "up-7")
+        await a_journal(house.store).record_submitted(task, task.renders[0], "up-7")
     [made] = (await over_when_stirred(live)).delivered
 
     assert ("up-7", []) == (made.upstream_id, house.provider.keys)
@@ -353,16 +348,16 @@ async def test_a_fact_of_whoever_posted_it_is_followed(house: House) -> None:
 
 async def test_what_was_not_sent_after_all_is_sent_by_its_new_owner(house: House) -> None:
     """Its former owner tells that nothing left the house; only then it is posted again."""
-    live = await house.adopt(RenderState.SUBMITTING)
-    former = a_journal(house.store, owner="replica_0")
+    task = await house.left_behind(RenderState.SUBMITTING)
+    live = await house.take(task)
+    before = list(house.provider.keys)
     with pytest.raises(OwnershipLostError):
-        await former.record_not_sent(live.task, former_render(live))
+        await a_journal(house.store).record_not_sent(task, task.renders[0])
     live.renders[0].stir()
-    await until(lambda: live.renders[0].stir() or len(house.poller.delays_s) == 1)
     await house.poller.poll()
     [made] = (await over(live)).delivered
 
-    assert ("up-1", 1) == (made.upstream_id, len(house.provider.keys))
+    assert ([], 1, "up-1") == (before, len(house.provider.keys), made.upstream_id)
     assert (COST, 0) == await house.money()
 
 
