@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from gateway.simulator.clock import Clock
-from gateway.simulator.markers import Ending, Script
 from gateway.simulator.orders import read_order
+from gateway.simulator.script import Ending, Outlook, Script
 from gateway.simulator.tasks import Task, new_task, view
 
 CLOCK = Clock(monotonic_s=lambda: 500.0, wall_s=lambda: 1_790_000_000.75)
@@ -83,7 +83,7 @@ def test_endings(ending: Ending, status: str, progress: int, charged: bool) -> N
 
 def test_unknown_status_until_due() -> None:
     """An undocumented status hides the work, not the end."""
-    task = a_task(Script(unknown_status=True))
+    task = a_task(Script(outlook=Outlook.UNKNOWN))
 
     assert [view(task, now_s).status for now_s in (500.0, 519.0, 520.0)] == [
         "queued_upstream",

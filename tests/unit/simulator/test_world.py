@@ -6,8 +6,8 @@ import pytest
 
 from gateway.simulator.clock import Clock
 from gateway.simulator.errors import RefusedError
-from gateway.simulator.markers import Ending, Script
 from gateway.simulator.orders import read_order
+from gateway.simulator.script import Ending, Script
 from gateway.simulator.settings import SimulatorSettings
 from gateway.simulator.tasks import Task
 from gateway.simulator.world import Account, StoredFile, World
