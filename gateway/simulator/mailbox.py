@@ -61,6 +61,10 @@ class Mailbox:
             due.append(heapq.heappop(self._heap)[2])
         return due
 
+    def waiting(self) -> int:
+        """Return how many callbacks are planned."""
+        return len(self._heap)
+
     def clear(self) -> None:
         """Forget every callback that is planned."""
         self._heap.clear()

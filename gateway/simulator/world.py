@@ -65,6 +65,8 @@ class Stats:
     """Callbacks that were answered 2xx."""
     callbacks_given_up: int = 0
     """Callbacks that failed four times."""
+    callbacks_waiting: int = 0
+    """Callbacks that are planned and not on their way."""
     references_read: int = 0
     """Reference images and masks that were fetched and fit."""
 
@@ -244,6 +246,7 @@ class World:
             rate_limited=counted["rate_limited"],
             callbacks_accepted=counted["callbacks_accepted"],
             callbacks_given_up=counted["callbacks_given_up"],
+            callbacks_waiting=self.mailbox.waiting(),
             references_read=counted["references_read"],
         )
 

@@ -135,6 +135,7 @@ def test_books_agree_without_any_poll(simulator: Any) -> None:
         "callbacks_accepted": 0,
         "callbacks_given_up": 0,
         "callbacks_sent": 0,
+        "callbacks_waiting": 0,
         # Six renders of 7843 micro-dollars, each rounded on its own.
         "cost_microusd": 47058,
         "credits_used": 3.1997808,
