@@ -68,15 +68,14 @@ class Courier:
     async def _carry(self, session: aiohttp.ClientSession, mail: Mail) -> None:
         content = self._content(mail)
         accepted = content is None or await self._post(session, mail.url, content)
-        counted, mailbox = self._world.counted, self._world.mailbox
-        if not accepted and not mailbox.again(mail, self._world.now_s()):
-            counted["callbacks_given_up"] += 1
+        if not accepted and not self._world.mailbox.again(mail, self._world.now_s()):
+            self._world.counts.callbacks_given_up += 1
         self._carried -= 1
         self._poked.set()
 
     async def _post(self, session: aiohttp.ClientSession, url: str, content: bytes) -> bool:
-        counted = self._world.counted
-        counted["callbacks_sent"] += 1
+        counts = self._world.counts
+        counts.callbacks_sent += 1
         try:
             # Redirects are not followed: what EvoLink does with them is unknown (§18.10).
             async with session.post(
@@ -85,7 +84,7 @@ class Courier:
                 accepted = answer.status in _SUCCESS
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             accepted = False
-        counted["callbacks_accepted"] += accepted
+        counts.callbacks_accepted += accepted
         return accepted
 
     def _content(self, mail: Mail) -> bytes | None:

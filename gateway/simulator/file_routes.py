@@ -57,7 +57,7 @@ class FileRoutes:
             _route(f"{files}/upload/url", self.upload_url, "POST"),
             _route(f"{files}/list", self.page, "GET"),
             _route(f"{files}/quota", self.quota, "GET"),
-            _route(f"{files}/download/{{file_id}}", self.download, "GET"),
+            _route(f"{files}/download/{{file_id}}", self.serve, "GET"),
             _route(f"{files}/{{file_id}}", self.delete, "DELETE"),
         ]
 
@@ -85,7 +85,7 @@ class FileRoutes:
         """Forget a file."""
         return await self._answered("files", request, self._delete)
 
-    async def download(self, request: Request) -> Response:
+    async def serve(self, request: Request) -> Response:
         """Serve a file by its id; whoever knows it may read it."""
         upload = self._files.by_id(request.path_params["file_id"])
         return self._refused(FILE_FAULTS["not_found"]) if upload is None else served(upload)
@@ -159,7 +159,7 @@ class FileRoutes:
         self, request: Request, content: bytes, original: str, name: str, folder: str
     ) -> Response:
         upload = self._files.add(content, original_name=original, file_name=name, folder=folder)
-        self._world.counted["files"] += 1
+        self._world.counts.files += 1
         return _success(
             self._upload_body(upload, base_url(request, self._settings)),
             "File uploaded successfully",

@@ -38,10 +38,10 @@ class Replays:
 
     def open(self, key: str, digest: str) -> None:
         """Note that a submit with a key has arrived and is not decided."""
-        self._entries.setdefault(key, _Entry(digest))
+        self._entries[key] = _Entry(digest)
 
     def bind(self, key: str, task_id: str) -> None:
-        """Note the task that a submit with a key has made; the first one stays."""
+        """Note the task that an open submit has made; a key that is not open stays as it is."""
         entry = self._entries.get(key)
         if entry is not None and not entry.task_id:
             entry.task_id = task_id

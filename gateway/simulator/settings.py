@@ -94,7 +94,10 @@ class FilesErrors(StrEnum):
     """With HTTP 200 and ``success: false``."""
 
 
-_EXPIRED = frozenset({403, 404, 410})
+_EXPIRED = {
+    "expired_status": frozenset({404, 410}),
+    "expired_result_status": frozenset({403, 404, 410}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,6 @@ class SimulatorSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive")
-        for name in ("expired_status", "expired_result_status"):
-            if getattr(self, name) not in _EXPIRED:
-                raise ValueError(f"{name} must be 403, 404 or 410")
+        for name, statuses in _EXPIRED.items():
+            if getattr(self, name) not in statuses:
+                raise ValueError(f"{name} must be one of {sorted(statuses)}")

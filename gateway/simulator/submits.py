@@ -86,12 +86,12 @@ class Submits:
 
     async def _play(self, call: _Call) -> Response:
         replays, key = self._world.replays, call.origin.idempotency_key
-        if key and self._mode(call.script) is Idempotency.REPLAYED:
+        mode = call.script.idempotency or self._settings.idempotency
+        if key and mode is Idempotency.REPLAYED:
             earlier = self._world.look(replays.find(key, call.digest))
             if earlier is not None:
-                self._world.counted["replays"] += 1
+                self._world.counts.replays += 1
                 return self._created(earlier.task, _REPLAYED)
-        if key:
             replays.open(key, call.digest)
         try:
             task = await self._accept(call)
@@ -146,7 +146,7 @@ class Submits:
         read_own = partial(self._results.own, base=origin.base_url)
         complaint = await self._inspector.inspect(order, read_own)
         if complaint is None:
-            self._world.counted["references_read"] += len(order.references) + bool(order.mask)
+            self._world.counts.references_read += len(order.references) + bool(order.mask)
         return complaint
 
     def _created(self, task: Task, headers: dict[str, str] | None = None) -> Response:
@@ -157,9 +157,6 @@ class Submits:
         else:
             body = wire.created_body(task, shape)
         return json_response(body, headers=headers)
-
-    def _mode(self, script: Script) -> Idempotency:
-        return script.idempotency or self._settings.idempotency
 
 
 def _object(content: bytes) -> dict[str, Any]:

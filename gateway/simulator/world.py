@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 
 from gateway.simulator.clock import Clock
@@ -31,44 +31,62 @@ _AT_SUBMIT = frozenset({Moment.SUBMIT})
 _LATER = frozenset({Moment.HALFWAY, Moment.END})
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Count what happened since the start or the last reset."""
+@dataclass(slots=True)
+class Counts:
+    """Count events since the start or the last reset; whoever sees one adds it."""
 
-    submits: int
+    submits: int = 0
     """Authorized generation POSTs that arrived, whatever they were answered."""
-    renders_completed: int
-    """Tasks that reached ``completed``, polled or not."""
-    polls: int
-    """Tasks asked for one by one; batches and lists are not polls."""
-    callbacks_sent: int
-    """Callback POSTs, repetitions included."""
-    credits_used: Decimal
-    """Exact credits booked for completed tasks."""
-    files: int
-    """Files that the file service took."""
-    cost_microusd: int = 0
-    """Micro-dollars of the booked tasks, each rounded half up on its own."""
-    tasks: int = 0
-    """Submits that made a task."""
-    in_flight: int = 0
-    """Tasks that are not finished now."""
-    max_in_flight: int = 0
-    """Most tasks that were unfinished at one time."""
     submits_with_key: int = 0
     """Submits with an ``Idempotency-Key``."""
     replays: int = 0
     """Submits that were answered with an earlier task."""
     rate_limited: int = 0
     """Submits beyond ``max_in_flight`` or ``submits_per_second``."""
+    tasks: int = 0
+    """Submits that made a task."""
+    renders_completed: int = 0
+    """Tasks that reached ``completed``, polled or not."""
+    polls: int = 0
+    """Tasks asked for one by one; batches and lists are not polls."""
+    callbacks_sent: int = 0
+    """Callback POSTs, repetitions included."""
     callbacks_accepted: int = 0
     """Callbacks that were answered 2xx."""
     callbacks_given_up: int = 0
     """Callbacks that failed four times."""
-    callbacks_waiting: int = 0
-    """Callbacks that are planned and not on their way."""
     references_read: int = 0
     """Reference images and masks that were fetched and fit."""
+    files: int = 0
+    """Files that the file service took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Show the counts, and the books as they are now; names are those of ``/_sim/stats``."""
+
+    submits: int
+    submits_with_key: int
+    replays: int
+    rate_limited: int
+    tasks: int
+    renders_completed: int
+    polls: int
+    callbacks_sent: int
+    callbacks_accepted: int
+    callbacks_given_up: int
+    references_read: int
+    files: int
+    credits_used: Decimal
+    """Exact credits booked for completed tasks."""
+    cost_microusd: int
+    """Micro-dollars of the booked tasks, each rounded half up on its own."""
+    in_flight: int
+    """Tasks that are not finished now."""
+    max_in_flight: int
+    """Most tasks that were unfinished at one time."""
+    callbacks_waiting: int
+    """Callbacks that are planned and not on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +126,7 @@ class World:
         self._gone: dict[str, None] = {}
         self._used = self._reserved = Decimal(0)
         self._in_flight = self._max_in_flight = self._cost_microusd = 0
-        self.counted: Counter[str] = Counter()
+        self.counts = Counts()
         self._played: Counter[tuple[str, str]] = Counter()
         self.replays = Replays()
         self._throttle = Throttle(self._settings.submits_per_second)
@@ -120,8 +138,8 @@ class World:
 
     def count_submit(self, *, with_key: bool = False) -> None:
         """Note that a submit arrived, before anything else is known of it."""
-        self.counted["submits"] += 1
-        self.counted["submits_with_key"] += with_key
+        self.counts.submits += 1
+        self.counts.submits_with_key += with_key
 
     def check_limits(self) -> None:
         """Let one submit through, or raise ``RefusedError`` (429) and count it."""
@@ -129,7 +147,7 @@ class World:
         most = self._settings.max_in_flight
         full = most is not None and self._in_flight >= most
         if full or self._throttle.wait_s(now_s) > 0:
-            self.counted["rate_limited"] += 1
+            self.counts.rate_limited += 1
             raise RefusedError(SUBMIT_FAULTS["rate_limit_exceeded"])
 
     def submit(
@@ -148,7 +166,7 @@ class World:
         if task.reserved > self.account().remaining:
             raise RefusedError(INSUFFICIENT_QUOTA)
         self._reserved += task.reserved
-        self.counted["tasks"] += 1
+        self.counts.tasks += 1
         self._in_flight += 1
         self._max_in_flight = max(self._max_in_flight, self._in_flight)
         self._files |= {path: (task.id, index) for index, path in enumerate(task.files)}
@@ -184,7 +202,7 @@ class World:
 
     def poll(self, task_id: str) -> View | None:
         """Return the task as it is now, counting the poll; ``None`` for an unknown id."""
-        self.counted["polls"] += 1
+        self.counts.polls += 1
         return self.look(task_id)
 
     def look(self, task_id: str) -> View | None:
@@ -229,25 +247,13 @@ class World:
     def stats(self) -> Stats:
         """Return the counts as they are now, with every render that is due."""
         self._settle()
-        counted = self.counted
         return Stats(
-            submits=counted["submits"],
-            renders_completed=counted["renders_completed"],
-            polls=counted["polls"],
-            callbacks_sent=counted["callbacks_sent"],
+            **asdict(self.counts),
             credits_used=self._used,
-            files=counted["files"],
             cost_microusd=self._cost_microusd,
-            tasks=counted["tasks"],
             in_flight=self._in_flight,
             max_in_flight=self._max_in_flight,
-            submits_with_key=counted["submits_with_key"],
-            replays=counted["replays"],
-            rate_limited=counted["rate_limited"],
-            callbacks_accepted=counted["callbacks_accepted"],
-            callbacks_given_up=counted["callbacks_given_up"],
             callbacks_waiting=self.mailbox.waiting(),
-            references_read=counted["references_read"],
         )
 
     def _latency_s(self, script: Script, own_random: random.Random) -> float:
@@ -278,7 +284,7 @@ class World:
             if task.charged:
                 self._used += task.price
                 self._cost_microusd += microusd(task.price, self._settings.credits_per_usd)
-                self.counted["renders_completed"] += 1
+                self.counts.renders_completed += 1
             self._settled.append(task)
         self._forget(now_s - self._settings.keep_s)
         return now_s

@@ -1,3 +1,4 @@
+import inspect
 import re
 import signal
 import socket
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from gateway.cli.simulate import simulate
 
 RUN = [
     sys.executable,
@@ -129,3 +132,11 @@ def test_impossible_options(option: str) -> None:
     done = subprocess.run([*RUN, option], capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("option", inspect.signature(simulate).parameters)
+def test_every_option_is_documented(option: str) -> None:
+    """docs/simulator.md names every option of the command."""
+    text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding="utf-8")
+
+    assert f"`--{option.replace('_', '-')}`" in text

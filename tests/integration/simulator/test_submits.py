@@ -245,6 +245,19 @@ def test_open_key_is_a_conflict(start_simulator: Any) -> None:
     assert first.result().status_code == 200
 
 
+def test_expired_task_is_not_replayed(start_simulator: Any) -> None:
+    """When the task is gone the key makes another, and that one is replayed."""
+    simulator = start_simulator(
+        SimulatorSettings(idempotency=Idempotency.REPLAYED, keep_s=100, latency_median_s=0)
+    )
+    first = submit_with_key(simulator, "run_1").json()["id"]
+    simulator.skipped_s = 200
+    second, third = (submit_with_key(simulator, "run_1").json()["id"] for _ in range(2))
+
+    assert first != second
+    assert second == third
+
+
 def test_refused_submit_frees_its_key(start_simulator: Any) -> None:
     """A key that made nothing can be used again."""
     simulator = start_simulator(SimulatorSettings(idempotency=Idempotency.REPLAYED))

@@ -1,13 +1,17 @@
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.simulator import markers as markers_module
 from gateway.simulator.errors import RefusedError
 from gateway.simulator.faults import SUBMIT_FAULTS, TASK_FAULTS
 from gateway.simulator.latency import Form, Profile
 from gateway.simulator.markers import ROUTES, read_rule, read_script
 from gateway.simulator.query_faults import FILE_FAULTS, QUERY_FAULTS
-from gateway.simulator.replies import Manner, Reply
+from gateway.simulator.replies import ANY_MANNER, Manner, Reply
 from gateway.simulator.script import (
     Ending,
     ErrorForm,
@@ -22,6 +26,9 @@ from gateway.simulator.script import (
     Wait,
 )
 from gateway.simulator.settings import Envelope, Idempotency, References, RetryAfter, Shape
+from gateway.simulator.world import Stats
+
+DOCS = Path(__file__).parents[3] / "docs" / "simulator.md"
 
 
 def refusing(code: str, times: int | None = None) -> Reply:
@@ -235,3 +242,28 @@ def test_routes_of_rules() -> None:
     assert {"submit", "poll", "list", "batch", "credits", "result", "upload", "files"} == set(
         ROUTES
     )
+
+
+def test_everything_is_documented() -> None:
+    """docs/simulator.md names every marker, manner, code and choice."""
+    text = DOCS.read_text(encoding="utf-8")
+    choices: list[type[StrEnum]] = [
+        Envelope,
+        ErrorForm,
+        Idempotency,
+        Leaning,
+        Progress,
+        References,
+        RetryAfter,
+        Shape,
+        Form,
+    ]
+    markers = [f"[[{name}" for name in markers_module._DIRECTIONS]
+    codes = [*SUBMIT_FAULTS, *TASK_FAULTS, *QUERY_FAULTS, *FILE_FAULTS, *ROUTES]
+    values = [value for choice in choices for value in choice]
+    manners = [manner.value for manner in ANY_MANNER]
+    files = [file for file in ResultFile if file is not ResultFile.PICTURE]
+    stats = [field.name for field in fields(Stats)]
+    words = [f"`{word}" for word in [*codes, *values, *manners, *files, *stats]]
+
+    assert [] == [word for word in markers + words if word not in text]

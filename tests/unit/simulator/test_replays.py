@@ -25,14 +25,25 @@ def test_life_of_a_key() -> None:
     assert "idempotency_conflict" == refused_code(replays, "key", "another")
 
 
-def test_the_first_task_stays() -> None:
-    """A second task under a key does not take its place."""
+def test_only_open_keys_are_bound() -> None:
+    """A decided key keeps its task, and one that never was opened has none."""
+    replays = Replays()
+    replays.open("key", "body")
+    for task_id in ("first", "second"):
+        replays.bind("key", task_id)
+    replays.bind("other", "third")
+
+    assert ("first", "") == (replays.find("key", "body"), replays.find("other", "body"))
+
+
+def test_a_key_can_be_opened_anew() -> None:
+    """When its task has expired the key makes another one."""
     replays = Replays()
     for task_id in ("first", "second"):
         replays.open("key", "body")
         replays.bind("key", task_id)
 
-    assert "first" == replays.find("key", "body")
+    assert "second" == replays.find("key", "body")
 
 
 def test_a_key_that_made_nothing_is_free() -> None:

@@ -20,7 +20,7 @@ from gateway.simulator.settings import SimulatorSettings
         ("max_in_flight", 0),
         ("submits_per_second", 0),
         ("callback_timeout_s", 0),
-        ("expired_status", 500),
+        ("expired_status", 403),
         ("expired_result_status", 200),
     ],
 )
