@@ -157,7 +157,6 @@ class World:
 
         A ``waiting`` task does not proceed until ``release``.
         """
-        self._settle()
         own_random = random.Random(self._random.getrandbits(64))  # noqa: S311 - repeats on purpose
         latency_s = self._latency_s(script, own_random)
         task = new_task(

@@ -58,6 +58,8 @@ class Receiver:
         self.statuses: list[int] = []
         """Answers to the next posts; 200 when it is empty."""
         self.pages: dict[str, bytes] = {}
+        self.missing_bytes = 0
+        """How many more bytes a page announces than it has."""
         self.pause_s = 0.0
         self.url = ""
 
@@ -81,15 +83,19 @@ def receiver() -> Iterator[Receiver]:
             received.bodies.append(body)
             time.sleep(received.pause_s)
             self.send_response(received.statuses.pop(0) if received.statuses else 200)
+            # Only a redirect's reader would look at it; it leads to a page that answers 200.
+            self.send_header("Location", received.url + "/")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def do_GET(self) -> None:
             page = received.pages.get(self.path)
             self.send_response(404 if page is None else 200)
-            self.send_header("Content-Length", str(len(page or b"")))
+            length = len(page or b"") + received.missing_bytes
+            self.send_header("Content-Length", str(length))
             self.end_headers()
-            self.wfile.write(page or b"")
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(page or b"")
 
         def log_message(self, *_: object) -> None:
             pass

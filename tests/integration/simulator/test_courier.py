@@ -56,6 +56,7 @@ def test_failed_callbacks_are_repeated_after_one_two_and_four_seconds(
 ) -> None:
     """Three repetitions, then it is given up."""
     receiver.statuses = [500, 302, 404, 503]
+    receiver.pages["/"] = b"a redirect must not lead here"
     simulator.submit("a fox [[latency:0]]", callback_url=receiver.url)
     receiver.wait_for(1)
     for pause_s, sent in ((1, 2), (2, 3), (4, 4)):
@@ -105,6 +106,17 @@ def test_accepted_on_the_second_try(simulator: Any, receiver: Any) -> None:
     stats = eventually(simulator, "callbacks_accepted", 1)
 
     assert (stats["callbacks_sent"], stats["callbacks_given_up"]) == (2, 0)
+
+
+def test_repetition_needs_no_request_to_be_sent(simulator: Any, receiver: Any) -> None:
+    """In real time, and though nobody asks, it comes about a second later."""
+    receiver.statuses = [500]
+    simulator.submit("a fox [[latency:0]]", callback_url=receiver.url)
+    receiver.wait_for(1)
+    first_s = time.monotonic()
+    receiver.wait_for(2)
+
+    assert 0.8 < time.monotonic() - first_s < 4
 
 
 def test_a_closed_port_is_a_failure(simulator: Any) -> None:
@@ -208,6 +220,7 @@ def test_reset_forgets_callbacks(simulator: Any, receiver: Any) -> None:
     """After a reset nothing of before is told to anybody."""
     simulator.submit("a fox [[latency:10]]", callback_url=receiver.url)
     simulator.client.post("/_sim/reset")
+    assert simulator.stats()["callbacks_waiting"] == 0
     simulator.skipped_s = 60
     simulator.submit("a fox [[latency:0]]", callback_url=receiver.url)
     receiver.wait_for(1)

@@ -109,6 +109,7 @@ def test_sizes_by_model(simulator: Any, receiver: Any) -> None:
 def test_too_many_bytes(simulator: Any, receiver: Any) -> None:
     """A file beyond the model's limit is not read to its end."""
     receiver.pages["/a.png"] = picture() + b"x" * (10 * 1024 * 1024)
+    receiver.missing_bytes = 1000
     task = edit(simulator, receiver.url + "/a.png", model="nano-banana-beta")
 
     assert (task["error"]["code"], task["error"]["message"]) == (

@@ -216,6 +216,15 @@ def test_list_filters(simulator: Any, query: str, numbers: list[int]) -> None:
     assert [row["id"] for row in body["data"]] == [ids[number] for number in numbers]
 
 
+def test_longest_page(simulator: Any) -> None:
+    """A page has at most fifty tasks."""
+    for _ in range(51):
+        simulator.submit()
+    body = simulator.client.get("/v1/tasks?page_size=100").json()
+
+    assert (len(body["data"]), body["page_size"], body["total"]) == (50, 50, 51)
+
+
 @pytest.mark.parametrize("query", ["page=0", "page_size=all"])
 def test_odd_pages(simulator: Any, query: str) -> None:
     """Pages are counted from one."""

@@ -76,6 +76,16 @@ def test_order_is_that_of_due_times() -> None:
     assert [early.id, early.id, late.id] == [mail.task_id for mail in mailbox.take(1000.0)]
 
 
+def test_equal_due_times() -> None:
+    """Callbacks of several tasks may be due at the same moment."""
+    mailbox = Mailbox()
+    ids = [f"task-{number}" for number in range(3)]
+    for task_id in ids:
+        mailbox.again(Mail(task_id, HOOK, LetterForm.TASK), 100.0)
+
+    assert ids == [mail.task_id for mail in mailbox.take(101.0)]
+
+
 def test_repetitions_end() -> None:
     """A failed callback comes back after one, two and four seconds, and then no more."""
     mailbox = Mailbox()

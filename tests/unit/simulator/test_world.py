@@ -197,9 +197,10 @@ def test_limits_count_what_is_unfinished() -> None:
         world.check_limits()
     hands.now_s = 10.0
     world.check_limits()
+    submit(world)
 
     assert 429 == refused.value.problem.status
-    assert (0, 2, 1) == (
+    assert (1, 2, 1) == (
         world.stats().in_flight,
         world.stats().max_in_flight,
         world.stats().rate_limited,
@@ -303,3 +304,12 @@ def test_bill_in_microdollars() -> None:
     hands.now_s = 10.0
 
     assert (3 * 7843, 3 * PRICE) == (world.stats().cost_microusd, world.stats().credits_used)
+
+
+def test_balance_covers_what_was_asked() -> None:
+    """A task that will make less than was asked still has to be affordable whole."""
+    order = read_order({"model": "gpt-image-1", "quality": "low", "n": 3}, "a fox")
+    world, _ = a_world(replace(SETTINGS, credits_balance=order.price_of(2)))
+
+    with pytest.raises(RefusedError):
+        world.submit(order, Script(pictures=1))
