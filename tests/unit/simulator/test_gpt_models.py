@@ -123,7 +123,7 @@ def test_other_rules(name: str, fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "price"),
     [
-        # Published ends of gpt-image-2-beta's tiers and of the recorded nano-banana bill (§12).
+        # The published tiers (§12).
         ("gpt-image-2-beta", {"size": "1:1"}, "1.02"),
         ("gpt-image-2-beta", {"size": "1:1", "resolution": "2K"}, "1.734"),
         ("gpt-image-2-beta", {"size": "1:1", "resolution": "4K"}, "2.652"),
