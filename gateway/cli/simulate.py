@@ -2,35 +2,116 @@
 
 import contextlib
 import socket
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
 
 from gateway.simulator.app import create_simulator
-from gateway.simulator.settings import SimulatorSettings
+from gateway.simulator.latency import Profile, read_profile
+from gateway.simulator.rules import Rule, RulesError, load_rules
+from gateway.simulator.settings import (
+    Envelope,
+    FilesErrors,
+    Idempotency,
+    References,
+    RetryAfter,
+    Shape,
+    SimulatorSettings,
+)
+
+
+def _profile(text: str) -> Profile:
+    try:
+        return read_profile(text)
+    except ValueError as mistake:
+        raise typer.BadParameter(str(mistake)) from None
+
+
+def _credits(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not (amount.is_finite() and amount >= 0):
+        raise typer.BadParameter("not an amount of credits")
+    return amount
 
 
 def simulate(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 9100,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    public_url: Annotated[
+        str, typer.Option(help="Base of result links; empty takes it from each request.")
+    ] = "",
     latency_median: Annotated[
         float, typer.Option(min=0, help="Median of the render time, in seconds.")
     ] = 8.0,
     latency_sigma: Annotated[
         float, typer.Option(min=0, help="Sigma of the lognormal render time; 0 is constant.")
     ] = 0.5,
+    latency_profile: Annotated[
+        str, typer.Option(help="lognormal, bimodal[:SHARE[:FACTOR]] or drift[:SECONDS[:FACTOR]].")
+    ] = "lognormal",
     seed: Annotated[
-        int | None, typer.Option(help="Makes ids, latencies and pictures repeat.")
+        int | None, typer.Option(help="Makes ids, latencies, pictures and faults repeat.")
     ] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="TOML or JSON file of faults: docs/simulator.md.")
+    ] = None,
+    balance: Annotated[str, typer.Option(help="Credits of the account.")] = "100000",
+    max_in_flight: Annotated[
+        int | None, typer.Option(min=1, help="Unfinished tasks at a time; more is 429.")
+    ] = None,
+    submits_per_second: Annotated[
+        float | None, typer.Option(min=0.001, help="Submits a second; more is 429.")
+    ] = None,
+    retry_after: Annotated[
+        RetryAfter, typer.Option(help="Form of Retry-After on a 429.")
+    ] = RetryAfter.SECONDS,
+    idempotency: Annotated[
+        Idempotency, typer.Option(help="What a repeated Idempotency-Key does.")
+    ] = Idempotency.IGNORED,
+    references: Annotated[
+        References, typer.Option(help="When reference images are fetched and checked.")
+    ] = References.TASK,
+    strict_callbacks: Annotated[
+        bool,
+        typer.Option(
+            "--strict-callbacks", help="Refuse callbacks without TLS or to private addresses."
+        ),
+    ] = False,
+    shape: Annotated[Shape, typer.Option(help="Form of task bodies.")] = Shape.LIVE,
+    envelope: Annotated[Envelope, typer.Option(help="Form of error bodies.")] = Envelope.STRING,
+    files_quota: Annotated[int, typer.Option(min=0, help="Most uploaded files.")] = 2000,
+    files_errors: Annotated[
+        FilesErrors, typer.Option(help="HTTP status of the file service's errors.")
+    ] = FilesErrors.STATUS,
 ) -> None:
     """Run a stand-in for EvoLink: real pictures, real bookkeeping, no spending."""
     settings = SimulatorSettings(
-        latency_median_s=latency_median, latency_sigma=latency_sigma, seed=seed
+        latency_median_s=latency_median,
+        latency_sigma=latency_sigma,
+        latency_profile=_profile(latency_profile),
+        seed=seed,
+        credits_balance=_credits(balance),
+        public_url=public_url,
+        shape=shape,
+        envelope=envelope,
+        retry_after=retry_after,
+        idempotency=idempotency,
+        references=references,
+        strict_callbacks=strict_callbacks,
+        max_in_flight=max_in_flight,
+        submits_per_second=submits_per_second,
+        files_quota=files_quota,
+        files_errors=files_errors,
     )
     config = uvicorn.Config(
-        create_simulator(settings),
+        create_simulator(settings, rules=_rules(faults)),
         host=host,
         port=port,
         log_level="warning",
@@ -42,6 +123,16 @@ def simulate(
         typer.echo(_announcement(host, listening.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
+
+
+def _rules(path: Path | None) -> tuple[Rule, ...]:
+    if path is None:
+        return ()
+    try:
+        return load_rules(path)
+    except RulesError as mistake:
+        typer.echo(f"Error: {mistake}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _bound(config: uvicorn.Config) -> socket.socket:

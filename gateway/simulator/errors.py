@@ -1,9 +1,11 @@
-"""Refusals and the two envelopes they are written in (protocols/evolink.md §9)."""
+"""Refusals and the envelopes they are written in (protocols/evolink.md §9)."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.simulator.settings import Envelope
+
+_PAYMENT_REQUIRED = 402
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +39,66 @@ class RefusedError(Exception):
         self.problem = problem
 
 
-def error_body(problem: Problem, envelope: Envelope) -> dict[str, Any]:
+def error_body(problem: Problem, envelope: Envelope, request_id: str = "") -> dict[str, Any]:
     """Write a refusal in the asked envelope; absent fields are left out."""
-    if envelope is Envelope.INTEGER or not problem.code:
-        form = problem.older or OlderForm(problem.message, problem.type, problem.param)
+    if envelope is Envelope.MESSAGE:
+        return {"message": problem.message}
+    if envelope is Envelope.OAUTH:
+        return {"error": problem.code or problem.type, "error_description": problem.message}
+    if envelope is Envelope.FILES:
+        return {"success": False, "code": problem.status, "msg": problem.message}
+    if envelope is Envelope.PASSTHROUGH:
         fields: dict[str, Any] = {
             "code": problem.status,
-            "fallback_suggestion": form.fallback_suggestion,
-            "message": form.message,
-            "param": form.param,
-            "type": form.type,
-        }
-    else:
-        fields = {
-            "code": problem.code,
             "message": problem.message,
-            "param": problem.param,
-            "type": problem.type,
+            "param": "",
+            "type": "",
         }
+    elif envelope is Envelope.INTEGER or not problem.code:
+        fields = _integer_fields(problem)
+    else:
+        fields = _string_fields(problem)
+        if envelope is Envelope.UPPER:
+            fields["code"] = problem.code.upper()
+        elif envelope is Envelope.RICH:
+            fields |= _rich_fields(problem, request_id)
     return {"error": {name: value for name, value in fields.items() if value is not None}}
+
+
+def _integer_fields(problem: Problem) -> dict[str, Any]:
+    form = problem.older or OlderForm(problem.message, problem.type, problem.param)
+    return {
+        "code": problem.status,
+        "fallback_suggestion": form.fallback_suggestion,
+        "message": form.message,
+        "param": form.param,
+        "type": form.type,
+    }
+
+
+def _string_fields(problem: Problem) -> dict[str, Any]:
+    return {
+        "code": problem.code,
+        "message": problem.message,
+        "param": problem.param,
+        "type": problem.type,
+    }
+
+
+def _rich_fields(problem: Problem, request_id: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "message": f"{problem.message} (request id: {request_id})",
+        "request_id": request_id,
+    }
+    if problem.status == _PAYMENT_REQUIRED:
+        fields |= {
+            "account_balance_credits": 1.2,
+            "action_url": "/dashboard/credits",
+            "estimated_credits": 6.4,
+            "key_name": "simulated",
+            "reset_timezone": "Asia/Shanghai",
+        }
+    return fields
 
 
 def invalid_request(detail: str, param: str | None = None) -> RefusedError:
@@ -88,6 +131,14 @@ TASK_NOT_FOUND = Problem(
     status=404,
     code="task_not_found",
     message="The requested task could not be found",
+    type="invalid_request_error",
+    older=OlderForm("Task not found or expired", "invalid_request_error"),
+)
+TASK_EXPIRED = Problem(
+    # No document has this row; one client expects it (§4.7).
+    status=410,
+    code="task_expired",
+    message="The requested task has expired",
     type="invalid_request_error",
     older=OlderForm("Task not found or expired", "invalid_request_error"),
 )

@@ -51,6 +51,24 @@ class Usage:
         )
 
 
+FREE = Prices(Decimal(0), Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+"""For models that are not billed by tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePrices:
+    """Hold credits for one picture by tiers of its area, and for one reference."""
+
+    tiers: tuple[tuple[int | None, Decimal], ...]
+    """(largest area in pixels, credits), rising; ``None`` is everything beyond."""
+    reference: Decimal = Decimal(0)
+
+    def charge(self, pictures: int, width: int, height: int, references: int) -> Decimal:
+        """Return the exact credits of some equal pictures and some references."""
+        each = next(price for most, price in self.tiers if most is None or width * height <= most)
+        return pictures * each + references * self.reference
+
+
 def charge(prices: Prices, usage: Usage) -> Decimal:
     """Return the exact credits that ``usage`` costs; nothing is rounded."""
     per_thousand = (
@@ -63,9 +81,14 @@ def charge(prices: Prices, usage: Usage) -> Decimal:
     return per_thousand.scaleb(-3)
 
 
-def usd(credits_used: Decimal) -> Decimal:
+def usd(credits_used: Decimal, per_usd: int = CREDITS_PER_USD) -> Decimal:
     """Convert credits to dollars, rounded half up to the micro-dollar."""
-    return (credits_used / CREDITS_PER_USD).quantize(_MICRO, ROUND_HALF_UP)
+    return (credits_used / per_usd).quantize(_MICRO, ROUND_HALF_UP)
+
+
+def microusd(credits_used: Decimal, per_usd: int = CREDITS_PER_USD) -> int:
+    """Convert credits to whole micro-dollars, rounded half up."""
+    return int(usd(credits_used, per_usd).scaleb(6))
 
 
 def cny(credits_used: Decimal) -> Decimal:
@@ -108,3 +131,12 @@ class AreaFormula:
         short, long = sorted((width, height))
         cells = base * int(Fraction(base * short, long) + Fraction(1, 2))
         return -(-cells * (2_000_000 + width * height) // 4_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class NoTokens:
+    """Count nothing, for models that are not billed by tokens."""
+
+    def tokens(self, quality: str, width: int, height: int) -> int:  # noqa: ARG002 - the rule's shape
+        """Return 0."""
+        return 0

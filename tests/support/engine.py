@@ -232,9 +232,10 @@ class House:
         taken = await self.journal.take(task.team, task.id, owner=task.owner)
         assert taken is not None
         self.engine.adopt(taken)
+        live = self.engine.running[task.id]
         # Its renders begin now, and not after the test has moved the clock.
         await asyncio.sleep(0)
-        return self.engine.running[task.id]
+        return live
 
     async def adopt(self, *states: RenderState) -> LiveTask:
         """Go on with a task whose replica died when its renders were in these states."""

@@ -1,11 +1,15 @@
+import inspect
 import re
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
+
+from gateway.cli.simulate import simulate
 
 RUN = [
     sys.executable,
@@ -35,6 +39,68 @@ def test_command_announces_where_it_really_listens() -> None:
     assert (process.returncode, rest) == (0, "")
 
 
+def submitted(*options: str) -> list[tuple[int, str]]:
+    """Return status and Retry-After of three submits to a command with these options."""
+    with subprocess.Popen(
+        [*RUN, "--port", "0", *options], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = re.findall(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+            with httpx.Client(base_url=url, headers={"Authorization": "Bearer k"}) as client:
+                body = {
+                    "model": "gpt-image-1.5",
+                    "prompt": "a fox",
+                    "callback_url": "http://127.0.0.1:9/hook",
+                }
+                answers = [client.post("/v1/images/generations", json=body) for _ in range(3)]
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    return [(answer.status_code, answer.headers.get("retry-after", "")) for answer in answers]
+
+
+def test_faults_come_from_a_file(tmp_path: Path) -> None:
+    """The second submit is refused as the file says."""
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[rules]]\nroute = "submit"\nplay = "[[html]]"\nnth = [2]\n')
+
+    assert submitted("--faults", str(faults)) == [(200, ""), (502, ""), (200, "")]
+
+
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        (["--max-in-flight", "2"], [(200, ""), (200, ""), (429, "2")]),
+        (
+            ["--submits-per-second", "0.001", "--retry-after", "none"],
+            [(200, ""), (429, ""), (429, "")],
+        ),
+        (["--balance", "9"], [(200, ""), (402, ""), (402, "")]),
+        (["--strict-callbacks"], [(400, ""), (400, ""), (400, "")]),
+    ],
+)
+def test_options_reach_the_simulator(options: list[str], answers: list[tuple[int, str]]) -> None:
+    """Limits, balance and the rule for callbacks are options."""
+    assert submitted(*options) == answers
+
+
+def test_odd_file_of_faults_is_refused(tmp_path: Path) -> None:
+    """A mistake in the file ends the command with code 1 and its place."""
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[rules]]\nroute = "submit"\nplay = "[[fail:nonsense]]"\n')
+    done = subprocess.run(
+        [*RUN, "--port", "0", "--faults", str(faults)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"Error: {faults}: rules[0].play: " in done.stderr
+
+
 def test_taken_port_is_refused() -> None:
     """A port in use ends the command with code 1 and a reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -47,9 +113,30 @@ def test_taken_port_is_refused() -> None:
     assert "address already in use" in done.stderr.lower()
 
 
-@pytest.mark.parametrize("option", ["--latency-median=-1", "--latency-sigma=-1", "--port=70000"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--latency-median=-1",
+        "--latency-sigma=-1",
+        "--latency-profile=weekly",
+        "--balance=much",
+        "--balance=-1",
+        "--max-in-flight=0",
+        "--submits-per-second=0",
+        "--idempotency=maybe",
+        "--port=70000",
+    ],
+)
 def test_impossible_options(option: str) -> None:
     """Values that cannot work are usage errors."""
     done = subprocess.run([*RUN, option], capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("option", inspect.signature(simulate).parameters)
+def test_every_option_is_documented(option: str) -> None:
+    """docs/simulator.md names every option of the command."""
+    text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding="utf-8")
+
+    assert f"`--{option.replace('_', '-')}`" in text

@@ -4,7 +4,8 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import uvicorn
 
 from gateway.simulator.app import create_simulator
 from gateway.simulator.clock import Clock
+from gateway.simulator.rules import Rule
 from gateway.simulator.settings import SimulatorSettings
 
 
@@ -42,6 +44,70 @@ class RunningSimulator:
         body: dict[str, object] = self.client.get(f"/v1/tasks/{task_id}").json()
         return body
 
+    def stats(self) -> dict[str, float]:
+        """Return the simulator's own counts."""
+        stats: dict[str, float] = self.client.get("/_sim/stats").json()
+        return stats
+
+
+class Receiver:
+    """Take what a simulator posts, and serve what it fetches."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.statuses: list[int] = []
+        """Answers to the next posts; 200 when it is empty."""
+        self.pages: dict[str, bytes] = {}
+        self.missing_bytes = 0
+        """How many more bytes a page announces than it has."""
+        self.pause_s = 0.0
+        self.url = ""
+
+    def wait_for(self, count: int) -> list[bytes]:
+        """Return what arrived, once it is so many bodies; fail after five seconds."""
+        end_s = time.monotonic() + 5
+        while len(self.bodies) < count:
+            assert time.monotonic() < end_s, f"{len(self.bodies)} of {count} came"
+            time.sleep(0.01)
+        return self.bodies
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Serve a receiver on a free port."""
+    received = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.bodies.append(body)
+            time.sleep(received.pause_s)
+            self.send_response(received.statuses.pop(0) if received.statuses else 200)
+            # Only a redirect's reader would look at it; it leads to a page that answers 200.
+            self.send_header("Location", received.url + "/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            page = received.pages.get(self.path)
+            self.send_response(404 if page is None else 200)
+            length = len(page or b"") + received.missing_bytes
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(page or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        received.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield received
+        server.shutdown()
+        thread.join(timeout=10)
+
 
 StartSimulator = Callable[..., RunningSimulator]
 
@@ -51,7 +117,12 @@ def start_simulator() -> Iterator[StartSimulator]:
     """Start simulators with given settings (and uvicorn options); stop them after the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(settings: SimulatorSettings | None = None, **options: object) -> RunningSimulator:
+        def start(
+            settings: SimulatorSettings | None = None,
+            *,
+            rules: Sequence[Rule] = (),
+            **options: object,
+        ) -> RunningSimulator:
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             client = stack.enter_context(
@@ -59,7 +130,7 @@ def start_simulator() -> Iterator[StartSimulator]:
             )
             simulator = RunningSimulator(url, client)
             settings = settings or SimulatorSettings(seed=7, latency_sigma=0)
-            app = create_simulator(settings, clock=simulator.clock())
+            app = create_simulator(settings, rules=rules, clock=simulator.clock())
             config = uvicorn.Config(
                 app,
                 log_level="error",

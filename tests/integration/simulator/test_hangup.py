@@ -1,4 +1,5 @@
 import asyncio
+import re
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,7 +8,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from gateway.simulator.hangup import HangUp
+from gateway.simulator.hangup import CutShort, HangUp
 
 REQUEST = (
     b"POST /v1/images/generations HTTP/1.1\r\nHost: sim.test\r\n"
@@ -49,6 +50,24 @@ def test_not_a_byte_is_answered(
     assert stats["credits_used"] == 0.5332968
 
 
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_half_of_the_body_is_sent(
+    start_simulator: Any, caplog: pytest.LogCaptureFixture, http: str, loop: str
+) -> None:
+    """The head announces more than comes before the connection closes, and nobody complains."""
+    simulator = start_simulator(http=http, loop=loop)
+    body = BODY.replace(b"drop-response", b"created:cut")
+    answer = bytes_until_closed(simulator.url, REQUEST % (len(body), body))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    announced = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert len(content) == announced // 2
+    assert content.startswith(b'{"created":')
+    assert caplog.messages == []
+
+
 def test_clients_see_a_protocol_error(simulator: Any) -> None:
     """For an HTTP client the outcome of the submit is unknown."""
     with pytest.raises(httpx.RemoteProtocolError):
@@ -67,5 +86,6 @@ async def test_other_servers_are_refused() -> None:
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
-    with pytest.raises(RuntimeError, match="uvicorn"):
-        await HangUp()({"type": "http"}, receive, send)
+    for response in (HangUp(), CutShort(b"{}")):
+        with pytest.raises(RuntimeError, match="uvicorn"):
+            await response({"type": "http"}, receive, send)

@@ -41,8 +41,9 @@ async def test_a_submitted_render_is_followed_from_its_submit(house: House) -> N
     [delay_s] = await house.poller.poll()
     await over(live)
 
-    # A second, and ten percent of ten minutes: the longest gap there may be (rule 21).
-    assert 61.0 == pytest.approx(delay_s, abs=1.0)
+    # A gap may be a second and ten percent of the ten minutes (rule 21); after a submit of our own
+    # it would be one second.
+    assert 5.0 < delay_s <= 61.0
     assert 600.0 == pytest.approx(house.clock.monotonic_s() - live.renders[0].submitted_s, abs=5.0)
 
 

@@ -48,7 +48,10 @@ def test_integer_envelope_without_an_older_row() -> None:
     }
 
 
-@pytest.mark.parametrize("envelope", list(Envelope))
+@pytest.mark.parametrize(
+    "envelope",
+    [Envelope.STRING, Envelope.INTEGER, Envelope.UPPER, Envelope.RICH, Envelope.PASSTHROUGH],
+)
 def test_problem_without_a_word_is_always_integer(envelope: Envelope) -> None:
     """The credits page still documents integer codes only."""
     body = error_body(CREDITS_UNAUTHORIZED, envelope)
@@ -80,3 +83,73 @@ def test_missing_task_in_the_older_words() -> None:
         error_body(TASK_NOT_FOUND, Envelope.INTEGER)["error"]["message"]
         == "Task not found or expired"
     )
+
+
+@pytest.mark.parametrize(
+    ("envelope", "body"),
+    [
+        (
+            Envelope.UPPER,
+            {
+                "error": {
+                    "code": "INSUFFICIENT_QUOTA",
+                    "message": "Insufficient quota. Please top up your account.",
+                    "type": "insufficient_quota",
+                }
+            },
+        ),
+        (
+            Envelope.RICH,
+            {
+                "error": {
+                    "account_balance_credits": 1.2,
+                    "action_url": "/dashboard/credits",
+                    "code": "insufficient_quota",
+                    "estimated_credits": 6.4,
+                    "key_name": "simulated",
+                    "message": "Insufficient quota. Please top up your account. (request id: r1)",
+                    "request_id": "r1",
+                    "reset_timezone": "Asia/Shanghai",
+                    "type": "insufficient_quota",
+                }
+            },
+        ),
+        (
+            Envelope.PASSTHROUGH,
+            {
+                "error": {
+                    "code": 402,
+                    "message": "Insufficient quota. Please top up your account.",
+                    "param": "",
+                    "type": "",
+                }
+            },
+        ),
+        (Envelope.MESSAGE, {"message": "Insufficient quota. Please top up your account."}),
+        (
+            Envelope.OAUTH,
+            {
+                "error": "insufficient_quota",
+                "error_description": "Insufficient quota. Please top up your account.",
+            },
+        ),
+        (
+            Envelope.FILES,
+            {
+                "code": 402,
+                "msg": "Insufficient quota. Please top up your account.",
+                "success": False,
+            },
+        ),
+    ],
+)
+def test_other_envelopes(envelope: Envelope, body: dict[str, object]) -> None:
+    """Every form that was seen can be written."""
+    assert error_body(INSUFFICIENT_QUOTA, envelope, "r1") == body
+
+
+def test_rich_envelope_without_money() -> None:
+    """Balances are told on a 402 only."""
+    body = error_body(TASK_NOT_FOUND, Envelope.RICH, "r2")
+
+    assert {"code", "message", "request_id", "type"} == set(body["error"])

@@ -5,6 +5,7 @@ import pytest
 from gateway.simulator.errors import RefusedError
 from gateway.simulator.orders import read_order, read_prompt
 from gateway.simulator.pricing import Usage
+from gateway.simulator.script import Leaning
 
 LINK = "https://files.example/a.png"
 
@@ -116,3 +117,36 @@ def test_prompt_is_required(body: dict[str, Any]) -> None:
         read_prompt(body)
 
     assert refused.value.problem.param == "prompt"
+
+
+def test_prompt_length_in_bytes() -> None:
+    """The newest documents of gpt-image-2 limit bytes too, the older ones do not."""
+    prompt = "\u00e9" * 30_001
+    assert "\u00e9" * 30_000 == read_order({"model": "gpt-image-2"}, "\u00e9" * 30_000).prompt
+    with pytest.raises(RefusedError, match="too long"):
+        read_order({"model": "gpt-image-2"}, prompt)
+
+    read_order({"model": "gpt-image-2"}, prompt, leanings=frozenset({Leaning.OTHER}))
+
+
+@pytest.mark.parametrize(
+    ("body", "mask"),
+    [
+        ({"model": "gpt-image-2", "image_urls": [LINK], "mask_url": LINK + "?m"}, LINK + "?m"),
+        ({"model": "gpt-image-2", "image_urls": [LINK]}, ""),
+        # Silently ignored, whatever it is.
+        ({"model": "gpt-image-2", "mask_url": "ftp://files.example/m.png"}, ""),
+        ({"model": "gpt-image-1.5", "image_urls": [LINK], "mask_url": 7}, ""),
+    ],
+)
+def test_masks(body: dict[str, Any], mask: str) -> None:
+    """A mask counts for models that know it, and together with a reference."""
+    assert mask == read_order(body, "a fox").mask
+
+
+def test_odd_mask() -> None:
+    """A mask is a link."""
+    with pytest.raises(RefusedError) as refused:
+        read_order({"model": "gpt-image-2", "image_urls": [LINK], "mask_url": "m.png"}, "a fox")
+
+    assert "mask_url" == refused.value.problem.param

@@ -6,9 +6,9 @@ from random import Random
 import pytest
 
 from gateway.simulator.clock import Clock
-from gateway.simulator.markers import Ending, Script
 from gateway.simulator.orders import read_order
-from gateway.simulator.tasks import Task, new_task, view
+from gateway.simulator.script import Ending, Outlook, Progress, Script
+from gateway.simulator.tasks import Task, final_view, new_task, view
 
 CLOCK = Clock(monotonic_s=lambda: 500.0, wall_s=lambda: 1_790_000_000.75)
 
@@ -83,7 +83,7 @@ def test_endings(ending: Ending, status: str, progress: int, charged: bool) -> N
 
 def test_unknown_status_until_due() -> None:
     """An undocumented status hides the work, not the end."""
-    task = a_task(Script(unknown_status=True))
+    task = a_task(Script(outlook=Outlook.UNKNOWN))
 
     assert [view(task, now_s).status for now_s in (500.0, 519.0, 520.0)] == [
         "queued_upstream",
@@ -97,3 +97,47 @@ def test_instant_task_is_finished_at_once() -> None:
     task = replace(a_task(Script()), due_s=500.0)
 
     assert view(task, 500.0).status == "completed"
+
+
+def test_fewer_pictures_cost_less_than_what_is_held() -> None:
+    """The reservation is for what was asked, the price for what is made."""
+    task = a_task(Script(pictures=1), n=3)
+
+    assert (1, 196) == (len(task.files), task.usage.image_output_tokens)
+    assert Decimal("0.360468") == task.price
+    assert Decimal("1.08018") == task.reserved
+
+
+def test_more_pictures_are_held_for() -> None:
+    """A task may make more than was asked; the balance covers them."""
+    task = a_task(Script(pictures=3))
+
+    assert (3, task.price) == (len(task.files), task.reserved)
+
+
+@pytest.mark.parametrize(
+    ("outlook", "status"), [(Outlook.PENDING, "pending"), (Outlook.PROCESSING, "processing")]
+)
+def test_stuck_for_ever(outlook: Outlook, status: str) -> None:
+    """A stuck task never ends."""
+    task = a_task(Script(outlook=outlook))
+
+    assert {(status, False)} == {
+        (view(task, now_s).status, view(task, now_s).finished) for now_s in (500.0, 1e9)
+    }
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [(Progress.RISING, 50), (Progress.FALLING, 49), (Progress.ABSENT, None)],
+)
+def test_progress(progress: Progress, told: int | None) -> None:
+    """What is told on the way; the end is always told."""
+    task = a_task(Script(progress=progress))
+
+    assert (told, 100) == (view(task, 510.0).progress, view(task, 520.0).progress)
+
+
+def test_the_end_can_be_seen_ahead() -> None:
+    """Early callbacks tell it."""
+    assert "completed" == final_view(a_task(Script())).status

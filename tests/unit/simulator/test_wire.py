@@ -5,12 +5,19 @@ from typing import Any
 import pytest
 
 from gateway.simulator.clock import Clock
-from gateway.simulator.markers import Ending, Script
 from gateway.simulator.orders import read_order
-from gateway.simulator.settings import Shape
+from gateway.simulator.script import Ending, LetterForm, Script
+from gateway.simulator.settings import Shape, SimulatorSettings
 from gateway.simulator.tasks import Task, new_task, view
-from gateway.simulator.wire import created_body, credits_body, encode, stats_body, task_body
-from gateway.simulator.world import Account, Stats
+from gateway.simulator.wire import (
+    created_body,
+    credits_body,
+    encode,
+    letter_body,
+    stats_body,
+    task_body,
+)
+from gateway.simulator.world import Account, World
 
 CLOCK = Clock(monotonic_s=lambda: 0.0, wall_s=lambda: 1_790_000_000.0)
 BASE = "http://sim.test"
@@ -151,12 +158,112 @@ def test_failed_body() -> None:
     assert "error" not in task_body(view(task, 1.0), BASE, Shape.LIVE)
 
 
+def completed(shape: Shape) -> dict[str, Any]:
+    """Return the completed body of one task in a shape."""
+    return task_body(view(a_task(), 5.0), BASE, shape)
+
+
+def test_result_data_may_be_an_object() -> None:
+    """Instead of a list there is one object."""
+    body = completed(Shape.DATA_OBJECT)
+
+    assert {"url": body["results"][0]} == body["result_data"]
+
+
+def test_result_data_may_have_other_names() -> None:
+    """The client's older type names the link image_url."""
+    body = completed(Shape.IMAGE_URLS)
+
+    assert [{"image_url": body["results"][0], "result_id": "result_0", "tags": ""}] == body[
+        "result_data"
+    ]
+
+
+def test_mock_shape() -> None:
+    """First-party mocks have another object and a cost alone."""
+    body = completed(Shape.MOCK)
+
+    assert ("task", {"cost"}) == (body["object"], set(body["usage"]))
+    assert Decimal("0.007843") == body["usage"]["cost"]["usd"]
+
+
+def test_cached_shape() -> None:
+    """Some input is told as cached too; the charge and the total stay."""
+    usage = completed(Shape.CACHED)["usage"]
+
+    assert (1, 2, 274) == (
+        usage["text_cached_input_tokens"],
+        usage["text_input_tokens"],
+        usage["total_tokens"],
+    )
+    assert Decimal("0.5332968") == usage["credits_used"]
+
+
+def test_bare_and_empty_shapes() -> None:
+    """Only three fields are promised."""
+    live = completed(Shape.LIVE)
+    needed = {name: live[name] for name in ("id", "status", "results")}
+
+    assert needed == completed(Shape.BARE)
+    assert dict.fromkeys(live) | needed == completed(Shape.NULLS)
+    assert {"id": live["id"], "status": "pending"} == created_body(a_task(), Shape.BARE)
+
+
+def test_extra_fields() -> None:
+    """There may be more than any document says."""
+    extra = completed(Shape.EXTRA)
+
+    assert {"billing", "request_id"} == set(extra) - set(completed(Shape.LIVE))
+
+
+def test_quickstart_shape() -> None:
+    """In 2025 credits were told a thousandfold."""
+    usage = created_body(a_task(), Shape.QUICKSTART)["usage"]
+
+    assert (Decimal("533.2968"), Decimal("0.5332968")) == (
+        usage["credits_reserved"],
+        usage["estimated_cost"],
+    )
+
+
 @pytest.mark.parametrize("ending", [Ending.FAILED_SILENTLY, Ending.CANCELLED, Ending.CANCELED])
 def test_endings_without_an_error(ending: Ending) -> None:
     """Some tasks end badly and do not say why."""
     body = task_body(view(a_task(Script(ending=ending)), 5.0), BASE, Shape.LIVE)
 
     assert set(common(a_task())) | {"progress", "status", "task_info"} == set(body)
+
+
+def test_links_of_another_base() -> None:
+    """A script may lead the links elsewhere."""
+    body = task_body(view(a_task(Script(links="gs://bucket")), 5.0), BASE, Shape.LIVE)
+
+    assert body["results"][0].startswith("gs://bucket/")
+
+
+@pytest.mark.parametrize(
+    ("form", "changed"),
+    [
+        (LetterForm.TASK, set()),
+        (LetterForm.COMPLETED, set()),
+        (LetterForm.FORGED, {"results", "result_data"}),
+        (LetterForm.FOREIGN, {"id"}),
+    ],
+)
+def test_letters(form: LetterForm, changed: set[str]) -> None:
+    """A callback says what a poll says, or lies about one thing."""
+    body = completed(Shape.LIVE)
+    letter = letter_body(body, form)
+
+    assert changed == {name for name in body if body[name] != letter[name]}
+
+
+def test_trimmed_letter_of_a_failure() -> None:
+    """Without results there are three fields."""
+    task = a_task(Script(ending=Ending.FAILED, failure="service_error"))
+    body = task_body(view(task, 5.0), BASE, Shape.LIVE)
+
+    assert {"id", "status", "model"} == set(letter_body(body, LetterForm.TRIMMED))
 
 
 def test_completed_without_results() -> None:
@@ -183,12 +290,15 @@ def test_credits_body() -> None:
 
 
 def test_stats_body() -> None:
-    """Stats have the six documented names."""
+    """Stats have the six documented names, and more of our own."""
+    body = stats_body(World(SimulatorSettings(), CLOCK).stats())
+
     assert {
-        "submits": 1,
-        "renders_completed": 2,
-        "polls": 3,
-        "callbacks_sent": 4,
-        "credits_used": Decimal("0.5"),
-        "files": 6,
-    } == stats_body(Stats(1, 2, 3, 4, Decimal("0.5"), 6))
+        "submits",
+        "renders_completed",
+        "polls",
+        "callbacks_sent",
+        "credits_used",
+        "files",
+    } <= set(body)
+    assert {0} == set(body.values())

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.simulator.clock import Clock
 from gateway.simulator.errors import RefusedError
-from gateway.simulator.markers import Ending, Script
 from gateway.simulator.orders import read_order
+from gateway.simulator.replies import Manner, Reply
+from gateway.simulator.script import Ending, Script
 from gateway.simulator.settings import SimulatorSettings
 from gateway.simulator.tasks import Task
 from gateway.simulator.world import Account, StoredFile, World
@@ -184,3 +185,131 @@ def test_constant_latencies(median_s: float, sigma: float) -> None:
     world, _ = a_world(replace(SETTINGS, latency_median_s=median_s, latency_sigma=sigma))
 
     assert median_s == pytest.approx(world.submit(ORDER, Script()).duration_s)
+
+
+def test_limits_count_what_is_unfinished() -> None:
+    """A submit beyond the limit is 429 until a task has ended, however it ends."""
+    world, hands = a_world(replace(SETTINGS, max_in_flight=2))
+    for ending in (Ending.PICTURES, Ending.FAILED):
+        world.check_limits()
+        submit(world, ending=ending)
+    with pytest.raises(RefusedError) as refused:
+        world.check_limits()
+    hands.now_s = 10.0
+    world.check_limits()
+    submit(world)
+
+    assert 429 == refused.value.problem.status
+    assert (1, 2, 1) == (
+        world.stats().in_flight,
+        world.stats().max_in_flight,
+        world.stats().rate_limited,
+    )
+
+
+def test_waiting_task_starts_when_it_is_released() -> None:
+    """It holds its price, ends no earlier than planned, and is settled once."""
+    world, hands = a_world()
+    task = world.submit(ORDER, Script(latency_s=10.0), waiting=True)
+    hands.now_s = 20.0
+    held = world.account()
+    world.release(task.id)
+    world.release(task.id)
+    seen = world.look(task.id)
+
+    assert Account(remaining=BALANCE - PRICE, used=Decimal(0)) == held
+    assert seen is not None
+    assert ("completed", 20.0) == (seen.status, seen.task.duration_s)
+    assert (1, 0) == (world.stats().renders_completed, world.stats().in_flight)
+
+
+def test_released_in_time_a_task_keeps_its_latency() -> None:
+    """Fetching references runs beside the queue."""
+    world, hands = a_world()
+    task = world.submit(ORDER, Script(latency_s=10.0), waiting=True)
+    hands.now_s = 3.0
+    world.release(task.id)
+    hands.now_s = 9.9
+    early = world.look(task.id)
+    hands.now_s = 10.0
+    late = world.look(task.id)
+
+    assert early is not None
+    assert late is not None
+    assert ("processing", "completed") == (early.status, late.status)
+
+
+def test_waiting_task_that_is_failed_ends_now() -> None:
+    """A bad reference is refunded at once."""
+    world, hands = a_world()
+    task = world.submit(ORDER, Script(latency_s=10.0), waiting=True)
+    hands.now_s = 1.0
+    world.release(task.id, "image_processing_error", "unreadable")
+    seen = world.look(task.id)
+
+    assert seen is not None
+    assert ("failed", "unreadable") == (seen.status, seen.task.script.message)
+    assert Account(remaining=BALANCE, used=Decimal(0)) == world.account()
+
+
+def test_release_after_a_reset_does_nothing() -> None:
+    """Work that was begun before finds nothing to release."""
+    world, _ = a_world()
+    task = world.submit(ORDER, Script(), waiting=True)
+    world.reset()
+    world.release(task.id)
+
+    assert 0 == world.stats().in_flight
+
+
+def test_limited_replies() -> None:
+    """A reply for two times is played twice for each key."""
+    world, _ = a_world()
+    reply = Reply(Manner.DROP, times=2)
+    played = [world.plays(reply, "poll", key) for key in ("a", "a", "a", "b")]
+
+    assert [reply, reply, None, reply] == played
+    assert reply == world.plays(reply, "result", "a")
+    assert world.plays(None, "poll", "c") is None
+    assert Reply(Manner.DROP) == world.plays(Reply(Manner.DROP), "poll", "a")
+
+
+def test_forgotten_things_are_known_as_expired() -> None:
+    """Ids and links that have been are told apart from those that never were."""
+    world, hands = a_world(replace(SETTINGS, keep_s=100.0))
+    task = submit(world)
+    hands.now_s = 200.0
+    world.stats()
+
+    assert (True, True, False) == (
+        world.expired(task.id),
+        world.expired(task.files[0]),
+        world.expired("task-unified-1-aaaaaaaa"),
+    )
+
+
+def test_newest_first() -> None:
+    """Tasks are shown in the reverse order of their submits."""
+    world, _ = a_world()
+    ids = [submit(world, latency_s).id for latency_s in (30.0, 10.0, 20.0)]
+
+    assert ids[::-1] == [seen.task.id for seen in world.newest()]
+
+
+def test_bill_in_microdollars() -> None:
+    """Each task is rounded on its own, as a ledger books it."""
+    world, hands = a_world()
+    for _ in range(3):
+        submit(world)
+    hands.now_s = 10.0
+
+    assert (3 * 7843, 3 * PRICE) == (world.stats().cost_microusd, world.stats().credits_used)
+
+
+def test_balance_covers_what_was_asked() -> None:
+    """A task that will make less than was asked still has to be affordable whole."""
+    order = read_order({"model": "gpt-image-1", "quality": "low", "n": 3}, "a fox")
+    world, _ = a_world(replace(SETTINGS, credits_balance=order.price_of(2)))
+
+    with pytest.raises(RefusedError):
+        world.submit(order, Script(pictures=1))
