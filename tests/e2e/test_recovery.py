@@ -47,9 +47,10 @@ class Pair:
         return await self.second.picture(x_stainless_retry_count="1")
 
     async def submits(self) -> int:
-        """Return how often the upstream was asked for a picture."""
+        """Return how many pictures the upstream was made to make."""
         async with httpx.AsyncClient() as client:
-            return int((await client.get(f"{self.upstream}/_sim/stats")).json()["submits"])
+            stats = (await client.get(f"{self.upstream}/_sim/stats")).json()
+        return int(stats["submits"] - stats["replays"])
 
     async def money(self) -> tuple[int, int]:
         """Return the micro-dollars spent and held."""
@@ -70,25 +71,41 @@ class Pair:
 async def pair(
     request: pytest.FixtureRequest, valkey_process: ValkeyProcess, store: Store, tmp_path: Path
 ) -> AsyncIterator[Pair]:
-    settings = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
+    fault_spec = request.param.removeprefix("proven:")
+    is_proven = fault_spec != request.param
+    settings = SimulatorSettings(
+        latency_median_s=1.0,
+        latency_sigma=0.0,
+        seed=7,
+        idempotency="replayed" if is_proven else "ignored",
+    )
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(serving_simulator(settings))
         redis = f'url = "{valkey_process.url}"'
         # What nobody knows the fate of is written off at the deadline.
-        server = SERVER.format(deadline="4s" if request.param.startswith("kill") else "20s")
-        config = write_config(tmp_path, upstream, redis=redis, server=server, wait="15s")
-        fault = {FAULT_ENV: request.param}
+        server = SERVER.format(deadline="4s" if fault_spec.startswith("kill") else "20s")
+        config = write_config(
+            tmp_path,
+            upstream,
+            redis=redis,
+            server=server,
+            wait="15s",
+            provider='idempotency = "proven"' if is_proven else "",
+        )
+        fault = {FAULT_ENV: fault_spec}
         first = await stack.enter_async_context(serving_gateway(config, **fault))
         second = await stack.enter_async_context(serving_gateway(config))
         yield Pair(first, second, config, upstream, store)
 
 
+#: Points at which the upstream has to be asked, under the same key, whether it has the task.
+PROVEN = ["proven:kill:submitting", "proven:kill:posted"]
 WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored"]
 
 
-@pytest.mark.parametrize("pair", [f"kill:{point}" for point in WHOLE], indirect=True)
+@pytest.mark.parametrize("pair", [f"kill:{point}" for point in WHOLE] + PROVEN, indirect=True)
 async def test_a_picture_survives_its_replica(pair: Pair) -> None:
-    """Killed wherever the journal tells how far it came: one submission, one charge, delivered."""
+    """Killed wherever one can tell how far it came: one submission, one charge, delivered."""
     answer = await pair.lose_and_retry()
 
     assert (answer.status_code, answer.headers["x-gateway-joined"]) == (200, "true")

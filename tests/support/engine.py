@@ -174,14 +174,23 @@ class HandPoller(Poller):
         return [delay_s for delay_s, due in self._kept if due.waiting]
 
     async def poll(self, count: int = 1) -> list[float]:
-        """Run the polls that wait, exactly so many; return the delays they were scheduled with."""
+        """Run the polls that wait, exactly so many; return the delays they were scheduled with.
+
+        Raises what one of them raises, when all have run.
+        """
         await until(lambda: len(self.delays_s) >= count)
         kept, self._kept = self._kept, []
         waiting = [(delay_s, due) for delay_s, due in kept if due.waiting]
         assert count == len(waiting)
+        errors = []
         for _, due in waiting:
             due.waiting = False
-            await due.step()
+            try:
+                await due.step()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return [delay_s for delay_s, _ in waiting]
 
 

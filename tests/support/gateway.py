@@ -176,13 +176,14 @@ async def running_gateway(
 ) -> AsyncIterator[Running]:
     """Serve the product from `folder`, with an upstream of its own unless one is named.
 
-    `placeholders` fill `CONFIG`.
+    `placeholders` fill `CONFIG`; in that of the server, URL stands for where it will listen.
     """
     simulator = simulator or SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
     async with serving_simulator(simulator) as simulator_url:
-        config = write_config(folder, upstream or simulator_url, **placeholders)
         listener = listen("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        placeholders["server"] = placeholders.get("server", "").replace("URL", url)
+        config = write_config(folder, upstream or simulator_url, **placeholders)
         stop, started = asyncio.Event(), asyncio.Event()
         async with (
             build(load(config, ENVIRON)) as gateway,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.background import SystemClock
 from gateway.domain.clock import Clock
+from gateway.domain.errors import StoreUnavailable
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis
 from gateway.domain.task import Event, FailureKind, Render, RenderState, Task
-from gateway.store.client import Store
+from gateway.store.client import Argument, Reply, Store
+from gateway.store.scripts import Script
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.interface import Admission, Admitted, Ending
 from gateway.tasks.redis_tasks import RedisTaskStore
@@ -127,3 +131,29 @@ async def left_in(journal: RedisTaskStore, task: Task, state: RenderState, index
     if state is RenderState.FAILED:
         render = (await journal.conclude(task, render, failed())).render
     return task.with_render(render)
+
+
+class TroubledStore(Store):
+    """A store that has an accident with scripts, once for each name in its lists.
+
+    It loses the answers of those in `losing`, after they ran; and comes back empty before it runs
+    those in `forgetting`.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, timeout_ms=2_000)
+        self.losing: list[str] = []
+        self.forgetting: list[str] = []
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Reply:
+        """Run a script, with its accident when it is its turn."""
+        if script.name in self.forgetting:
+            self.forgetting.remove(script.name)
+            await self.command_everywhere("FLUSHALL")
+        reply = await super().run(script, keys, arguments)
+        if script.name in self.losing:
+            self.losing.remove(script.name)
+            raise StoreUnavailable
+        return reply

@@ -8,10 +8,19 @@ import pytest
 
 from gateway.store.client import Store
 from tests.support.engine import House, open_house
+from tests.support.journal import TroubledStore
+from tests.support.valkey import ValkeyProcess
 
 
 @pytest.fixture
 async def house(store: Store) -> AsyncIterator[House]:
     """Run an engine; by default the upstream accepts and is done at the first poll."""
     async with open_house(store) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def troubled(store: Store, valkey_process: ValkeyProcess) -> AsyncIterator[TroubledStore]:
+    """Connect to the emptied store, for accidents to happen."""
+    async with TroubledStore(valkey_process.url) as opened:
         yield opened
