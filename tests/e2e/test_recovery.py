@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.fault_points import FAULT_ENV
 from gateway.cli.main import app
-from gateway.simulator.settings import SimulatorSettings
+from gateway.simulator.settings import Idempotency, SimulatorSettings
 from gateway.store.client import Store
 from tests.support.gateway import (
     ENVIRON,
@@ -77,7 +77,7 @@ async def pair(
         latency_median_s=1.0,
         latency_sigma=0.0,
         seed=7,
-        idempotency="replayed" if is_proven else "ignored",
+        idempotency=Idempotency.REPLAYED if is_proven else Idempotency.IGNORED,
     )
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(serving_simulator(settings))

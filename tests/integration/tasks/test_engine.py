@@ -1,453 +1,96 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import replace
 
+import orjson
 import pytest
-from prometheus_client import CollectorRegistry
 
-from gateway.assets.interface import (
-    AssetUnavailableError,
-    LinkDeadError,
-    LinkUnavailableError,
-    StoredPicture,
-)
-from gateway.background import Background, SystemClock
-from gateway.domain.accounts import ApiKey, Caller, Team
-from gateway.domain.catalog import Offer
-from gateway.domain.errors import InternalError, StoreUnavailable
-from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Picture, PictureFormat, TokenUsage
+from gateway.domain.errors import BudgetExceeded, StoreUnavailable
+from gateway.domain.ids import TaskId
 from gateway.domain.limits import Budget, Period
-from gateway.domain.task import FailureKind, SubmitOrder, Task
-from gateway.providers.interface import (
-    Accepted,
-    Failed,
-    Finished,
-    Missing,
-    NotSent,
-    PollFailed,
-    PollOutcome,
-    Rejected,
-    Running,
-    SubmitOutcome,
-    Unknown,
-)
+from gateway.domain.task import FailureKind, RenderState, SubmitOrder
+from gateway.providers.interface import Running
 from gateway.store.client import Store
-from gateway.tasks.accounting import Accounting
-from gateway.tasks.engine import Chance, Engine, EngineSettings
-from gateway.tasks.interface import Admission
-from gateway.tasks.live import Delivered, Ended, LiveTask
-from gateway.tasks.poller import Poller, PollStep
-from gateway.tasks.redis_tasks import RedisTaskStore
-from gateway.tasks.shelf import Shelf
-from gateway.telemetry.metrics import Metrics
-from tests.support.factories import an_offer
-
-TEAM = Team(
-    id=TeamId("design"),
-    models=("*",),
-    budgets=(Budget(name="month", limit_microusd=1_000_000, per=Period.MONTH),),
+from gateway.store.keyspace import wake_key
+from gateway.tasks.engine import WITHDRAW_AFTER_S, Ticket
+from gateway.tasks.live import MovedError
+from gateway.tasks.wake import Kind, Message
+from tests.support.engine import (
+    COST,
+    DONE,
+    HOLD,
+    OFFER,
+    SOON_S,
+    TEAM,
+    House,
+    failures_of,
+    open_house,
+    over,
+    until,
 )
-HOLD = 10_000
-DONE = Finished(
-    links=("https://files.evolink.ai/x_0.png",),
-    usage=TokenUsage(text_input=4, image_output=272),
-    credits_used=Fraction("0.533"),
+from tests.support.factories import a_call, an_admission
+from tests.support.journal import (
+    LINK,
+    TroubledStore,
+    keys_in,
+    record_in,
+    seen_to_by,
 )
-COST = 7_838  # 0.533 credits at 68 per dollar
+
+QUEUED, SUBMITTED = RenderState.QUEUED, RenderState.SUBMITTED
 
 
-class ShiftedClock(SystemClock):
-    """The machine's clocks, moved forward by hand."""
-
-    def __init__(self) -> None:
-        self.shift_s = 0.0
-
-    def monotonic_s(self) -> float:
-        """Return the monotonic time plus the shift."""
-        return super().monotonic_s() + self.shift_s
+async def messages_to(store: Store, replica: str) -> list[tuple[str, str]]:
+    """Return the kinds and tasks of the messages that were left for a replica."""
+    entries = await store.command("XRANGE", wake_key(replica), "-", "+")
+    told = [orjson.loads(fields[b"message"]) for _, fields in entries]  # type: ignore[misc, union-attr, call-overload]
+    return [(one["kind"], one["task"]) for one in told]
 
 
-@dataclass
-class ScriptedProvider:
-    """An upstream that answers what it is told to, in order; the last answer repeats."""
-
-    submits: list[SubmitOutcome]
-    polls: list[PollOutcome]
-    keys: list[str] = field(default_factory=list)
-    orders: list[SubmitOrder] = field(default_factory=list)
-    before_submit: Callable[[], Coroutine[object, object, None]] | None = None
-    name: str = "evolink"
-    min_poll_interval_s: float = 0.0
-
-    def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
-        """Never asked: the tests bring their orders."""
-        raise AssertionError(offer, picture)
-
-    async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
-        """Answer the next submit."""
-        self.orders.append(order)
-        self.keys.append(idempotency_key)
-        if self.before_submit is not None:
-            await self.before_submit()
-        return self.submits.pop(0) if len(self.submits) > 1 else self.submits[0]
-
-    async def poll(self, upstream_id: str) -> PollOutcome:
-        """Answer the next poll."""
-        assert upstream_id == "up-1"
-        return self.polls.pop(0) if len(self.polls) > 1 else self.polls[0]
-
-
-@dataclass
-class ScriptedFetcher:
-    """Stores a picture, after failing as often as it is told to."""
-
-    failures: list[Exception] = field(default_factory=list)
-    fetched: list[tuple[str, str]] = field(default_factory=list)
-
-    async def ingest(self, link: str, key: str) -> StoredPicture:
-        """Fail once for each failure, then succeed."""
-        self.fetched.append((link, key))
-        if self.failures:
-            raise self.failures.pop(0)
-        return StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
-
-
-class HandPoller(Poller):
-    """Collects polls, for the test to run when it likes."""
-
-    def __init__(self, clock: SystemClock, background: Background) -> None:
-        super().__init__(clock, background, max_concurrent=1)
-        self.waiting: list[tuple[float, PollStep]] = []
-
-    def schedule(self, provider: str, delay_s: float, step: PollStep) -> None:
-        """Keep the poll."""
-        assert provider == "evolink"
-        self.waiting.append((delay_s, step))
-
-    async def poll_once(self) -> float:
-        """Run the only waiting poll; return the delay it was scheduled with."""
-        for _ in range(200):
-            if self.waiting:
-                break
-            await asyncio.sleep(0.01)
-        [(delay_s, step)] = self.waiting
-        self.waiting.clear()
-        await step()
-        return delay_s
-
-
-@dataclass
-class House:
-    """An engine on the real store, between a scripted upstream and a scripted fetcher."""
-
-    engine: Engine
-    provider: ScriptedProvider
-    fetcher: ScriptedFetcher
-    poller: HandPoller
-    shelf: Shelf
-    clock: ShiftedClock
-    store: Store
-    metrics: Metrics
-
-    async def admit(self) -> LiveTask:
-        """Admit the one task of a test."""
-        admission = Admission(
-            id=TaskId("task1"),
-            caller=Caller(team=TEAM, key=ApiKey("ci")),
-            user="",
-            images=1,
-            model="gpt-image-1.5",
-            size="1024x1024",
-            quality="low",
-            hold_microusd=HOLD,
-            order=SubmitOrder("evolink", "evolink:1", {"prompt": "a red fox"}),
-        )
-        return await self.engine.admit(admission, an_offer())
-
-    async def money(self) -> tuple[int, int]:
-        """Return what is spent and held."""
-        keys = await self.store.command("KEYS", "{t:design}:budget:*")
-        assert isinstance(keys, list)
-        reply = await self.store.command("HMGET", keys[0], "spent", "held")  # type: ignore[arg-type]
-        assert isinstance(reply, list)
-        spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
-        return spent, held
-
-    def sample(self, name: str, **labels: str) -> float:
-        """Return a metric's value, zero when it never moved."""
-        return self.metrics.registry.get_sample_value(f"gateway_{name}", labels) or 0.0
-
-
-@pytest.fixture
-async def house(store: Store) -> AsyncIterator[House]:
-    """Build the engine; by default the upstream accepts and is done at the first poll."""
-    clock = ShiftedClock()
-    metrics = Metrics(CollectorRegistry(), version="test")
-    provider = ScriptedProvider(submits=[Accepted("up-1")], polls=[DONE])
-    fetcher = ScriptedFetcher()
-    tasks = RedisTaskStore(store, clock, owner="replica_1", keep_ms=60_000)
-    shelf = Shelf(tasks)
-    async with Background(grace_s=2.0) as background:
-        poller = HandPoller(clock, background)
-        engine = Engine(
-            store=tasks,
-            providers={"evolink": provider},
-            fetchers={"evolink": fetcher},
-            poller=poller,
-            shelf=shelf,
-            background=background,
-            clock=clock,
-            accounting=Accounting(metrics),
-            settings=EngineSettings(deadline_s=600.0, abandon_after_s=86_400.0),
-            chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
-        )
-        yield House(engine, provider, fetcher, poller, shelf, clock, store, metrics)
-
-
-async def ended(live: LiveTask) -> Ended:
-    """Return how a task without a picture ended."""
-    outcome = await live.wait(5.0)
-    assert isinstance(outcome, Ended)
-    return outcome
+# Admission.
 
 
 async def test_a_picture_is_held_submitted_polled_settled_and_stored(house: House) -> None:
     """The whole way: one submit under a key of its own, the true cost, the picture in the store."""
     live = await house.admit()
-    assert (0, HOLD) == await house.money()
-    await house.poller.poll_once()
-    outcome = await live.wait(5.0)
+    held = await house.money()
+    await house.poller.poll()
+    outcome = await over(live)
+    await house.shelf.flush()
 
-    assert isinstance(outcome, Delivered)
-    assert (COST, "design/task1/0") == (outcome.charge.total_microusd, outcome.picture.key)
+    assert (0, HOLD) == held
     assert (COST, 0) == await house.money()
     [key] = house.provider.keys
     assert key.startswith("run_")
-    assert [("https://files.evolink.ai/x_0.png", "design/task1/0")] == house.fetcher.fetched
+    assert [(LINK, "design/task1/0")] == house.fetcher.fetched
     assert {"admit", "queue", "submit", "render", "fetch"} == live.phases_s.keys()
-    assert 1 == house.sample(
-        "renders_total", provider="evolink", model="gpt-image-1.5", outcome="completed"
-    )
-    assert 0 == house.sample("tasks_in_flight", provider="evolink")
-    await house.shelf.flush()
-    assert 0 == await house.store.command("ZCARD", "{t:design}:live")
+    assert (1, 0) == (len(outcome.delivered), house.sample("tasks_in_flight", provider="evolink"))
+    assert ([], {}) == (await seen_to_by(house.store), house.engine.running)
+    assert outcome.task.renders == (await house.written()).renders
 
 
-async def test_the_journal_says_submitting_while_the_post_is_on_its_way(house: House) -> None:
-    """Whoever reads the record during the POST sees that it must not be posted again."""
-    seen: list[bytes] = []
+async def test_a_task_is_in_flight_once_however_many_pictures_it_has(house: House) -> None:
+    """It is counted in with its first render and out with its last."""
+    house.provider.polls_of = {"up-3": [Running(), DONE]}
+    live = await house.admit(images=3)
+    counts = []
+    for polls in (3, 1):
+        counts.append(house.sample("tasks_in_flight", provider="evolink"))
+        await house.poller.poll(polls)
+    await over(live)
 
-    async def look() -> None:
-        reply = await house.store.command("HGET", "{t:design}:task:task1", "state")
-        assert isinstance(reply, bytes)
-        seen.append(reply)
-
-    house.provider.before_submit = look
-    await house.admit()
-    await house.poller.poll_once()
-
-    assert [b"submitting"] == seen
+    assert [1, 1, 0] == [*counts, house.sample("tasks_in_flight", provider="evolink")]
 
 
-async def test_not_sent_is_tried_again_under_a_new_key(house: House) -> None:
-    """A proven non-connection is repeated; the upstream hears of one submission."""
-    house.provider.submits = [NotSent("refused"), Accepted("up-1")]
-    live = await house.admit()
-    await house.poller.poll_once()
+async def test_a_refused_call_is_no_task(house: House) -> None:
+    """Nothing runs, nothing is held and nothing is ordered."""
+    poor = replace(TEAM, budgets=(Budget("month", limit_microusd=1, per=Period.MONTH),))
+    with pytest.raises(BudgetExceeded):
+        await house.engine.admit(an_admission(team=poor, hold_microusd=HOLD), OFFER)
 
-    assert isinstance(await live.wait(5.0), Delivered)
-    assert 2 == len(set(house.provider.keys)) == len(house.provider.keys)
-
-
-async def test_a_submit_that_won_its_turn_too_long_ago_is_not_posted(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the store took longer than five seconds to say yes, the attempt is given back."""
-    tasks = house.engine._store
-    begin = tasks.begin_submit
-    slow = iter([True, False])
-
-    async def begin_slowly(task: Task, attempt_id: str) -> Task:
-        won = await begin(task, attempt_id)
-        house.clock.shift_s += 6.0 if next(slow) else 0.0
-        return won
-
-    monkeypatch.setattr(tasks, "begin_submit", begin_slowly)
-    live = await house.admit()
-    await house.poller.poll_once()
-
-    assert isinstance(await live.wait(5.0), Delivered)
-    assert 1 == len(house.provider.keys)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "failure", "spent", "tries"),
-    [
-        (NotSent("refused"), FailureKind.UPSTREAM_DOWN, 0, 3),
-        (Rejected(FailureKind.MODERATION, "content_filter"), FailureKind.MODERATION, 0, 1),
-        (Rejected(FailureKind.RATE_LIMITED, "slow", 7.0), FailureKind.RATE_LIMITED, 0, 1),
-        (Unknown("no answer"), FailureKind.SUBMIT_UNKNOWN, HOLD, 1),
-    ],
-)
-async def test_submits_that_bring_no_task(
-    house: House, outcome: SubmitOutcome, failure: FailureKind, spent: int, tries: int
-) -> None:
-    """What was not created costs nothing; what nobody knows costs the hold and is not repeated."""
-    house.provider.submits = [outcome]
-    result = await ended(await house.admit())
-
-    assert (failure, False) == (result.failure, result.submitted)
-    assert (spent, 0) == await house.money()
-    assert tries == len(house.provider.keys)
-    assert spent / 1e6 == house.sample("possible_charge_usd_total", provider="evolink")
-    assert getattr(outcome, "retry_after_s", None) == result.retry_after_s
-
-
-async def test_deadline_ends_what_was_not_submitted(house: House) -> None:
-    """A render that could not be sent within the deadline is released."""
-
-    async def ten_minutes() -> None:
-        house.clock.shift_s += 601.0
-
-    house.provider.submits = [NotSent("refused")]
-    house.provider.before_submit = ten_minutes
-    result = await ended(await house.admit())
-
-    assert FailureKind.DEADLINE == result.failure
-    assert (0, 0) == await house.money()
-
-
-@pytest.mark.parametrize(
-    ("answer", "pause_s"),
-    [
-        (Running(progress=50), 1.0),
-        (PollFailed("HTTP 500"), 1.0),
-        (PollFailed("HTTP 429", retry_after_s=7.0), 7.0),
-        (Missing(), 1.0),
-    ],
-)
-async def test_answers_that_keep_polling(house: House, answer: PollOutcome, pause_s: float) -> None:
-    """A task that runs, a question that failed, and a task not known yet are asked about again."""
-    house.provider.polls = [answer, DONE]
-    live = await house.admit()
-    await house.poller.poll_once()
-    delay_s = await house.poller.poll_once()
-
-    assert isinstance(await live.wait(5.0), Delivered)
-    assert pause_s == pytest.approx(delay_s, abs=0.2)
-    assert 2 == live.polls
-
-
-@pytest.mark.parametrize(
-    ("answer", "after_s"), [(Missing(), 121.0), (Running(), 86_401.0), (PollFailed("x"), 86_401.0)]
-)
-async def test_tasks_that_cannot_be_found_again_count_as_spent(
-    house: House, answer: PollOutcome, after_s: float
-) -> None:
-    """Missing for longer than two minutes, or unfinished after a day: lost, and perhaps charged."""
-    house.provider.polls = [answer]
-    live = await house.admit()
-    await house.poller.poll_once()
-    assert not live.outcome.done()
-    house.clock.shift_s += after_s
-    await house.poller.poll_once()
-    result = await ended(live)
-
-    assert (FailureKind.RESULT_LOST, True) == (result.failure, result.submitted)
-    assert (HOLD, 0) == await house.money()
-
-
-@pytest.mark.parametrize(
-    ("credits_used", "spent"), [(None, 0), (Fraction(0), 0), (Fraction("0.533"), COST)]
-)
-async def test_a_failure_costs_what_the_upstream_says_it_billed(
-    house: House, credits_used: Fraction | None, spent: int
-) -> None:
-    """Failures are free, unless the upstream reports a charge for one."""
-    house.provider.polls = [Failed(FailureKind.GENERATION_FAILED, "it broke", credits_used)]
-    live = await house.admit()
-    await house.poller.poll_once()
-    result = await ended(live)
-
-    assert (FailureKind.GENERATION_FAILED, True) == (result.failure, result.submitted)
-    assert (spent, 0) == await house.money()
-
-
-async def test_completed_and_empty_is_charged_and_fails(house: House) -> None:
-    """No picture in a completed task is a failure that costs money."""
-    house.provider.polls = [Finished(links=(), usage=None, credits_used=Fraction("0.533"))]
-    live = await house.admit()
-    await house.poller.poll_once()
-
-    assert FailureKind.GENERATION_FAILED == (await ended(live)).failure
-    assert (COST, 0) == await house.money()
-
-
-async def test_settlement_above_the_hold_is_booked_and_counted(house: House) -> None:
-    """The upstream's truth is booked even when the hold was too small."""
-    house.provider.polls = [Finished(DONE.links, DONE.usage, Fraction("0.816"))]
-    live = await house.admit()
-    await house.poller.poll_once()
-    await live.wait(5.0)
-
-    assert (12_000, 0) == await house.money()
-    assert 0.002 == house.sample("hold_overrun_usd_total", team="design")
-
-
-@pytest.mark.parametrize("error", [LinkUnavailableError(), AssetUnavailableError()])
-async def test_storing_is_tried_until_it_works(house: House, error: Exception) -> None:
-    """A paid picture is not given up because a link or a disk stumbles."""
-    house.fetcher.failures = [error]
-    live = await house.admit()
-    await house.poller.poll_once()
-
-    assert isinstance(await live.wait(5.0), Delivered)
-    assert 2 == len(house.fetcher.fetched)
-
-
-async def test_a_dead_link_loses_the_picture_and_keeps_the_charge(house: House) -> None:
-    """What cannot be fetched is told as lost; the money is spent."""
-    house.fetcher.failures = [LinkDeadError("HTTP 404")]
-    live = await house.admit()
-    await house.poller.poll_once()
-
-    assert FailureKind.RESULT_LOST == (await ended(live)).failure
-    assert (COST, 0) == await house.money()
-    await house.shelf.flush()
-    assert 0 == await house.store.command("ZCARD", "{t:design}:live")
-
-
-async def test_a_record_the_store_lost_is_written_again_and_settled(house: House) -> None:
-    """When the store comes back empty in the middle of a render, the books still get its cost."""
-    live = await house.admit()
-    for _ in range(200):
-        if house.poller.waiting:
-            break
-        await asyncio.sleep(0.01)
-    await house.store.command_everywhere("FLUSHALL")
-    await house.poller.poll_once()
-
-    assert isinstance(await live.wait(5.0), Delivered)
-    assert (COST, 0) == await house.money()
-
-
-async def test_waiting_ends_at_once_when_a_defect_breaks_the_task(house: House) -> None:
-    """Nobody waits out the whole time for a step that broke; its hold is left for recovery."""
-    house.provider.polls = []
-    live = await house.admit()
-    await asyncio.sleep(0.05)
-    with pytest.raises(IndexError):
-        await house.poller.poll_once()
-    with pytest.raises(InternalError):
-        await live.wait(5.0)
-
-    assert (0, HOLD) == await house.money()
-    assert 0 == house.sample("tasks_in_flight", provider="evolink")
+    assert {} == house.engine.running == await record_in(house.store)
+    assert [] == house.provider.keys
 
 
 async def test_a_caller_that_leaves_during_admission_leaves_the_task_running(
@@ -460,33 +103,342 @@ async def test_a_caller_that_leaves_during_admission_leaves_the_task_running(
     admitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await admitting
-    await house.poller.poll_once()
-    for _ in range(100):
-        if await house.store.command("HGET", "{t:design}:task:task1", "state") == b"completed":
-            break
-        await asyncio.sleep(0.01)
+    await house.poller.poll()
+    await house.until_in(RenderState.COMPLETED)
 
     assert (COST, 0) == await house.money()
 
 
-async def test_an_admission_nobody_heard_of_is_given_up(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_admission_nobody_heard_of_is_given_up(troubled: TroubledStore) -> None:
     """When the store ran the admission and its answer was lost, the hold is released."""
-    tasks = house.engine._store
-    admit = tasks.admit
+    troubled.losing = ["admit", "give_up"]
+    async with open_house(troubled) as house:
+        with pytest.raises(StoreUnavailable):
+            await house.admit(images=3)
+        async with asyncio.timeout(SOON_S):
+            while troubled.losing or await record_in(troubled):
+                await asyncio.sleep(0.005)
 
-    async def admit_and_lose_the_answer(admission: Admission) -> None:
-        await admit(admission)
-        raise StoreUnavailable
+        assert (0, 0) == await house.money()
+        assert ([], {}) == (house.provider.keys, house.engine.running)
 
-    monkeypatch.setattr(tasks, "admit", admit_and_lose_the_answer)
-    with pytest.raises(StoreUnavailable):
-        await house.admit()
-    for _ in range(100):
-        if await house.money() == (0, 0):
-            break
-        await asyncio.sleep(0.01)
 
-    assert (0, 0) == await house.money()
+async def test_a_retry_waits_for_the_task_of_its_call(house: House) -> None:
+    """It becomes no task of its own: nothing more is held, and nothing is ordered."""
+    first = await house.call("task1", call=a_call("req_1"))
+    await house.engine.leave(first)
+    retry = await house.call("task2", call=a_call("req_2", count=1))
+
+    assert Ticket(TEAM.id, TaskId("task1"), "req_2", first.place, True, first.live) == retry
+    assert (0, HOLD) == await house.money()
+    await until(lambda: len(house.provider.keys) == 1)
+
+
+async def test_a_retry_finds_in_the_journal_what_memory_knows(house: House) -> None:
+    """A task that is over here is read from there, so what was gathered is written down first."""
+    first = await house.call("task1", call=a_call("req_1"))
+    assert first.live is not None
+    await house.poller.poll()
+    await over(first.live)
+    held_back = house.shelf.holds(TEAM.id, TaskId("task1"))
+    retry = await house.call("task2", call=a_call("req_2", count=1))
+
+    assert held_back
+    assert (True, None) == (retry.joined, retry.live)
+    assert (await house.written()).over
+
+
+# Tasks of others.
+
+
+async def test_a_task_of_another_is_gone_on_with(house: House) -> None:
+    """It runs here from now on, is counted, and its decisions are ours."""
+    live = await house.adopt(SUBMITTED)
+    outcome = await over(live)
+
+    assert ("replica_1", 2) == (live.task.owner, live.task.epoch)
+    assert 1 == len(outcome.delivered)
+    assert (COST, 0) == await house.money()
+    assert 1 == house.sample("recovered_tasks_total")
+    assert 0 == house.sample("tasks_in_flight", provider="evolink")
+
+
+async def test_a_task_that_runs_here_is_not_run_twice(house: House) -> None:
+    """Whatever finds it, it goes on as it was."""
+    live = await house.admit()
+    house.engine.adopt(live.task)
+    await house.poller.poll()
+    await over(live)
+
+    assert {} == house.engine.running
+    assert 1 == len(house.provider.keys)
+    assert 0 == house.sample("recovered_tasks_total")
+
+
+async def test_a_task_of_a_provider_that_is_gone_is_left_alone(house: House) -> None:
+    """Nobody here can follow it: it stays where an operator finds it."""
+    live = await house.admit()
+    order = SubmitOrder("elsewhere", "elsewhere:1", {})
+    house.engine.adopt(replace(live.task, id=TaskId("task2"), order=order))
+
+    assert ["task1"] == list(house.engine.running)
+
+
+async def test_a_task_that_was_cancelled_before_is_cancelled_here(house: House) -> None:
+    """What its team has said is in the record; what was submitted is followed all the same."""
+    task = await house.left_behind(QUEUED, SUBMITTED)
+    await house.journal.cancel(task.team, task.id)
+    outcome = await over(await house.take(task))
+
+    assert [FailureKind.WITHDRAWN, None] == failures_of(outcome)
+    assert (COST, 0) == await house.money()
     assert [] == house.provider.keys
+
+
+async def test_who_waits_elsewhere_is_told_of_the_end(house: House) -> None:
+    """The former owner's requests read the journal: it is whole when they are told to."""
+    await over(await house.adopt(SUBMITTED))
+    async with asyncio.timeout(SOON_S):
+        while not (told := await messages_to(house.store, "replica_0")):
+            await asyncio.sleep(0.005)
+
+    assert [("over", "task1")] == told
+    assert (await house.written()).over
+
+
+# Handing over.
+
+
+async def test_tasks_are_handed_over_to_whoever_comes(house: House) -> None:
+    """All are nobody's and none runs here; who waits for them is told that they have moved."""
+    lives = [await house.admit(task, images=2) for task in ("task1", "task2")]
+    await until(lambda: len(house.poller.delays_s) == 4)
+    await a_replica(house, "replica_2")
+    await house.engine.hand_over()
+    for live in lives:
+        with pytest.raises(MovedError):
+            await over(live)
+
+    assert ([], {}) == (house.poller.delays_s, house.engine.running)
+    assert (["task1", "task2"], []) == (
+        await seen_to_by(house.store, ""),
+        await seen_to_by(house.store),
+    )
+    assert [("handed_over", "")] == await messages_to(house.store, "replica_2")
+    assert 0 == house.sample("tasks_in_flight", provider="evolink")
+    assert (0, 4 * HOLD) == await house.money()
+
+
+async def a_replica(house: House, name: str) -> None:
+    """Let another replica be alive."""
+    async with open_house(house.store, owner=name):
+        await house.replica.renew()
+
+
+async def test_a_render_that_is_being_posted_is_waited_for(house: House) -> None:
+    """Nobody else can learn what became of it: its task is handed over with its upstream id."""
+    answered = asyncio.Event()
+
+    async def slowly() -> None:
+        await answered.wait()
+
+    house.provider.before_submit = slowly
+    live = await house.admit()
+    await house.until_in(RenderState.SUBMITTING)
+    async with asyncio.TaskGroup() as group:
+        handing = group.create_task(house.engine.hand_over())
+        await asyncio.sleep(0.15)
+        waited = not handing.done()
+        answered.set()
+    written = await house.written()
+
+    assert waited
+    assert (SUBMITTED, "up-1", "") == (
+        *(written.renders[0].state, written.renders[0].upstream_id),
+        written.owner,
+    )
+    with pytest.raises(MovedError):
+        await over(live)
+
+
+async def test_a_task_whose_record_is_lost_is_not_handed_over_into_nothing(
+    troubled: TroubledStore,
+) -> None:
+    """The picture may be paid for: its owner writes it down again before it goes (rule 18)."""
+    async with open_house(troubled) as house:
+        await house.admit()
+        await until(lambda: len(house.poller.delays_s) == 1)
+        troubled.forgetting = ["move"]
+        await house.engine.hand_over()
+
+        assert SUBMITTED == (await house.written()).renders[0].state
+        assert (0, HOLD) == await house.money()
+
+
+async def test_what_was_handed_over_is_finished_by_another(house: House) -> None:
+    """Submitted once, followed by the next owner, settled once."""
+    await house.admit()
+    await until(lambda: len(house.poller.delays_s) == 1)
+    await house.engine.hand_over()
+    async with open_house(house.store, owner="replica_2", provider=house.provider) as second:
+        outcome = await over(await second.take(await house.written()))
+
+        assert (1, 1) == (len(outcome.delivered), len(house.provider.keys))
+        assert (COST, 0) == await house.money()
+
+
+# Leaving and cancelling.
+
+
+async def a_queued_call(house: House) -> Ticket:
+    """Make a call whose render waits for room behind another's."""
+    await house.admit("task1")
+    await house.until_in(SUBMITTED)
+    return await house.call("task2")
+
+
+async def test_a_queued_task_that_is_left_is_withdrawn_after_a_while(store: Store) -> None:
+    """It keeps its place for a retry meanwhile; then it is released."""
+    async with open_house(store, max_in_flight=1) as house:
+        ticket = await a_queued_call(house)
+        await house.engine.leave(ticket)
+        withdrawal_s = house.poller.delays_s[-1]
+        await house.poller.poll(2)
+        assert ticket.live is not None
+        outcome = await over(ticket.live)
+
+        assert pytest.approx(withdrawal_s, abs=0.5) == WITHDRAW_AFTER_S
+        assert [FailureKind.WITHDRAWN] == failures_of(outcome)
+        assert (COST, 0) == await house.money()
+
+
+async def test_a_task_that_a_retry_has_come_for_is_not_withdrawn(store: Store) -> None:
+    """Somebody waits for it again when its time is up."""
+    async with open_house(store, max_in_flight=1) as house:
+        ticket = await a_queued_call(house)
+        await house.engine.leave(ticket)
+        again = a_call("req_again", fingerprint="call_task2", count=1)
+        retry = await house.call("task3", call=again)
+        await house.poller.poll(2)
+        await house.poller.poll()
+        assert ticket.live is not None
+        outcome = await over(ticket.live)
+
+        assert (True, "task2") == (retry.joined, retry.task)
+        assert 1 == len(outcome.delivered)
+
+
+async def test_a_submitted_task_that_is_left_goes_on(house: House) -> None:
+    """Its picture is paid for: it is made, stored and kept for a retry."""
+    ticket = await house.call()
+    await house.until_in(SUBMITTED)
+    await house.engine.leave(ticket)
+    await house.poller.poll(2)
+    assert ticket.live is not None
+    outcome = await over(ticket.live)
+
+    assert 1 == len(outcome.delivered)
+    assert (COST, 0) == await house.money()
+
+
+async def test_a_task_that_nobody_waits_for_is_never_withdrawn(house: House) -> None:
+    """It was asked for so; there is nobody who could leave it."""
+    ticket = await house.call(call=a_call(detached=True))
+    await house.engine.leave(ticket)
+    await until(lambda: len(house.poller.delays_s) == 1)
+
+    assert [1.0] == [pytest.approx(delay_s, abs=0.5) for delay_s in house.poller.delays_s]
+    assert not await house.journal.is_left(ticket.team, ticket.task)
+
+
+async def test_cancelling_a_task_that_runs_here(store: Store) -> None:
+    """What is queued is released at once; what was submitted is followed and paid for."""
+    async with open_house(store, max_in_flight=1) as house:
+        live = await house.admit(images=2)
+        await until(lambda: len(house.poller.delays_s) == 1)
+        found = await house.engine.cancel(live.task.team, live.task.id)
+        await house.poller.poll()
+        outcome = await over(live)
+
+        assert found
+        assert 1 == failures_of(outcome).count(FailureKind.WITHDRAWN)
+        assert (COST, 0) == await house.money()
+
+
+async def test_cancelling_a_task_that_another_sees_to(house: House) -> None:
+    """Its owner is told, and finds it in the record besides."""
+    task = await house.left_behind(QUEUED)
+    found = await house.engine.cancel(task.team, task.id)
+
+    assert found
+    assert [("cancel", "task1")] == await messages_to(house.store, "replica_0")
+    assert (await house.written()).cancelled
+
+
+async def test_cancelling_what_is_not_there(house: House) -> None:
+    """There is no such task."""
+    assert not await house.engine.cancel(TEAM.id, TaskId("unheard-of"))
+
+
+# News.
+
+
+async def test_a_callback_makes_the_next_poll_happen_now(house: House) -> None:
+    """It wakes: what became of the task is asked, and the poll that waited does not come again."""
+    house.provider.polls = [Running(), Running(), DONE]
+    live = await house.admit()
+    await house.poller.poll()
+    await house.later(60.0)
+    await house.poller.poll()
+    before = house.poller.delays_s
+    house.engine.hear(Message(Kind.CALLED_BACK, TEAM.id, live.task.id))
+    after = house.poller.delays_s
+    await house.poller.poll()
+
+    assert 1 == len((await over(live)).delivered)
+    assert before[0] > 1.0
+    assert [0.0] == [pytest.approx(delay_s, abs=0.1) for delay_s in after]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(Kind.CALLED_BACK, TEAM.id, TaskId("unheard-of")),
+        Message(Kind.CALLED_BACK, TEAM.id, TaskId("task1"), render=7),
+        Message(Kind.CANCEL, TEAM.id, TaskId("unheard-of")),
+        Message(Kind.HANDED_OVER),
+        Message(Kind.OVER, TEAM.id, TaskId("task1")),
+    ],
+)
+async def test_news_that_concern_nothing_here(house: House, message: Message) -> None:
+    """Messages may be late, repeated or wrong: they change nothing."""
+    live = await house.admit()
+    await until(lambda: len(house.poller.delays_s) == 1)
+    house.engine.hear(message)
+    delays_s = house.poller.delays_s
+    await house.poller.poll()
+
+    assert 1 == len((await over(live)).delivered)
+    assert [1.0] == [pytest.approx(delay_s, abs=0.5) for delay_s in delays_s]
+
+
+async def test_a_delivery_is_noted(house: House) -> None:
+    """A moment later it is in the journal."""
+    ticket = await house.call()
+    house.engine.delivered(ticket)
+    await house.shelf.flush()
+
+    assert "delivered_ms" in await record_in(house.store)
+
+
+async def test_a_call_that_was_sent_away_may_come_again(house: House) -> None:
+    """Its retry is a call of its own, although it says that it is a retry."""
+    house.engine.expect_retry(TEAM.id, a_call())
+    async with asyncio.timeout(SOON_S):
+        while not await keys_in(house.store, "{t:design}:refused:*"):
+            await asyncio.sleep(0.005)
+    first = await house.call("task1", call=a_call("req_1"))
+    retry = await house.call("task2", call=a_call("req_2", count=1))
+    later = await house.call("task3", call=a_call("req_3", count=2))
+
+    assert [False, False, True] == [ticket.joined for ticket in (first, retry, later)]
