@@ -41,12 +41,13 @@ from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
 from gateway.domain.task import Task
 from gateway.domain.tokens import Signer
+from gateway.ledger.entries import parse_entry
 from gateway.ledger.holds import Standing
 from gateway.ledger.organization import Organization
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Outbox
 from gateway.ledger.redis_alerts import RedisAlertMarks
-from gateway.ledger.redis_books import RedisBooks
+from gateway.ledger.redis_books import BelowZeroError, Correction, RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.ledger.retention import Retention
@@ -204,6 +205,7 @@ async def build(  # noqa: PLR0915 - one for each part
         wake = Wake(store, id=replica.id)
         organization = Organization(store, clock, organization_budgets(settings.organization))
         outbox = Outbox(store, organization, clock)
+        books = RedisBooks(store)
         tasks = RedisTaskStore(
             store,
             clock,
@@ -296,6 +298,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 accounting=Accounting(metrics),
                 patience=_patience(settings),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
+                correct=partial(_correct, books),
                 call_back=partial(_call_back, deliveries, courier),
                 callback_url=None if callbacks is None else callbacks.url,
                 reached=reached,
@@ -310,7 +313,6 @@ async def build(  # noqa: PLR0915 - one for each part
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
         ledger = RedisLedger(store, clock)
-        books = RedisBooks(store)
         accounts = RedisAccounts(store)
         teams = AllTeams(settings.teams, accounts)
         alerts = None
@@ -509,6 +511,22 @@ def _courier_settings(settings: Settings) -> CourierSettings:
         max_concurrent=callbacks.max_concurrent,
         max_concurrent_per_team=max(1, callbacks.max_concurrent // 4),
     )
+
+
+async def _correct(books: RedisBooks, task: Task, render: int, delta_microusd: int) -> None:
+    """Book what the upstream told later, in place of an estimate."""
+    end = await books.end_of(task.team, task.id, render=str(render))
+    if end is None:
+        return
+    correction = Correction(
+        id=f"{task.id}:{render}:usage",
+        delta_microusd=delta_microusd,
+        reason="the upstream told its usage later",
+        by="gateway",
+    )
+    # An estimate is at least what is taken back of it.
+    with suppress(BelowZeroError):
+        await books.adjust(task.team, parse_entry(end), correction)
 
 
 async def _call_back(deliveries: Deliveries, courier: Courier, task: Task) -> None:

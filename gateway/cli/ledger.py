@@ -149,6 +149,7 @@ def adjust_command(
     *,
     task: Annotated[str, typer.Option(help="The task that was possibly charged.")],
     usd: Annotated[str, typer.Option(help="Dollars to add; -0.01 gives a cent back.")],
+    render: Annotated[int, typer.Option(min=0, help="Which of its pictures, from 0 on.")] = 0,
     reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
     by: Annotated[str, typer.Option(help="Who; default: the user of this machine.")] = "",
     repeat: Annotated[
@@ -162,7 +163,7 @@ def adjust_command(
     correction = Correction(repeat or _random_id(), _signed(usd), reason, by or _user())
 
     async def run(books: Books) -> Corrected:
-        return await correct(books, await books.teams(team), task, correction)
+        return await correct(books, await books.teams(team), task, correction, render=str(render))
 
     with _refusing():
         done = in_books(config, run)
@@ -220,14 +221,19 @@ def top_up_command(
 
 
 async def correct(
-    books: Books, teams: Sequence[TeamId], task: str, correction: Correction
+    books: Books,
+    teams: Sequence[TeamId],
+    task: str,
+    correction: Correction,
+    *,
+    render: str = "0",
 ) -> Corrected:
-    """Find a task's possible charge among these teams and book a correction of it.
+    """Find a render's possible charge among these teams and book a correction of it.
 
     Raises NotCorrectedError for a task without one, and for what would leave less than nothing.
     """
     for team in teams:
-        end = await books.redis.end_of(team, task)
+        end = await books.redis.end_of(team, task, render=render)
         if end is not None:
             return await _correct(books, team, parse_entry(end), correction)
     raise NotCorrectedError(f"the ledger has no entry of {task}: it is unknown, or was trimmed.")

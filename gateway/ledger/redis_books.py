@@ -130,15 +130,16 @@ class RedisBooks:
                 return
             after = page[-1].id
 
-    async def end_of(self, team: TeamId, task: str) -> RawEntry | None:
-        """Return how a task's hold ended; the hold while it is open; None when neither is there.
+    async def end_of(self, team: TeamId, task: str, *, render: str = "0") -> RawEntry | None:
+        """Return how a render's hold ended; the hold while it is open; None when neither is there.
 
         Looks from the newest entry back: it takes as long as the task is past.
         """
         start = "+"
         while page := await self._range("XREVRANGE", team, start, "-"):
             for raw in page:
-                if raw.fields.get("task") == task and raw.fields.get("verb") != Verb.ADJUST:
+                named = raw.fields.get("task"), raw.fields.get("render", "0")
+                if named == (task, render) and raw.fields.get("verb") != Verb.ADJUST:
                     return raw
             start = f"({page[-1].id}"
         return None
@@ -229,6 +230,7 @@ class RedisBooks:
         order = {
             "op": f"adjust:{correction.id}",
             "task": charge.task,
+            "corrects": charge.task if charge.render == "0" else charge.hold,
             "booked": charge.change.spent_microusd,
             "delta": delta,
             "bucket_ms": charge.created_ms - charge.created_ms % BUCKET_MS,
@@ -298,6 +300,7 @@ def _owners(charge: Entry) -> list[str]:
 
 def _adjust_fields(charge: Entry, correction: Correction) -> list[str]:
     fields = {
+        "render": charge.render,
         "key": charge.key,
         "user": charge.user,
         "model": charge.model,

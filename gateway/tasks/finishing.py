@@ -9,16 +9,18 @@ import asyncio
 import itertools
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
 from gateway.domain.images import TokenUsage, remembered
 from gateway.domain.latency import forecast_from_progress, noted
-from gateway.domain.pricing import NO_CHARGE, Charge, estimate, final, possible
+from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, estimate, final, possible
 from gateway.domain.schedule import backoff_s
 from gateway.domain.task import CURABLE_FAILURES, Event, FailureKind, RenderState, picture_key
 from gateway.providers.interface import Failed, Finished, Missing, PollFailed, PollOutcome, Running
 from gateway.tasks.interface import Ending
 from gateway.tasks.live import LiveRender
+from gateway.tasks.patience import until_stored
 from gateway.tasks.steps import Steps
 from gateway.tasks.submitting import GoOn
 
@@ -26,6 +28,9 @@ from gateway.tasks.submitting import GoOn
 RENDER_TRIES = 3
 #: A task the upstream does not know this soon after its submit is not known *yet* (rule 6).
 MISSING_GRACE_S = 120.0
+
+#: A charge that had to be estimated is asked for this often and this long (rule 16: 30 s).
+READ_AGAIN_TRIES, READ_AGAIN_EVERY_S = 6, 5.0
 
 
 class Finishing:
@@ -148,11 +153,36 @@ class Finishing:
         )
         await self._steps.conclude(one, ending)
         self._steps.accounting.used(one.live, finished.usage)
+        if ending.charge.basis is ChargeBasis.ESTIMATE:
+            self._read_again_later(one, ending.charge, tries=READ_AGAIN_TRIES)
         self._steps.house.reached("concluded")
         if failure is None:
             await self.ingest(one)
         else:
             self._steps.settled(one)
+
+    def _read_again_later(self, one: LiveRender, booked: Charge, *, tries: int) -> None:
+        """Let the usage that the upstream did not tell be asked for once more (rule 16)."""
+        if tries and one.live.offer is not None and self._steps.house.correct is not None:
+            self._steps.house.poller.schedule(
+                one.live.task.order.provider,
+                READ_AGAIN_EVERY_S,
+                lambda: self._read_again(one, booked, tries=tries - 1),
+            )
+
+    async def _read_again(self, one: LiveRender, booked: Charge, *, tries: int) -> None:
+        outcome = await self._steps.provider(one).poll(one.render.upstream_id)
+        charge = booked
+        if isinstance(outcome, Finished):
+            charge = self._charge(one, outcome.usage, outcome.credits_used)
+        if charge.basis is ChargeBasis.ESTIMATE:
+            self._read_again_later(one, booked, tries=tries)
+            return
+        delta = charge.total_microusd - booked.total_microusd
+        correct = self._steps.house.correct
+        if delta and correct is not None:
+            await until_stored(partial(correct, one.live.task, one.index, delta))
+        self._steps.note(one, "estimate_corrected", delta_microusd=delta)
 
     async def ingest(self, one: LiveRender) -> None:
         """Copy the picture into the store; a picture that is paid for is tried until it is dead."""

@@ -89,6 +89,8 @@ class Surroundings:
     callback_url: Callable[[Task, int], str] | None = None
     #: Writes down what a client is to be told; may raise StoreUnavailable.
     call_back: Callable[[Task], Awaitable[None]] | None = None
+    #: Adds micro-dollars (or takes them back) to what was booked for a render, once.
+    correct: Callable[[Task, int, int], Awaitable[None]] | None = None
     #: Told where a render is, at every point where a crash would matter; for tests.
     reached: Callable[[str], None] = lambda _: None
 

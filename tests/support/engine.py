@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -50,7 +50,7 @@ from tests.support.journal import (
     left_in,
 )
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 TEAM = a_team(budgets=(Budget(name="month", limit_microusd=1_000_000, per=Period.MONTH),))
 OFFER = an_offer()
@@ -74,6 +74,14 @@ async def until(happened: Callable[[], bool]) -> None:
     async with asyncio.timeout(SOON_S):
         while not happened():  # noqa: ASYNC110 - what is looked at sets no event
             await asyncio.sleep(0.005)
+
+
+async def eventually(ask: Callable[[], Awaitable[T]]) -> T:
+    """Return the first answer that is not empty; TimeoutError when there is none soon."""
+    async with asyncio.timeout(SOON_S):
+        while not (answer := await ask()):
+            await asyncio.sleep(0.005)
+    return answer
 
 
 async def over(live: LiveTask) -> Outcome:
@@ -136,7 +144,7 @@ class ScriptedProvider:
         return _next(self.polls_of.get(upstream_id, self.polls))
 
 
-def _next(answers: list[Answer]) -> Answer:
+def _next(answers: list[T]) -> T:
     return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
@@ -273,12 +281,16 @@ class House:
 
     async def until_in(self, *states: RenderState, task: str = "task1") -> Task:
         """Return a task once the journal has its renders in these states."""
-        async with asyncio.timeout(SOON_S):
-            while True:
-                read = await self.journal.read(TEAM.id, an_admission(task).id)
-                if read is not None and states == tuple(one.state for one in read.renders):
-                    return read
-                await asyncio.sleep(0.005)
+
+        async def reached() -> Task | None:
+            read = await self.journal.read(TEAM.id, an_admission(task).id)
+            if read is None or states != tuple(render.state for render in read.renders):
+                return None
+            return read
+
+        found = await eventually(reached)
+        assert found is not None
+        return found
 
     def sample(self, name: str, **labels: str) -> float:
         """Return a metric's value, zero when it never moved."""

@@ -11,6 +11,7 @@
 -- ARGV[1]    order, JSON:
 --   op         operation id of this correction
 --   task       whose charge it is
+--   corrects   the task, or the task and the render: what all corrections add up to
 --   booked     what was booked for it, micro-dollars
 --   delta      what to add to that; negative gives back
 --   bucket_ms  quarter of an hour the charge is summed under
@@ -37,7 +38,7 @@ local function add_to_sum(key, field)
   end
 end
 
-local sum_field, op_field = 'task|' .. order.task, 'op|' .. order.op
+local sum_field, op_field = 'task|' .. order.corrects, 'op|' .. order.op
 local so_far = tonumber(redis.call('HGET', corrections_key, sum_field) or '0')
 local done_as = redis.call('HGET', corrections_key, op_field)
 if done_as then

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import orjson
 import pytest
@@ -21,9 +22,9 @@ from tests.support.engine import (
     DONE,
     HOLD,
     OFFER,
-    SOON_S,
     TEAM,
     House,
+    eventually,
     failures_of,
     open_house,
     over,
@@ -46,6 +47,11 @@ async def messages_to(store: Store, replica: str) -> list[tuple[str, str]]:
     entries = await store.command("XRANGE", wake_key(replica), "-", "+")
     told = [orjson.loads(fields[b"message"]) for _, fields in entries]  # type: ignore[misc, union-attr, call-overload]
     return [(one["kind"], one["task"]) for one in told]
+
+
+async def is_gone(store: TroubledStore) -> bool:
+    """Tell whether the task is not there, and every accident has happened."""
+    return not store.losing and not await record_in(store)
 
 
 # Admission.
@@ -115,9 +121,7 @@ async def test_an_admission_nobody_heard_of_is_given_up(troubled: TroubledStore)
     async with open_house(troubled) as house:
         with pytest.raises(StoreUnavailable):
             await house.admit(images=3)
-        async with asyncio.timeout(SOON_S):
-            while troubled.losing or await record_in(troubled):
-                await asyncio.sleep(0.005)
+        await eventually(partial(is_gone, troubled))
 
         assert (0, 0) == await house.money()
         assert ([], {}) == (house.provider.keys, house.engine.running)
@@ -198,11 +202,8 @@ async def test_a_task_that_was_cancelled_before_is_cancelled_here(house: House) 
 async def test_who_waits_elsewhere_is_told_of_the_end(house: House) -> None:
     """The former owner's requests read the journal: it is whole when they are told to."""
     await over(await house.adopt(SUBMITTED))
-    async with asyncio.timeout(SOON_S):
-        while not (told := await messages_to(house.store, "replica_0")):
-            await asyncio.sleep(0.005)
 
-    assert [("over", "task1")] == told
+    assert [("over", "task1")] == await eventually(partial(messages_to, house.store, "replica_0"))
     assert (await house.written()).over
 
 
@@ -434,9 +435,7 @@ async def test_a_delivery_is_noted(house: House) -> None:
 async def test_a_call_that_was_sent_away_may_come_again(house: House) -> None:
     """Its retry is a call of its own, although it says that it is a retry."""
     house.engine.expect_retry(TEAM.id, a_call())
-    async with asyncio.timeout(SOON_S):
-        while not await keys_in(house.store, "{t:design}:refused:*"):
-            await asyncio.sleep(0.005)
+    await eventually(partial(keys_in, house.store, "{t:design}:refused:*"))
     first = await house.call("task1", call=a_call("req_1"))
     retry = await house.call("task2", call=a_call("req_2", count=1))
     later = await house.call("task3", call=a_call("req_3", count=2))
