@@ -11,41 +11,46 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.background import SystemClock
-from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.errors import StoreUnavailable
-from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.ids import TaskId
 from gateway.domain.limits import Budget, Period
-from gateway.domain.pricing import Charge, ChargeBasis
-from gateway.domain.task import Event, SubmitOrder, Task
+from gateway.domain.task import Event, Render, Task
 from gateway.ledger.audit import verify
 from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
 from gateway.store.keyspace import task_key
-from gateway.tasks.interface import Admission, Ending, OwnershipLostError, RecordMissingError
+from gateway.tasks.interface import OwnershipLostError, RecordMissingError
 from gateway.tasks.redis_tasks import RedisTaskStore
+from tests.support.factories import a_team, an_admission
+from tests.support.journal import a_journal, admitted, budgets_in, finished
 from tests.support.stores import run_watched
 
 T = TypeVar("T")
 
-TEAM = Team(TeamId("design"), ("*",), (Budget("total", 10**9, Period.TOTAL),))
+TEAM = a_team(budgets=(Budget("total", 10**9, Period.TOTAL),))
 HOLD, COST = 60, 30
-SETTLED = Ending(Event.FINISH, Charge(COST, {"image_output": COST}, ChargeBasis.CREDITS))
+SETTLED = finished(COST)
 ATTEMPT, UPSTREAM = "run_1", "up-1"
 TIMEOUT_MS, DOWN_AFTER_MS = 1_000, 500
 
 
 @dataclass(frozen=True)
 class Steps:
-    """A task after each of its steps, as its owner remembers it."""
+    """A task, and its render after each of its steps, as its owner remembers it."""
 
-    admitted: Task
-    begun: Task
-    submitted: Task
+    task: Task
+    begun: Render
+    submitted: Render
+
+    @classmethod
+    def of(cls, task: Task) -> Steps:
+        """Return the steps that a task has before it."""
+        begun = task.renders[0].after(Event.BEGIN, attempt_id=ATTEMPT)
+        return cls(task, begun, begun.after(Event.SUBMIT, upstream_id=UPSTREAM))
 
 
 @dataclass
@@ -70,37 +75,32 @@ class Load:
 
     async def make_good(self, steps: Steps) -> None:
         """Take a task to its end from wherever the store has it; it may have forgotten it all."""
-        await self._until_told(lambda: self.journal.restore(steps.submitted))
+        task, queued = steps.task, steps.task.renders[0]
+        await self._until_told(lambda: self.journal.restore(task.with_render(steps.submitted)))
         with suppress(OwnershipLostError):  # it is past this step
-            await self._until_told(lambda: self.journal.begin_submit(steps.admitted, ATTEMPT))
+            await self._until_told(lambda: self.journal.begin_submit(task, queued, ATTEMPT))
         with suppress(OwnershipLostError):
-            await self._until_told(lambda: self.journal.record_submitted(steps.begun, UPSTREAM))
-        await self._until_told(lambda: self.journal.conclude(steps.submitted, SETTLED))
+            await self._until_told(
+                lambda: self.journal.record_submitted(task, steps.begun, UPSTREAM)
+            )
+        await self._until_told(lambda: self.journal.conclude(task, steps.submitted, SETTLED))
 
     async def _call(self, task_id: TaskId) -> None:
-        admission = Admission(
-            id=task_id,
-            caller=Caller(TEAM, ApiKey("ci")),
-            user="",
-            images=1,
-            model="gpt-image-1.5",
-            size="1024x1024",
-            quality="low",
-            hold_microusd=HOLD,
-            order=SubmitOrder("evolink", "evolink:1", {}),
-        )
+        admission = an_admission(task_id, team=TEAM, hold_microusd=HOLD)
         try:
-            admitted = (await self._timed(self.journal.admit(admission))).task
+            task = (await self._timed(admitted(self.journal, admission))).task
         except StoreUnavailable:
             self.refused.add(task_id)
             await self._until_told(lambda: self.journal.give_up(admission))
             return
-        begun = _after(admitted, Event.BEGIN, attempt_id=ATTEMPT)
-        steps = Steps(admitted, begun, _after(begun, Event.SUBMIT, upstream_id=UPSTREAM))
+        steps = Steps.of(task)
+        queued = task.renders[0]
         try:
-            await self._until_told(lambda: self.journal.begin_submit(admitted, ATTEMPT))
-            await self._until_told(lambda: self.journal.record_submitted(begun, UPSTREAM))
-            await self._until_told(lambda: self.journal.conclude(steps.submitted, SETTLED))
+            await self._until_told(lambda: self.journal.begin_submit(task, queued, ATTEMPT))
+            await self._until_told(
+                lambda: self.journal.record_submitted(task, steps.begun, UPSTREAM)
+            )
+            await self._until_told(lambda: self.journal.conclude(task, steps.submitted, SETTLED))
         except (RecordMissingError, OwnershipLostError):
             await self.make_good(steps)
         self.ended[task_id] = (steps, time.monotonic())
@@ -129,14 +129,15 @@ class Load:
 
     async def state(self, task_id: TaskId) -> str:
         """Return what the store knows of a task's money: held, settled, or nothing."""
-        reply = await self.store.command("HGET", task_key(TEAM.id, task_id), "hold_state")
-        return reply.decode() if isinstance(reply, bytes) else "gone"
+        key = task_key(TEAM.id, task_id)
+        reply = await self.store.command("HMGET", key, "0:state", "0:cost")
+        assert isinstance(reply, list)
+        state, cost = reply
+        return "gone" if state is None else "held" if cost is None else "settled"
 
     async def money(self) -> tuple[int, int]:
         """Return what is spent and held."""
-        [key] = await self.store.command("KEYS", "{t:design}:budget:*")  # type: ignore[misc]
-        spent, held = await self.store.command("HMGET", key, "spent", "held")  # type: ignore[misc]
-        return int(spent), int(held)  # type: ignore[arg-type]
+        return (await budgets_in(self.store))["total"]
 
 
 async def test_only_what_the_replica_had_not_heard_is_lost(tmp_path: Path) -> None:
@@ -146,8 +147,7 @@ async def test_only_what_the_replica_had_not_heard_is_lost(tmp_path: Path) -> No
     """
     with run_watched(tmp_path, down_after_ms=DOWN_AFTER_MS) as watched:
         async with Store(watched.url, timeout_ms=TIMEOUT_MS) as store:
-            journal = RedisTaskStore(store, SystemClock(), owner="replica_1", keep_ms=600_000)
-            load = Load(store, journal)
+            load = Load(store, a_journal(store))
             async with asyncio.TaskGroup() as group:
                 for _ in range(8):
                     group.create_task(load.run())
@@ -185,8 +185,3 @@ async def test_only_what_the_replica_had_not_heard_is_lost(tmp_path: Path) -> No
                     await load.make_good(load.ended[task_id][0])
             assert (len(load.ended) * COST, 0) == await load.money()
             assert () == (await verify(books, TEAM.id)).findings
-
-
-def _after(task: Task, event: Event, *, attempt_id: str = "", upstream_id: str = "") -> Task:
-    render = task.render.after(event, attempt_id=attempt_id, upstream_id=upstream_id)
-    return replace(task, render=render)

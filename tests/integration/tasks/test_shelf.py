@@ -42,7 +42,7 @@ async def test_shelving_is_the_end_of_a_task(tasks: RedisTaskStore, store: Store
     for index in (0, 1):
         await tasks.conclude(task, await submitted(tasks, task, index), finished())
     left = []
-    for stored in ({0: "png 3"}, {0: "png 3"}, {1: "lost"}):
+    for stored in ({"0": "png 3"}, {"0": "png 3"}, {"1": "lost"}):
         notes = {task.id: ShelfNote(stored), TaskId("unheard-of"): ShelfNote(stored)}
         await tasks.shelve(TEAM_ID, notes)
         left.append(await seen_to_by(store))
@@ -62,7 +62,7 @@ async def test_a_picture_is_stored_while_others_are_made(
     """A task with open renders is seen to, however many of its pictures are in the store."""
     task = await a_new(tasks, images=2)
     await tasks.conclude(task, await submitted(tasks, task), finished())
-    await tasks.shelve(TEAM_ID, {task.id: ShelfNote({0: "png 3"})})
+    await tasks.shelve(TEAM_ID, {task.id: ShelfNote({"0": "png 3"})})
     before = await seen_to_by(store)
     await tasks.conclude(task, await submitted(tasks, task, 1), failed())
 
