@@ -20,6 +20,7 @@ QUICK = SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
 
 @pytest.fixture
 async def slow(tmp_path: Path) -> AsyncIterator[Running]:
+    """Run the product with an upstream that takes four seconds."""
     async with running_gateway(tmp_path, simulator=SLOW) as running:
         yield running
 
@@ -103,7 +104,7 @@ async def test_a_retry_of_a_delivered_call_gets_the_same_answer(tmp_path: Path) 
 
 
 async def test_a_client_that_hangs_up_leaves_its_picture_to_the_next_call(tmp_path: Path) -> None:
-    """A connection that is closed while it waits changes nothing; the next call gets the picture."""
+    """A connection that is closed while it waits changes nothing; the next call gets it."""
     async with running_gateway(tmp_path, simulator=SLOW) as running:
         with pytest.raises(httpx.ReadTimeout):
             await running.client.post(
@@ -117,7 +118,7 @@ async def test_a_client_that_hangs_up_leaves_its_picture_to_the_next_call(tmp_pa
                 timeout=0.7,
             )
         async with asyncio.timeout(5):
-            while not await running.gateway.store.command("KEYS", "{t:design}:orphans:*"):
+            while not await running.gateway.store.command("KEYS", "{t:design}:orphans:*"):  # noqa: ASYNC110 - the store is looked at from outside
                 await asyncio.sleep(0.01)
         answer = await running.generate()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tests.support.gateway import running_gateway
 
-
 SECTIONS = '[organization]\nbudgets = [{ usd = 0.03, per = "month" }]'
 
 
@@ -23,7 +22,7 @@ async def test_the_organizations_budget_is_never_exceeded(tmp_path: Path) -> Non
                 'gateway_budget_spent_usd{name="month",per="month",scope="organization",'
                 'team="(organization)"}'
             )
-            while (await running.metrics()).get(name) != spent / 1e6:
+            while (await running.metrics()).get(name) != spent / 1e6:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.2)
 
         assert [200, 200, 200] == [answer.status_code for answer in served]

@@ -71,6 +71,7 @@ class Pair:
 async def pair(
     request: pytest.FixtureRequest, valkey_process: ValkeyProcess, store: Store, tmp_path: Path
 ) -> AsyncIterator[Pair]:
+    """Start two replicas, the first with the fault that the test names."""
     fault_spec = request.param.removeprefix("proven:")
     is_proven = fault_spec != request.param
     settings = SimulatorSettings(

@@ -1,4 +1,4 @@
-"""The upstream says that a picture is done: it is looked at now, and nothing it says is believed."""
+"""The upstream says that a picture is done: it is looked at now, and nothing is believed."""
 
 from __future__ import annotations
 
