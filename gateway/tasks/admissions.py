@@ -247,6 +247,8 @@ def call_order(
 def call_fields(team: TeamId, call: Call) -> Mapping[str, str]:
     """Return what the record of a new task says of who waits for it."""
     fields = {"waiter": call.waiter, "waiting": "1", "count": str(call.count)}
+    if call.detached or not call.joins:
+        fields["alone"] = "1"
     return fields | ({"keyed": idempotency_key(team, call.idempotency)} if call.idempotency else {})
 
 

@@ -43,11 +43,18 @@ class RedisTaskReader:
             if not isinstance(rank, int):
                 return []
             first = rank + 1
-        reply = await self._store.command("ZREVRANGE", tasks_key(team), first, first + limit - 1)
-        if not isinstance(reply, list):
-            raise TypeError("ZREVRANGE answers a list")
-        read = [await self.read(team, TaskId(text_of(task))) for task in reply]
-        return [task for task in read if task is not None]
+        found: list[Task] = []
+        while len(found) < limit:
+            last = first + limit - 1
+            reply = await self._store.command("ZREVRANGE", tasks_key(team), first, last)
+            if not isinstance(reply, list):
+                raise TypeError("ZREVRANGE answers a list")
+            read = [await self.read(team, TaskId(text_of(task))) for task in reply]
+            found += [task for task in read if task is not None]
+            if len(reply) < limit:
+                break
+            first = last + 1
+        return found[:limit]
 
     async def owner_of(self, team: TeamId, task: TaskId) -> str | None:
         """Return who sees to a task; None when it is over or there is none."""

@@ -46,6 +46,7 @@ from gateway.domain.task import (
     picture_key,
 )
 from gateway.edge.record import RequestRecord
+from gateway.network.guard import Guard
 from gateway.service.images import ImageService
 from gateway.tasks.engine import Engine
 from gateway.tasks.interface import Admission, Call
@@ -333,6 +334,7 @@ def a_catalog_service(*models: Model) -> ImageService:
         providers={},
         engine=cast("Engine", None),
         waiting=cast("Waiting", None),
+        guard=Guard(),
         wait_s=1.0,
         random_bytes=bytes,
     )

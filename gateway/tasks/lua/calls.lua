@@ -8,6 +8,7 @@
 --   waiting       1 while it does
 --   count         which retry it was
 --   delivered_ms  when the answer had left for it
+--   alone         1 when no call may ever join it
 -- A call in an order:
 --   count       which retry it says it is; 0 when it says nothing
 --   waiter      its request

@@ -10,9 +10,9 @@
 -- include: tasks/lua/calls.lua
 
 local record = redis.call(
-  'HMGET', KEYS[1], 'waiter', 'delivered_ms', 'detached', 'replay', 'open', 'created_ms')
-local waiter, delivered_ms, detached, replay, open, created_ms = unpack(record)
-if waiter ~= ARGV[2] or delivered_ms or detached == '1' then
+  'HMGET', KEYS[1], 'waiter', 'delivered_ms', 'alone', 'replay', 'open', 'created_ms')
+local waiter, delivered_ms, alone, replay, open, created_ms = unpack(record)
+if waiter ~= ARGV[2] or delivered_ms or alone then
   return 0
 end
 redis.call('HSET', KEYS[1], 'waiting', '0')

@@ -199,6 +199,7 @@ async def test_a_correction_stands_in_the_ledger(books: RedisBooks, writer: Book
         "verb": "adjust",
         "op": "adjust:a1",
         "task": "t1",
+        "render": "0",
         "delta": "-20",
         "windows": orjson.dumps(BOTH).decode(),
         "key": "ci",

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from gateway.access.file_keys import FileKeys
 from gateway.assets.interface import AssetStore
 from gateway.domain.errors import GatewayError
+from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.images import ImageRoutes
@@ -21,9 +22,11 @@ from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, Slash
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
-from gateway.edge.routes import routes
+from gateway.edge.routes import Handlers, routes
+from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
 from gateway.service.quotes import QuoteService
+from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
 from gateway.telemetry.metrics import Metrics
 from tests.support.clock import FixedClock
@@ -46,17 +49,29 @@ class Edge:
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
         self.metrics = Metrics(CollectorRegistry(), version="1")
         self.routes = routes(
-            ImageRoutes(
-                keys=keys,
-                images=images,
-                assets=cast("AssetStore", None),
-                drain=Drain(),
-                help_url="",
-            ),
-            QuoteRoutes(keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""),
-            ModelRoutes(keys=keys, images=images, help_url=""),
-            UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
-            OpsRoutes(checks={}, registry=self.metrics.registry),
+            Handlers(
+                images=ImageRoutes(
+                    keys=keys,
+                    images=images,
+                    tasks=cast("TaskService", None),
+                    assets=cast("AssetStore", None),
+                    drain=Drain(),
+                    help_url="",
+                ),
+                quotes=QuoteRoutes(
+                    keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""
+                ),
+                models=ModelRoutes(keys=keys, images=images, help_url=""),
+                usage=UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
+                tasks=TaskRoutes(
+                    keys=keys,
+                    tasks=cast("TaskService", None),
+                    assets=cast("AssetStore", None),
+                    help_url="",
+                ),
+                callbacks=CallbackRoutes(None),
+                ops=OpsRoutes(checks={}, registry=self.metrics.registry),
+            )
         )
         app = Starlette(
             routes=self.routes,
@@ -102,6 +117,10 @@ def test_the_table() -> None:
     assert table == [
         ("/v1/images/generations", ["POST"], "images.generations"),
         ("/v1/images/quotes", ["POST"], "images.quotes"),
+        ("/v1/images/tasks", ["GET", "HEAD"], "tasks.list"),
+        ("/v1/images/tasks/{task}", ["GET", "HEAD"], "tasks.show"),
+        ("/v1/images/tasks/{task}/cancel", ["POST"], "tasks.cancel"),
+        ("/v1/callbacks/{provider}/{token}", ["POST"], "callbacks"),
         ("/v1/usage", ["GET", "HEAD"], "usage"),
         ("/v1/models", ["GET", "HEAD"], "models.list"),
         ("/v1/models/{model:path}", ["GET", "HEAD"], "models.show"),
@@ -124,6 +143,10 @@ def test_the_table() -> None:
         ("POST", "/v1/images/generations", 400, "images.generations"),
         ("GET", "/v1/images/generations", 405, "images.generations"),
         ("POST", "/v1/images/variations", 404, "other"),
+        ("DELETE", "/v1/images/tasks/imgtask_1", 405, "tasks.show"),
+        ("GET", "/v1/images/tasks/imgtask_1/cancel", 405, "tasks.cancel"),
+        # Callbacks are only taken where the upstream was told an address.
+        ("POST", "/v1/callbacks/evolink/forged", 404, "callbacks"),
         # A base URL that ends in a slash, joined to a path that begins with one.
         ("POST", "http://gateway/v1//images/generations", 400, "images.generations"),
         ("GET", "http://gateway//v1/models", 200, "models.list"),

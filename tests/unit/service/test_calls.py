@@ -21,6 +21,7 @@ def _call(
     waiter: str = "req_1",
     retry_count: str = "",
     idempotency_key: str = "",
+    detached: bool = False,
 ) -> Call:
     return call_of(
         caller or a_caller(),
@@ -29,6 +30,7 @@ def _call(
         waiter=waiter,
         retry_count=retry_count,
         idempotency_key=idempotency_key,
+        detached=detached,
     )
 
 
@@ -57,6 +59,7 @@ DIFFERENT = [
     {"user": "kim"},
     {"safety_identifier": "kim"},
     {"max_cost_microusd": 10_000},
+    {"callback_url": "https://client.example/done"},
 ]
 
 
@@ -133,3 +136,11 @@ def test_teams_decide_whether_retries_are_joined(joins: bool) -> None:
     caller = a_caller(replace(a_team(), joins_retries=joins))
 
     assert joins is _call(caller=caller).joins
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_calls_that_do_not_wait_say_so(detached: bool) -> None:
+    """It is told along with the call, and makes no other call of it."""
+    call = _call(detached=detached)
+
+    assert (detached, _call().fingerprint) == (call.detached, call.fingerprint)

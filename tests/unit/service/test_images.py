@@ -30,6 +30,7 @@ from gateway.domain.limits import Quotas
 from gateway.domain.pricing import configured
 from gateway.domain.task import FailureKind, Render, RenderState, SubmitOrder
 from gateway.ledger.holds import user_hash
+from gateway.network.guard import Guard
 from gateway.providers.interface import Provider
 from gateway.service.images import ImageService, Plan, end_user_of, error_of, offer_of
 from gateway.tasks.engine import Engine, Ticket
@@ -71,9 +72,15 @@ def _service(
         providers={"evolink": cast("Provider", Composer())},
         engine=cast("Engine", engine),
         waiting=cast("Waiting", waiting),
+        guard=Guard(lookup=_looked_up),
         wait_s=280.0,
         random_bytes=lambda count: b"\xab" * count,
     )
+
+
+async def _looked_up(name: str) -> list[str]:
+    """Tell where names are: inside is where nobody outside may look."""
+    return ["127.0.0.1"] if name.startswith("inside.") else ["93.184.216.34"]
 
 
 class Composer:
@@ -338,6 +345,20 @@ def test_end_users(request_: ImageRequest, user_budgets: bool, user: str) -> Non
     team = replace(a_team(), user_budgets=(a_budget(),) if user_budgets else ())
 
     assert user == end_user_of(a_caller(team), request_)
+
+
+async def test_who_is_told_of_the_end_is_checked_before_anything_is_held() -> None:
+    """A callback is sent into the public Internet and to nobody inside; nothing is held for it."""
+    engine = ScriptedEngine()
+    outside = replace(_request(), callback_url="https://client.example/done")
+    await _start(engine, outside)
+    with pytest.raises(InvalidRequest) as refusal:
+        await _start(engine, replace(outside, callback_url="https://inside.example/done"))
+
+    assert "callback_url" == refusal.value.param
+    assert ["https://client.example/done"] == [
+        admission.callback_url for admission, _ in engine.admitted
+    ]
 
 
 def _too_fast(wait_ms: int) -> RateLimited:

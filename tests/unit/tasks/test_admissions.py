@@ -33,7 +33,13 @@ from gateway.tasks.admissions import (
     integers,
     place_of,
 )
-from gateway.tasks.interface import AccountChangedError, Admission, Admitted, Joined
+from gateway.tasks.interface import (
+    AccountChangedError,
+    Admission,
+    Admitted,
+    Joined,
+    NotJoinedError,
+)
 from tests.support.clock import NOON_MS
 from tests.support.factories import (
     a_budget,
@@ -217,6 +223,17 @@ def test_a_changed_account() -> None:
     """The caller is to be read anew: that is no refusal of the call."""
     with pytest.raises(AccountChangedError):
         asked(an_admission()).understand([b"stale"])
+
+
+def test_a_call_that_may_only_join() -> None:
+    """There is no money for a task of its own: it is told that there is none to join."""
+    admission = replace(an_admission(), only_join=True)
+    with pytest.raises(NotJoinedError):
+        asked(admission).understand([b"not_joined"])
+
+    assert [True, False] == [
+        asked(wanted).order()["only_join"] for wanted in (admission, an_admission())
+    ]
 
 
 def test_a_task_that_is_written_anew() -> None:

@@ -93,6 +93,8 @@ def test_what_is_written_can_be_read(first: Render, second: Render) -> None:
         user="9f86",
         hold=Hold(10_000, (WINDOW, TOTAL)),
         detached=True,
+        references=2,
+        callback_url="https://client.example/done",
         owner="",
         epoch=7,
     )
@@ -115,6 +117,21 @@ def test_a_record_knows_how_much_is_to_be_done(
     written = pairs(records.task_fields(a_task(*renders), owner="replica_1", call={}))
 
     assert (unfinished, unstored) == (written["open"], written["unstored"])
+
+
+def test_what_scripts_have_added_is_read() -> None:
+    """That its team has cancelled it, and when its last render ended."""
+    added = read(a_task(), cancelled="1", ended_ms=str(NOON_MS))
+
+    assert replace(a_task(), cancelled=True, ended_ms=NOON_MS) == added
+
+
+def test_a_callback_is_something_to_be_done() -> None:
+    """A task is seen to until its client's callback was written down, as with a picture."""
+    task = replace(a_task(RENDERS[5]), callback_url="https://client.example/done")
+    written = pairs(records.task_fields(task, owner="replica_1", call={}))
+
+    assert ("0", "1") == (written["open"], written["unstored"])
 
 
 def test_a_task_that_is_over_has_no_order_any_more() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
-from gateway.tasks.interface import ShelfNote, TaskStore
+from gateway.tasks.interface import CALLBACK, ShelfNote, TaskStore
 from gateway.tasks.shelf import FLUSH_EVERY_S, MAX_PER_CALL, Shelf
 from tests.support.clock import in_virtual_time
 from tests.support.factories import a_picture_in_store
@@ -56,17 +56,18 @@ async def test_notes_go_out_together() -> None:
     shelf.stored(DESIGN, A, 2, None)
     shelf.delivered(DESIGN, A)
     shelf.stored(OPS, C, 0, PNG)
+    shelf.called_back(OPS, C)
     await shelf.flush()
 
     assert store.calls == [
         (
             DESIGN,
             {
-                A: ShelfNote(stored={0: "png 3", 2: "lost"}, delivered=True),
+                A: ShelfNote(stored={"0": "png 3", "2": "lost"}, delivered=True),
                 B: ShelfNote(delivered=True),
             },
         ),
-        (OPS, {C: ShelfNote(stored={0: "png 3"})}),
+        (OPS, {C: ShelfNote(stored={"0": "png 3", CALLBACK: "queued"})}),
     ]
 
 
@@ -133,7 +134,7 @@ async def test_what_the_store_did_not_take_stays() -> None:
     await shelf.flush()
 
     assert held
-    assert store.calls == [(DESIGN, {A: ShelfNote(stored={0: "png 3"})})]
+    assert store.calls == [(DESIGN, {A: ShelfNote(stored={"0": "png 3"})})]
 
 
 async def test_what_is_noted_while_the_store_fails_is_put_together() -> None:
@@ -151,7 +152,7 @@ async def test_what_is_noted_while_the_store_fails_is_put_together() -> None:
     await shelf.flush()
 
     assert store.calls == [
-        (DESIGN, {A: ShelfNote(stored={0: "png 3", 1: "lost"}, delivered=True)}),
+        (DESIGN, {A: ShelfNote(stored={"0": "png 3", "1": "lost"}, delivered=True)}),
     ]
 
 
@@ -172,7 +173,7 @@ async def test_notes_made_during_a_flush_are_not_lost() -> None:
         shelf.delivered(DESIGN, B)
 
     assert store.calls == [
-        (DESIGN, {A: ShelfNote(stored={0: "png 3"})}),
+        (DESIGN, {A: ShelfNote(stored={"0": "png 3"})}),
         (DESIGN, {A: ShelfNote(delivered=True), B: ShelfNote(delivered=True)}),
     ]
 

@@ -1,0 +1,236 @@
+"""Which task a call is a retry of: design rules 10 to 12, in the one script that decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.errors import IdempotencyConflict, PictureExpired, RateLimited
+from gateway.domain.ids import TaskId
+from gateway.domain.limits import Quotas
+from gateway.domain.pricing import NO_CHARGE
+from gateway.domain.task import Event, FailureKind, Task
+from gateway.store.client import Store
+from gateway.tasks.interface import Call, Ending, Joined, NotJoinedError, ShelfNote
+from gateway.tasks.redis_tasks import RedisTaskStore
+from tests.support.factories import a_call, a_team, an_admission
+from tests.support.journal import LaterClock, a_journal, admitted, finished, ledger_in, submitted
+
+
+@pytest.fixture
+def tasks(store: Store) -> RedisTaskStore:
+    """Keep tasks in the real server."""
+    return a_journal(store)
+
+
+async def begun(tasks: RedisTaskStore, task: str, call: Call | None = None) -> Task:
+    """Admit a call as a task of its own."""
+    return (await admitted(tasks, an_admission(task, call=call or a_call()))).task
+
+
+async def joined(tasks: RedisTaskStore, call: Call, *, as_task: str = "other") -> str | None:
+    """Admit a call; return the task it joined, None when it became one of its own."""
+    answer = await tasks.admit(an_admission(as_task, call=call))
+    return answer.task if isinstance(answer, Joined) else None
+
+
+async def leave(tasks: RedisTaskStore, task: Task, waiter: str = "req_1") -> None:
+    """Let a request go away."""
+    await tasks.leave(task.team, task.id, place=task.call, waiter=waiter)
+
+
+async def test_a_first_call_joins_nothing_that_somebody_waits_for(tasks: RedisTaskStore) -> None:
+    """Identical calls at once stay separate pictures."""
+    await begun(tasks, "task1")
+
+    assert None is await joined(tasks, a_call("req_2"))
+
+
+async def test_a_retry_joins_the_task_of_its_first_try(tasks: RedisTaskStore, store: Store) -> None:
+    """It costs nothing and writes nothing, also while the first try still seems to wait."""
+    await begun(tasks, "task1")
+    before = await ledger_in(store)
+
+    assert "task1" == await joined(tasks, a_call("req_2", count=1))
+    assert before == await ledger_in(store)
+
+
+async def test_each_retry_has_a_task_of_its_own(tasks: RedisTaskStore) -> None:
+    """Two calls that are both retried find two tasks, the older one first; a third finds none."""
+    await begun(tasks, "task1")
+    await begun(tasks, "task2", a_call("req_2"))
+    found = [
+        await joined(tasks, a_call(f"req_{number}", count=1), as_task=f"other{number}")
+        for number in (3, 4)
+    ]
+
+    assert {"task1", "task2"} == set(found)
+    assert None is await joined(tasks, a_call("req_5", count=1), as_task="other5")
+
+
+async def test_a_later_retry_takes_the_task_of_the_retry_before_it(tasks: RedisTaskStore) -> None:
+    """Of tasks last waited for with counts 1 and 0, count 2 is the first one's."""
+    await begun(tasks, "retried", a_call("req_1"))
+    await joined(tasks, a_call("req_2", count=1))
+    await begun(tasks, "fresh", a_call("req_3"))
+
+    assert "retried" == await joined(tasks, a_call("req_4", count=2))
+    assert "fresh" == await joined(tasks, a_call("req_5", count=1))
+
+
+async def test_a_call_without_a_sign_takes_what_nobody_waits_for(tasks: RedisTaskStore) -> None:
+    """A task whose request went away is taken once, and then somebody waits for it again."""
+    task = await begun(tasks, "task1")
+    await leave(tasks, task)
+
+    assert "task1" == await joined(tasks, a_call("req_2"))
+    assert None is await joined(tasks, a_call("req_3"))
+
+
+async def test_who_came_later_is_not_sent_away_by_who_leaves(tasks: RedisTaskStore) -> None:
+    """The first try's hang-up is noticed after its retry has come: nothing is an orphan."""
+    task = await begun(tasks, "task1")
+    await joined(tasks, a_call("req_2", count=1))
+    await leave(tasks, task, "req_1")
+
+    assert None is await joined(tasks, a_call("req_3"))
+
+
+async def test_delivered_answers_are_given_again_for_a_minute(store: Store) -> None:
+    """Only to a retry that says it is one, and not for longer."""
+    clock = LaterClock()
+    tasks = a_journal(store, clock=clock)
+    task = await begun(tasks, "task1")
+    await tasks.conclude(task, await submitted(tasks, task), finished())
+    await tasks.shelve(task.team, {task.id: ShelfNote({"0": "png 3"}, delivered=True)})
+    await leave(tasks, task)
+
+    assert None is await joined(tasks, a_call("req_2"), as_task="new")
+    assert "task1" == await joined(tasks, a_call("req_3", count=1), as_task="other")
+
+    await store.command("HSET", "{t:design}:task:task1", "delivered_ms", "1")
+    await store.command("DEL", "{t:design}:task:new")
+
+    assert None is await joined(tasks, a_call("req_4", count=2), as_task="late")
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_told_again"),
+    [
+        (FailureKind.MODERATION, True),
+        (FailureKind.UPSTREAM_DOWN, False),
+        (FailureKind.RATE_LIMITED, False),
+    ],
+)
+async def test_only_final_failures_are_told_again(
+    tasks: RedisTaskStore, failure: FailureKind, *, is_told_again: bool
+) -> None:
+    """What passes by itself came of nothing: the retry is a call of its own."""
+    task = await begun(tasks, "task1")
+    await tasks.conclude(task, task.renders[0], Ending(Event.EXPIRE, NO_CHARGE, failure))
+
+    found = await joined(tasks, a_call("req_2", count=1))
+    assert is_told_again == (found == "task1")
+
+
+async def test_the_retry_of_what_came_of_nothing_takes_no_others_task(
+    tasks: RedisTaskStore,
+) -> None:
+    """Two identical calls, one of which ends with a 503: its retry leaves the other's alone."""
+    ended = await begun(tasks, "task1")
+    await begun(tasks, "task2", a_call("req_2"))
+    gone = Ending(Event.EXPIRE, NO_CHARGE, FailureKind.UPSTREAM_DOWN)
+    await tasks.conclude(ended, ended.renders[0], gone)
+
+    assert None is await joined(tasks, a_call("req_3", count=1))
+
+
+async def test_a_refusal_leaves_a_credit_for_its_retry(tasks: RedisTaskStore) -> None:
+    """Sent away for the rate, or by a server that stops, it comes back as a call of its own."""
+    team = replace(a_team(), quotas=Quotas(in_flight_images=1))
+    await tasks.admit(an_admission("task1", team=team, call=a_call()))
+    with pytest.raises(RateLimited):
+        await tasks.admit(an_admission("task2", team=team, call=a_call("req_2")))
+
+    assert None is await joined(tasks, a_call("req_3", count=1), as_task="task3")
+    assert "task1" == await joined(tasks, a_call("req_4", count=1), as_task="task4")
+
+    await tasks.expect_retry(team.id, a_call("req_5", count=1))
+
+    assert None is await joined(tasks, a_call("req_6", count=2), as_task="task6")
+
+
+async def test_a_call_that_waits_by_itself_leaves_no_credit(tasks: RedisTaskStore) -> None:
+    """It was not sent away, so no retry of it is to be expected."""
+    team = replace(a_team(), quotas=Quotas(in_flight_images=1))
+    await tasks.admit(an_admission("task1", team=team, call=a_call()))
+    with pytest.raises(RateLimited):
+        await tasks.admit(an_admission("task2", team=team, call=a_call("req_2"), patience_ms=5_000))
+
+    assert "task1" == await joined(tasks, a_call("req_3", count=1), as_task="task3")
+
+
+async def test_an_idempotency_key_decides_alone(tasks: RedisTaskStore, store: Store) -> None:
+    """The same key is the same task, another body is refused, a lost record is gone for good."""
+    keyed = a_call("req_1", idempotency="k1")
+    await begun(tasks, "task1", keyed)
+
+    assert "task1" == await joined(tasks, a_call("req_2", idempotency="k1"))
+    assert None is await joined(tasks, a_call("req_3", count=1), as_task="unkeyed")
+    with pytest.raises(IdempotencyConflict):
+        await joined(tasks, a_call("req_4", idempotency="k1", fingerprint="e" * 32))
+
+    await store.command("DEL", "{t:design}:task:task1")
+
+    with pytest.raises(PictureExpired):
+        await joined(tasks, a_call("req_5", idempotency="k1"))
+
+
+async def test_a_key_whose_call_came_of_nothing_is_free_again(tasks: RedisTaskStore) -> None:
+    """Nothing was submitted, so there is no outcome to be told."""
+    task = await begun(tasks, "task1", a_call(idempotency="k1"))
+    gone = Ending(Event.EXPIRE, NO_CHARGE, FailureKind.UPSTREAM_DOWN)
+    await tasks.conclude(task, task.renders[0], gone)
+
+    assert None is await joined(tasks, a_call("req_2", idempotency="k1"))
+
+
+@pytest.mark.parametrize("call", [a_call(detached=True), a_call(joins=False)])
+async def test_some_tasks_are_never_joined(tasks: RedisTaskStore, call: Call) -> None:
+    """Nobody is expected to wait for them, or their team does not want it."""
+    task = await begun(tasks, "task1", call)
+    await leave(tasks, task)
+
+    assert None is await joined(tasks, a_call("req_2", count=1))
+
+
+async def test_an_admission_nobody_heard_of_lets_its_task_go(tasks: RedisTaskStore) -> None:
+    """A retry that joined and never heard so leaves the task for the next one."""
+    await begun(tasks, "task1")
+    unheard = an_admission("other", call=a_call("req_2", count=1))
+    await tasks.admit(unheard)
+    await tasks.give_up(unheard)
+
+    assert "task1" == await joined(tasks, a_call("req_3"), as_task="third")
+
+
+async def test_what_may_only_join_becomes_no_task(tasks: RedisTaskStore, store: Store) -> None:
+    """Without a task to join it is refused, and nothing is held."""
+    call = an_admission("task1", call=a_call(count=1))
+    with pytest.raises(NotJoinedError):
+        await tasks.admit(replace(call, only_join=True))
+
+    assert [] == await ledger_in(store)
+
+
+async def test_the_index_of_a_busy_call_stays_small(tasks: RedisTaskStore, store: Store) -> None:
+    """Answers that were delivered long ago are dropped as new calls come."""
+    for number in range(20):
+        task = await begun(tasks, f"task{number}", a_call(f"req_{number}"))
+        await tasks.conclude(task, await submitted(tasks, task), finished())
+        await tasks.shelve(task.team, {TaskId(task.id): ShelfNote({"0": "png 3"}, delivered=True)})
+        await store.command("HSET", f"{{t:design}}:task:task{number}", "delivered_ms", "1")
+
+    [key] = await store.command("KEYS", "{t:design}:calls:*")  # type: ignore[misc]
+    assert 3 >= await store.command("ZCARD", key)  # type: ignore[operator]

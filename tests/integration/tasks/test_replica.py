@@ -1,0 +1,103 @@
+"""Places among replicas on the real store; time is moved by hand, the store's by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.store.client import Store
+from gateway.tasks.replica import Replica
+from tests.support.journal import LaterClock
+from tests.support.valkey import ValkeyProcess
+
+LEASE_S = 10.0
+
+
+def a_replica(store: Store, name: str, clock: LaterClock, *, lease_s: float = LEASE_S) -> Replica:
+    """Return a replica that has not renewed yet."""
+    return Replica(store, clock, id=name, lease_s=lease_s)
+
+
+async def test_replicas_see_each_other(store: Store) -> None:
+    """Who renews is there for the others until it leaves."""
+    one, two = (a_replica(store, name, LaterClock()) for name in ("one", "two"))
+    await one.renew()
+    await two.renew()
+    await one.renew()
+
+    assert ({"two"}, {"one"}) == (one.others, two.others)
+
+    await two.leave()
+    await one.renew()
+
+    assert frozenset() == one.others
+
+
+async def test_nothing_is_submitted_without_a_fresh_place(store: Store) -> None:
+    """Before the first renewal, and when the last one is 70 % of a lease ago."""
+    clock = LaterClock()
+    replica = a_replica(store, "one", clock)
+    at_start = replica.may_submit()
+    await replica.renew()
+    renewed = replica.may_submit()
+    clock.advance(0.71 * LEASE_S)
+
+    assert (False, True, False) == (at_start, renewed, replica.may_submit())
+
+
+async def test_a_replica_is_gone_after_it_was_missed_for_a_lease(store: Store) -> None:
+    """Its place runs out in the store, and is then missed for as long again."""
+    clock = LaterClock()
+    one = a_replica(store, "one", clock, lease_s=0.3)
+    two = a_replica(store, "two", clock, lease_s=0.3)
+    await two.renew()
+    await one.renew()
+    seen = one.is_gone("two")
+    await asyncio.sleep(0.35)
+    await one.renew()
+    missed = one.is_gone("two")
+    for _ in range(4):
+        await asyncio.sleep(0.1)
+        await one.renew()
+
+    assert (False, False, True) == (seen, missed, one.is_gone("two"))
+
+
+async def test_a_stalled_store_makes_nobody_gone(
+    store: Store, valkey_process: ValkeyProcess
+) -> None:
+    """Every place has run out when the store comes back; nobody is missed until we are steady."""
+    clock = LaterClock()
+    async with Store(valkey_process.url, timeout_ms=100) as impatient:
+        one = a_replica(impatient, "one", clock, lease_s=0.4)
+        two = a_replica(store, "two", clock, lease_s=0.4)
+        await two.renew()
+        await one.renew()
+        valkey_process.stop()
+        try:
+            for _ in range(5):
+                await one.renew()
+        finally:
+            valkey_process.cont()
+        await asyncio.sleep(0.1)
+        await one.renew()
+        after = one.is_gone("two")
+        await two.renew()
+        await asyncio.sleep(0.1)
+        await one.renew()
+
+        assert (False, False) == (after, one.is_gone("two"))
+        assert {"two"} == one.others
+
+
+async def test_a_stranger_is_missed_from_our_first_renewal_on(store: Store) -> None:
+    """A process that starts waits a whole lease before it takes anything over."""
+    clock = LaterClock()
+    one = a_replica(store, "one", clock)
+    await one.renew()
+    clock.advance(5)
+    await one.renew()
+    early = one.is_gone("stranger")
+    clock.advance(5)
+    await one.renew()
+
+    assert (False, True) == (early, one.is_gone("stranger"))
