@@ -30,6 +30,7 @@ OF_THEIR_OWN = {
     "integration/tasks/test_contention.py": "the money test: many reservers, one budget",
     "integration/tasks/test_books_machine.py": "any history of the books against a plain model",
     "integration/tasks/test_failover.py": "what an asynchronous failover loses, under load",
+    "integration/tasks/test_joins.py": "which task a call is a retry of, in the one script for it",
     "integration/tasks/test_limits.py": "every limit of a call, in the one script that takes them",
 }
 

@@ -205,6 +205,7 @@ class Render:
 
     `attempt_id` names the current try and is its idempotency key; `tries` counts submissions that
     were begun; `submitted_ms` is when the upstream took it (Unix ms, 0 before).
+    `raised_microusd` is held beyond the task's hold.
     """
 
     index: int = 0
@@ -213,6 +214,7 @@ class Render:
     upstream_id: str = ""
     tries: int = 0
     submitted_ms: int = 0
+    raised_microusd: int = 0
     result: Result | None = None
 
     def after(self, event: Event, *, attempt_id: str = "", upstream_id: str = "") -> Render:

@@ -244,7 +244,7 @@ class Engine:
         handed = 0
         while self._running:
             for live in list(self._running.values()):
-                if await until_stored(partial(self._store.hand_over, live.task)):
+                if await self._steps.recorded(live, partial(self._store.hand_over, live.task)):
                     handed += 1
                     self._left(live, MovedError())
             if self._running:

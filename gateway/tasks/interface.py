@@ -249,5 +249,8 @@ class TaskStore(Protocol):
         ...
 
     async def hand_over(self, task: Task) -> bool:
-        """Give a task up to whoever takes it; False while one of its renders is being posted."""
+        """Give a task up to whoever takes it; False while one of its renders is being posted.
+
+        Raises RecordMissingError.
+        """
         ...

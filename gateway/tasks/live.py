@@ -63,7 +63,6 @@ class LiveRender:
     asked_s: float = 0.0
     polls: int = 0
     forecasts: tuple[Forecast, ...] = ()
-    raised_microusd: int = 0
     candidate: str = ""
     due: Due | None = None
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,7 +70,7 @@ class LiveRender:
     @property
     def held_microusd(self) -> int:
         """What is held for it."""
-        return self.live.task.hold.amount_microusd + self.raised_microusd
+        return self.live.task.hold.amount_microusd + self.render.raised_microusd
 
     @property
     def id(self) -> str:

@@ -109,7 +109,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
                 body=orjson.loads(fields.get("order", "{}")),
             ),
             hold=Hold(
-                amount_microusd=int(fields["0:hold"]),
+                amount_microusd=int(fields["0:hold"]) - int(fields.get("0:raised", "0")),
                 windows=tuple(parse_window(facts) for facts in orjson.loads(fields["held"])),
             ),
             renders=tuple(
@@ -149,6 +149,7 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
         upstream_id=field("upstream_id"),
         tries=int(field("tries", "0")),
         submitted_ms=int(field("submitted_ms", "0")),
+        raised_microusd=int(field("raised", "0")),
         result=result,
     )
 

@@ -375,8 +375,9 @@ class RedisTaskStore(RedisTaskReader):
     async def claim(self, account: str, upstream_id: str, render: str) -> bool:
         """Bind an upstream's task id to one render for ever; False when it is another's."""
         key = claim_key(account, upstream_id)
-        reply = await self._store.command("SET", key, render, "NX", "GET", "EX", CLAIM_S)
-        return reply is None or reply == render.encode()
+        if await self._store.command("SET", key, render, "NX", "EX", CLAIM_S):
+            return True
+        return await self._store.command("GET", key) == render.encode()
 
     async def take(self, team: TeamId, task: TaskId, *, owner: str) -> Task | None:
         """Take a task over from `owner`; raises UnreadableTaskError."""
@@ -388,10 +389,15 @@ class RedisTaskStore(RedisTaskReader):
         return None
 
     async def hand_over(self, task: Task) -> bool:
-        """Give a task up to whoever takes it; False while one of its renders is being posted."""
+        """Give a task up to whoever takes it; False while one of its renders is being posted.
+
+        Raises RecordMissingError.
+        """
         match await self._change_owner(task.team, task.id, self._owner, ""):
             case [b"other", bytes(owner)] if owner.decode() == self._owner:
                 return False
+            case [b"gone"]:
+                raise RecordMissingError(task.id)
         return True
 
     async def _change_owner(self, team: TeamId, task: TaskId, owner: str, to: str) -> Reply:

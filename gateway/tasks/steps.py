@@ -143,8 +143,8 @@ class Steps:
 
     async def conclude(self, one: LiveRender, ending: Ending) -> None:
         """Settle or release, then count: each counter moves once however often this was tried."""
-        concluded = await self._recorded(
-            one, lambda: self.store.conclude(one.live.task, one.render, ending)
+        concluded = await self.recorded(
+            one.live, lambda: self.store.conclude(one.live.task, one.render, ending)
         )
         one.render = concluded.render
         if self.house.organization.has_budgets:
@@ -162,17 +162,20 @@ class Steps:
 
     async def move(self, one: LiveRender, verb: Verb) -> None:
         """Write down that a render has moved on. Raises OwnershipLostError."""
-        one.render = await self._recorded(one, lambda: verb(one.live.task, one.render))
+        one.render = await self.recorded(one.live, lambda: verb(one.live.task, one.render))
 
-    async def _recorded(self, one: LiveRender, call: Callable[[], Awaitable[T]]) -> T:
-        """Write a step down, however long the store takes; write a lost record anew (rule 18)."""
+    async def recorded(self, live: LiveTask, call: Callable[[], Awaitable[T]]) -> T:
+        """Write a step down, however long the store takes; write a lost record anew (rule 18).
+
+        Raises OwnershipLostError.
+        """
         while True:
             try:
                 return await until_stored(call)
             except RecordMissingError:
-                log.critical("record_missing", action="record_missing", task=one.live.task.id)
-                await until_stored(lambda: self.store.restore(one.live.current))
-                await until_stored(partial(self._restore_shared, one.live.current))
+                log.critical("record_missing", action="record_missing", task=live.task.id)
+                await until_stored(lambda: self.store.restore(live.current))
+                await until_stored(partial(self._restore_shared, live.current))
 
     async def _restore_shared(self, task: Task) -> None:
         unfinished = sum(render.result is None for render in task.renders)

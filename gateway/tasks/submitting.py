@@ -13,8 +13,11 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+
+import structlog
 
 from gateway.domain.ids import ID_BYTES, make_attempt_id
 from gateway.domain.latency import forecast_from_estimate, noted
@@ -27,6 +30,8 @@ from gateway.tasks.gate import DeadlinePassedError
 from gateway.tasks.live import LiveRender
 from gateway.tasks.patience import until_stored
 from gateway.tasks.steps import Steps
+
+log = structlog.get_logger(__name__)
 
 #: A render that won the right to be posted is posted within this, or not at all (rule 1).
 POST_WITHIN_S = 5.0
@@ -111,6 +116,8 @@ class Submitting:
         if left_s <= 0:
             return False
         one.stirred.clear()
+        if one.live.cancelled:
+            return True
         async with asyncio.TaskGroup() as group:
             entering = group.create_task(self._enter(one, left_s, returning=returning))
             stirred = group.create_task(one.stirred.wait())
@@ -162,6 +169,11 @@ class Submitting:
         )
         self._steps.note(one, "submitted", upstream_id=accepted.upstream_id)
         self._steps.house.reached("submitted")
+        if self._steps.house.callback_url is not None and not await self._claimed(
+            one, accepted.upstream_id
+        ):
+            # Somebody took a callback's word for it that was not true.
+            log.critical("upstream_id_taken", action="upstream_id_taken", task=one.live.task.id)
         await self._raise_hold(one, accepted.credits_reserved)
         await self._go_on(one)
 
@@ -177,8 +189,10 @@ class Submitting:
         if hold + extra > RAISE_LIMIT * hold:
             self._steps.note(one, "estimate_implausible", extra_microusd=extra)
             return
-        await until_stored(partial(self._steps.store.raise_hold, one.live.task, one.render, extra))
-        one.raised_microusd = extra
+        await self._steps.recorded(
+            one.live, partial(self._steps.store.raise_hold, one.live.task, one.render, extra)
+        )
+        one.render = replace(one.render, raised_microusd=extra)
         if self._steps.house.organization.has_budgets:
             self._steps.house.outbox.note(one.live.task.team)
 
@@ -246,14 +260,16 @@ class Submitting:
         if not isinstance(outcome, Running | Finished | Failed):
             self._steps.note(one, "callback_unproven")
             return False
-        mine = f"{one.live.task.id}:{one.index}"
-        if not await until_stored(
-            partial(self._steps.store.claim, one.live.task.order.account, candidate, mine)
-        ):
+        if not await self._claimed(one, candidate):
             self._steps.note(one, "callback_of_another")
             return False
         await self._submitted(one, Accepted(upstream_id=candidate))
         return True
+
+    async def _claimed(self, one: LiveRender, upstream_id: str) -> bool:
+        """Bind an upstream id to this render; False when it is another's."""
+        account = one.live.task.order.account
+        return await until_stored(partial(self._steps.store.claim, account, upstream_id, one.id))
 
     async def _write_off(self, one: LiveRender) -> None:
         """Book a render that nobody can account for as a possible charge."""

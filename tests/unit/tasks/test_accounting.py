@@ -152,7 +152,7 @@ async def test_concluded(
 async def test_an_overrun_is_what_exceeds_the_raised_hold() -> None:
     """What was held more for a render is held: only what goes beyond that is an overrun."""
     books, live = Books(), a_live_task(a_task(a_render(0), a_render(1), hold_microusd=10_000))
-    live.renders[0].raised_microusd = 2_000
+    live.renders[0].render = replace(live.renders[0].render, raised_microusd=2_000)
     charge = Charge(12_500, {"image_output": 12_500}, ChargeBasis.CREDITS)
     for one in live.renders:
         books.accounting.concluded(one, Ending(event=Event.FINISH, charge=charge))

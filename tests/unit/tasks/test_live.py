@@ -68,7 +68,7 @@ async def test_the_task_of_now_has_its_renders_of_now() -> None:
 async def test_what_is_held_for_a_render() -> None:
     """The hold of the task, and what was added for this one."""
     live = a_live_task(a_task(a_render(0), a_render(1), hold_microusd=100))
-    live.renders[1].raised_microusd = 25
+    live.renders[1].render = replace(live.renders[1].render, raised_microusd=25)
 
     assert [100, 125] == [one.held_microusd for one in live.renders]
 
