@@ -1,5 +1,6 @@
 import asyncio
 import gc
+from dataclasses import replace
 
 import pytest
 
