@@ -18,7 +18,7 @@ from gateway.access.interface import Accounts
 from gateway.access.recent import Recent
 from gateway.access.records import Account, KeyRecord, KeyState
 from gateway.access.terms import callers_of, read_team
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.accounts import NO_VERSION, Caller
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId

@@ -14,7 +14,7 @@ import structlog
 from gateway.access.interface import Accounts, TeamKeys
 from gateway.access.records import Account, KeyState
 from gateway.access.terms import callers_of, read_team
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.config.teams import keys_from, team_from
 from gateway.domain.accounts import NO_VERSION
 from gateway.domain.errors import StoreUnavailable

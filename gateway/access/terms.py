@@ -22,7 +22,8 @@ from gateway.config.catalog import packaged
 from gateway.config.credentials import KeyOwner
 from gateway.config.problems import ConfigError, Place, Problem, dotted, problems_in
 from gateway.config.rules import broken_rules
-from gateway.config.settings import KeySettings, Settings, TeamSettings
+from gateway.config.settings import Settings
+from gateway.config.team_settings import KeySettings, TeamSettings
 from gateway.config.teams import callers_from
 from gateway.config.values import Name, Section
 from gateway.domain.accounts import Caller

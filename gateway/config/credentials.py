@@ -17,13 +17,8 @@ from pydantic import SecretStr
 
 from gateway.config.addresses import check_optional_url, check_redis_url
 from gateway.config.problems import Place, Problem, dotted
-from gateway.config.settings import (
-    AlertsSettings,
-    KeySettings,
-    ProviderSettings,
-    RedisSettings,
-    Settings,
-)
+from gateway.config.settings import AlertsSettings, ProviderSettings, RedisSettings, Settings
+from gateway.config.team_settings import KeySettings
 from gateway.domain.ids import TeamId
 
 #: Shorter keys can be guessed at the door; 16 characters of hexadecimal are 64 bits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from gateway.config.settings import OrganizationSettings
+from gateway.config.team_settings import OrganizationSettings
 from gateway.config.teams import budget_from
 from gateway.domain.limits import Budget
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import tzinfo
 
 from gateway.config.credentials import KeyOwner
-from gateway.config.settings import (
+from gateway.config.settings import Settings
+from gateway.config.team_settings import (
     BudgetSettings,
     KeySettings,
     LimitsSettings,
-    Settings,
     TeamSettings,
     UserBudgetSettings,
 )

@@ -21,7 +21,7 @@ from gateway.access.records import (
     write_team,
 )
 from gateway.access.terms import check_key, check_team, table_of
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
 

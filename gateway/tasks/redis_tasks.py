@@ -24,7 +24,6 @@ from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
     account_key,
     active_teams_key,
-    claim_key,
     idempotency_key,
     in_flight_key,
     ledger_key,
@@ -62,16 +61,13 @@ from gateway.tasks.interface import (
     RecordMissingError,
     ShelfNote,
 )
-from gateway.tasks.redis_reader import RedisTaskReader, text_of
+from gateway.tasks.redis_ownership import RedisTaskOwnership
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
 
-#: An upstream's task id stays bound for longer than the upstream knows it.
-CLAIM_S = 7 * 86_400
 
-
-class RedisTaskStore(RedisTaskReader):
+class RedisTaskStore(RedisTaskOwnership):
     """Implements `TaskStore` for the process `owner`.
 
     Where it `tells_organization`, each movement of money leaves an entry in the team's outbox.
@@ -86,27 +82,17 @@ class RedisTaskStore(RedisTaskReader):
         keeping: Keeping,
         tells_organization: bool = False,
     ) -> None:
-        super().__init__(store)
+        super().__init__(store, owner=owner, keeping=keeping)
         self._clock = clock
-        self._owner = owner
-        self._keeping = keeping
         self._tells_organization = tells_organization
         self._known_teams: set[TeamId] = set()
         self._admit = load_script("tasks/lua/admit.lua")
         self._advance = load_script("tasks/lua/advance.lua")
-        self._cancel = load_script("tasks/lua/cancel.lua")
         self._conclude = load_script("tasks/lua/conclude.lua")
         self._expect_retry = load_script("tasks/lua/expect_retry.lua")
         self._give_up = load_script("tasks/lua/give_up.lua")
-        self._leave = load_script("tasks/lua/leave.lua")
-        self._move_owner = load_script("tasks/lua/move.lua")
         self._raise = load_script("tasks/lua/raise.lua")
         self._shelve = load_script("tasks/lua/shelve.lua")
-
-    @property
-    def owner(self) -> str:
-        """The replica whose tasks these are."""
-        return self._owner
 
     async def admit(self, admission: Admission) -> Admitted | Joined:
         """Attach the call to its task; else check every limit, hold the price and write a task."""
@@ -357,54 +343,6 @@ class RedisTaskStore(RedisTaskReader):
             self._shelve,
             [task_key(team, task) for task in notes],
             [live_key(team, ""), self._clock.now_ms(), orjson.dumps(told)],
-        )
-
-    async def leave(self, team: TeamId, task: TaskId, *, place: str, waiter: str) -> None:
-        """Note that this request no longer waits for the task."""
-        await self._store.run(
-            self._leave,
-            [task_key(team, task), call_keys(team, place)[1]],
-            [task, waiter, self._keeping.listed_ms],
-        )
-
-    async def cancel(self, team: TeamId, task: TaskId) -> str | None:
-        """Mark a task as cancelled; return who sees to it, None without a task."""
-        reply = await self._store.run(self._cancel, [task_key(team, task)], [])
-        return None if reply is None else text_of(reply)
-
-    async def claim(self, account: str, upstream_id: str, render: str) -> bool:
-        """Bind an upstream's task id to one render for ever; False when it is another's."""
-        key = claim_key(account, upstream_id)
-        if await self._store.command("SET", key, render, "NX", "EX", CLAIM_S):
-            return True
-        return await self._store.command("GET", key) == render.encode()
-
-    async def take(self, team: TeamId, task: TaskId, *, owner: str) -> Task | None:
-        """Take a task over from `owner`; raises UnreadableTaskError."""
-        match await self._change_owner(team, task, owner, self._owner):
-            case [b"moved", list(flat)]:
-                words = [text_of(word) for word in flat]
-                fields = dict(zip(words[::2], words[1::2], strict=True))
-                return records.parse_task(team, task, fields)
-        return None
-
-    async def hand_over(self, task: Task) -> bool:
-        """Give a task up to whoever takes it; False while one of its renders is being posted.
-
-        Raises RecordMissingError.
-        """
-        match await self._change_owner(task.team, task.id, self._owner, ""):
-            case [b"other", bytes(owner)] if owner.decode() == self._owner:
-                return False
-            case [b"gone"]:
-                raise RecordMissingError(task.id)
-        return True
-
-    async def _change_owner(self, team: TeamId, task: TaskId, owner: str, to: str) -> Reply:
-        return await self._store.run(
-            self._move_owner,
-            [task_key(team, task), live_key(team, owner), live_key(team, to), owners_key(team)],
-            [task, owner, to],
         )
 
 

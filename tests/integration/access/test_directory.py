@@ -7,7 +7,7 @@ from gateway.access.bearer import make_key
 from gateway.access.directory import SECOND_LOOKS, AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.ids import TeamId
 from gateway.service.admin import Admin

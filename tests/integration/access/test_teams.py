@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from gateway.access.interface import TeamKeys
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.teams import AllTeams
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.ids import TeamId
 from gateway.service.admin import Admin
 from gateway.store.client import Store

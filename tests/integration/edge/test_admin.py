@@ -16,7 +16,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.teams import AllTeams
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.errors import GatewayError
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.errors import on_gateway_error, on_http_exception

@@ -8,7 +8,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.config.problems import ConfigError
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.clock import Clock
 from gateway.service.admin import Admin, AdminRefusedError
 from gateway.store.client import Store

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.teams import AllTeams
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.service.admin import Admin, AdminRefusedError, NoSuchError

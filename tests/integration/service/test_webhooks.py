@@ -6,7 +6,7 @@ import pytest
 
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.callbacks.team_secrets import TeamSecrets
-from gateway.config.settings import TeamSettings
+from gateway.config.team_settings import TeamSettings
 from gateway.domain.ids import TeamId
 from gateway.service.admin import Admin, NoSuchError
 from gateway.service.webhooks import Webhooks

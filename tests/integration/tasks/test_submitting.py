@@ -234,6 +234,21 @@ async def test_a_cancelled_render_does_not_wait_for_its_turn(store: Store) -> No
         assert (COST, 0) == await house.money()
 
 
+async def test_news_let_nobody_through_before_their_turn(store: Store) -> None:
+    """A callback about a render that is queued, late or forged, makes no room for it."""
+    async with open_house(store, max_in_flight=1) as house:
+        live = await house.admit(images=2)
+        await until(lambda: len(house.poller.delays_s) == 1)
+        for render in (0, 1):
+            house.engine.hear(called_back(live, render=render))
+        await asyncio.sleep(0.1)
+        early = len(house.provider.keys)
+        await house.poller.poll()
+        await house.poller.poll()
+
+        assert (1, 2) == (early, len((await over(live)).delivered))
+
+
 async def test_a_render_that_was_cancelled_before_it_queued_does_not_queue(store: Store) -> None:
     """Whenever the cancellation comes, nobody waits for room that is not needed any more."""
     async with open_house(store, max_in_flight=1) as house:

@@ -16,12 +16,11 @@ from gateway.config.load import load
 from gateway.config.settings import (
     AssetsSettings,
     CallbacksSettings,
-    KeySettings,
-    LimitsSettings,
     RedisSettings,
     ServerSettings,
     Settings,
 )
+from gateway.config.team_settings import KeySettings, LimitsSettings
 from gateway.config.values import Section
 from gateway.domain.destinations import parse_allowed
 from gateway.domain.images import Size

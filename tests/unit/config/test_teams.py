@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.config.settings import Settings, TeamSettings
+from gateway.config.settings import Settings
+from gateway.config.team_settings import TeamSettings
 from gateway.config.teams import keys_from, team_from, teams_from
 from gateway.domain.accounts import Team
 from gateway.domain.ids import TeamId
