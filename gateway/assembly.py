@@ -19,7 +19,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.access.server_secret import server_secrets
+from gateway.access.server_secret import ServerSigner
 from gateway.access.teams import AllTeams
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
@@ -35,7 +35,6 @@ from gateway.config.teams import callers_from
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
-from gateway.domain.tokens import Signer
 from gateway.ledger.holds import Standing
 from gateway.ledger.redis_alerts import RedisAlertMarks
 from gateway.ledger.redis_books import RedisBooks
@@ -49,7 +48,9 @@ from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
 from gateway.service.callbacks import Callbacks
+from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
+from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
 from gateway.service.tasks import TaskService
@@ -101,6 +102,8 @@ class Gateway:
     callbacks: Callbacks | None
     quotes: QuoteService
     usage: UsageService
+    evolink: EvolinkService
+    links: Links
     assets: AssetStore
     store: Store
     embedded: EmbeddedServer | None
@@ -210,18 +213,17 @@ async def build(
             max_concurrent=settings.polling.max_concurrent,
             take=poll_rates.take,
         )
+        signing = ServerSigner(
+            store,
+            given=secrets.server_secret.get_secret_value(),
+            random_bytes=randomness.token_bytes,
+        )
         callbacks = None
         if settings.server.public_url:
             callbacks = Callbacks(
                 tasks,
                 wake,
-                Signer(
-                    await server_secrets(
-                        store,
-                        given=secrets.server_secret.get_secret_value(),
-                        random_bytes=randomness.token_bytes,
-                    )
-                ),
+                await signing.signer(),
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
@@ -276,6 +278,8 @@ async def build(
             wait_s=settings.server.wait_ms / 1000,
             random_bytes=randomness.token_bytes,
         )
+        shown = TaskService(tasks, engine)
+        usage = UsageService(ledger=ledger, rollups=books, clock=clock)
         yield Gateway(
             settings=settings,
             clock=clock,
@@ -296,10 +300,19 @@ async def build(
             ),
             admin_key=secrets.admin_key,
             images=images,
-            tasks=TaskService(tasks, engine),
+            tasks=shown,
             callbacks=callbacks,
             quotes=QuoteService(images=images, ledger=ledger),
-            usage=UsageService(ledger=ledger, rollups=books, clock=clock),
+            usage=usage,
+            evolink=EvolinkService(
+                tasks=shown, usage=usage, clock=clock, find_offer=partial(offer_of, catalog)
+            ),
+            links=Links(
+                signing.signer,
+                clock,
+                keep_ms=settings.assets.keep_ms,
+                public_url=settings.server.public_url,
+            ),
             assets=assets,
             store=store,
             embedded=embedded,

@@ -68,7 +68,7 @@ class ImageRequest:
     """One call as the client wrote it, checked field by field; None where it said nothing.
 
     `auto` is still `auto` here: `service/images.py` resolves it before anything is priced.
-    `max_cost_microusd` is the most the whole call may cost.
+    `max_cost_microusd` is the most the whole call may cost; `callback_url` wants to hear its end.
     """
 
     model: str
@@ -83,6 +83,7 @@ class ImageRequest:
     user: str | None = None
     safety_identifier: str | None = None
     max_cost_microusd: int | None = None
+    callback_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

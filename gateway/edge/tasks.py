@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, around, opened, pictures_of, streamed, usage_of
 from gateway.edge.render import usage_fields as usage_json
 from gateway.service.images import error_of
+from gateway.service.links import Links
 from gateway.service.tasks import MAX_PAGE, PAGE, Status, TaskService, render_status, status_of
 from gateway.tasks.live import Outcome
 
@@ -30,11 +31,18 @@ class TaskRoutes:
     """Handlers for tasks; another team's task is 404."""
 
     def __init__(
-        self, *, keys: KeyDirectory, tasks: TaskService, assets: AssetStore, help_url: str
+        self,
+        *,
+        keys: KeyDirectory,
+        tasks: TaskService,
+        assets: AssetStore,
+        links: Links,
+        help_url: str,
     ) -> None:
         self._keys = keys
         self._tasks = tasks
         self._assets = assets
+        self._links = links
         self._help_url = help_url
 
     async def list_tasks(self, request: Request) -> Response:
@@ -53,18 +61,26 @@ class TaskRoutes:
         return Response(orjson.dumps(page), media_type="application/json")
 
     async def show(self, request: Request) -> Response:
-        """Return a task, with its pictures once they are there (`?data=false` leaves them out)."""
+        """Return a task, with its pictures and links to them once they are there.
+
+        `?data=links` leaves the pictures out, `?data=false` the links as well.
+        """
         caller = await self._caller(request)
         task = await self._tasks.show(caller, request.path_params["task"])
         record_of(request).task = task.id
-        if request.query_params.get("data") == "false":
+        wanted = request.query_params.get("data")
+        if wanted == "false":
             return Response(orjson.dumps(task_fields(task)), media_type="application/json")
-        return await self.answer(task)
+        urls = await self._links.urls(task, str(request.base_url))
+        if wanted == "links":
+            body = task_fields(task) | {"data": [{"url": url} for url in urls]}
+            return Response(orjson.dumps(body), media_type="application/json")
+        return await self.answer(task, urls)
 
-    async def answer(self, task: Task, *, status_code: int = 200) -> Response:
-        """Return a task with its pictures, as chunks."""
+    async def answer(self, task: Task, urls: Sequence[str], *, status_code: int = 200) -> Response:
+        """Return a task with its pictures, as chunks, and the links to them."""
         pictures = pictures_of(Outcome(task))
-        body = task_fields(task) | {"data": [{"b64_json": ""} for _ in pictures]}
+        body = task_fields(task) | {"data": [{"b64_json": "", "url": url} for url in urls]}
         pieces = [
             await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
             for picture in pictures
