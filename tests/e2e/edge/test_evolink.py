@@ -66,6 +66,15 @@ def client_of(running: Running, key: str = TEAM_KEY) -> EvolinkClient:
     return EvolinkClient(f"{running.url}/evolink", key)
 
 
+async def submitted(running: Running) -> None:
+    """Return when the upstream was asked."""
+    async with asyncio.timeout(5):
+        while True:
+            if (await running.simulated())["submits"]:
+                return
+            await asyncio.sleep(0.02)
+
+
 def error_of(answer: httpx.Response) -> tuple[int, str, str]:
     """Return status, code and type of a refusal."""
     error = answer.json()["error"]
@@ -86,9 +95,7 @@ async def test_a_client_creates_polls_and_downloads(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, simulator=slow) as running:
         client = client_of(running)
         created = await client.create(size="2:3")
-        async with asyncio.timeout(5):
-            while (await running.simulated())["submits"] == 0:
-                await asyncio.sleep(0.02)
+        await submitted(running)
         making = (await client.ask("GET", f"/v1/tasks/{created['id']}")).json()
         done = await client.finished(created["id"])
         picture = Image.open(io.BytesIO(await downloaded(done["results"][0])))
@@ -413,9 +420,7 @@ async def test_a_gateway_that_stops_takes_no_more(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, simulator=slow) as running:
         client = client_of(running)
         waiting = asyncio.get_running_loop().create_task(running.generate())
-        async with asyncio.timeout(5):
-            while (await running.simulated())["submits"] == 0:
-                await asyncio.sleep(0.02)
+        await submitted(running)
         running.stop.set()
         await asyncio.sleep(0.1)
         refused = await client.ask(

@@ -14,16 +14,24 @@ from starlette.routing import Route
 from gateway.access.file_keys import FileKeys
 from gateway.assets.interface import AssetStore
 from gateway.domain.errors import GatewayError
+from gateway.domain.tokens import Signer
+from gateway.edge.assets import AssetRoutes
+from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
+from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
-from gateway.edge.routes import routes
+from gateway.edge.routes import Handlers, routes
+from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
+from gateway.service.evolink import EvolinkService
+from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
+from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
 from gateway.telemetry.metrics import Metrics
 from tests.support.clock import FixedClock
@@ -37,6 +45,10 @@ PRIVATE = "gpt-image-private"
 LIMIT_BYTES = 1000
 
 
+async def _signer() -> Signer:
+    return Signer((b"secret",))
+
+
 class Edge:
     """The whole edge in this process, over a service that can start nothing."""
 
@@ -44,19 +56,36 @@ class Edge:
         team = a_team(models=("gpt-image-1.5", SLASHED))
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
+        tasks, assets, links = (
+            cast("TaskService", None),
+            cast("AssetStore", None),
+            Links(_signer, FixedClock(), keep_ms=1000, public_url=""),
+        )
+        orders = ImageRoutes(
+            keys=keys, images=images, tasks=tasks, assets=assets, drain=Drain(), help_url=""
+        )
         self.metrics = Metrics(CollectorRegistry(), version="1")
         self.routes = routes(
-            ImageRoutes(
-                keys=keys,
-                images=images,
-                assets=cast("AssetStore", None),
-                drain=Drain(),
-                help_url="",
-            ),
-            QuoteRoutes(keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""),
-            ModelRoutes(keys=keys, images=images, help_url=""),
-            UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
-            OpsRoutes(checks={}, registry=self.metrics.registry),
+            Handlers(
+                orders,
+                QuoteRoutes(
+                    keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""
+                ),
+                ModelRoutes(keys=keys, images=images, help_url=""),
+                UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
+                TaskRoutes(keys=keys, tasks=tasks, assets=assets, links=links, help_url=""),
+                CallbackRoutes(None),
+                OpsRoutes(checks={}, registry=self.metrics.registry),
+                EvolinkRoutes(
+                    keys=keys,
+                    images=images,
+                    orders=orders,
+                    evolink=cast("EvolinkService", None),
+                    links=links,
+                    help_url="",
+                ),
+                AssetRoutes(links=links, assets=assets),
+            )
         )
         app = Starlette(
             routes=self.routes,
@@ -102,9 +131,19 @@ def test_the_table() -> None:
     assert table == [
         ("/v1/images/generations", ["POST"], "images.generations"),
         ("/v1/images/quotes", ["POST"], "images.quotes"),
+        ("/v1/images/tasks", ["GET", "HEAD"], "tasks.list"),
+        ("/v1/images/tasks/{task}", ["GET", "HEAD"], "tasks.show"),
+        ("/v1/images/tasks/{task}/cancel", ["POST"], "tasks.cancel"),
+        ("/v1/callbacks/{provider}/{token}", ["POST"], "callbacks"),
         ("/v1/usage", ["GET", "HEAD"], "usage"),
         ("/v1/models", ["GET", "HEAD"], "models.list"),
         ("/v1/models/{model:path}", ["GET", "HEAD"], "models.show"),
+        ("/v1/assets/{token}", ["GET", "HEAD"], "assets"),
+        ("/evolink/v1/images/generations", ["POST"], "evolink.generations"),
+        ("/evolink/v1/tasks", ["GET", "HEAD"], "evolink.list"),
+        ("/evolink/v1/tasks/batch", ["POST"], "evolink.batch"),
+        ("/evolink/v1/tasks/{task}", ["GET", "HEAD"], "evolink.show"),
+        ("/evolink/v1/credits", ["GET", "HEAD"], "evolink.credits"),
         ("/healthz", ["GET", "HEAD"], "healthz"),
         ("/readyz", ["GET", "HEAD"], "readyz"),
         ("/metrics", ["GET", "HEAD"], "metrics"),
@@ -127,6 +166,9 @@ def test_the_table() -> None:
         # A base URL that ends in a slash, joined to a path that begins with one.
         ("POST", "http://gateway/v1//images/generations", 400, "images.generations"),
         ("GET", "http://gateway//v1/models", 200, "models.list"),
+        ("GET", "/v1/assets/made-up.png", 404, "assets"),
+        ("GET", "/v1/assets/", 404, "other"),
+        ("POST", "/evolink/v1/images/generations", 400, "evolink.generations"),
         ("GET", "/nope", 404, "other"),
         ("GET", "/healthz", 200, "healthz"),
         ("GET", "/readyz", 200, "readyz"),
