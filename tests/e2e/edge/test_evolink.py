@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 from PIL import Image
 
 from gateway.simulator.settings import SimulatorSettings
@@ -219,30 +218,29 @@ async def test_without_a_key_every_create_is_a_task_of_its_own(tmp_path: Path) -
         assert 2 == len(set(ids)) == (await running.simulated())["submits"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "status", "code", "param"),
-    [
-        ({}, 400, "invalid_request", "model"),
-        ({"model": "dall-e-9", "prompt": "x"}, 404, "model_not_found", "model"),
-        ({"model": "gpt-image-1.5"}, 400, "invalid_request", "prompt"),
-        ({"model": "gpt-image-1.5", "prompt": "x", "n": 11}, 400, "invalid_request", "n"),
-        ({"model": "gpt-image-1.5", "prompt": "x", "size": "16:9"}, 400, "invalid_request", "size"),
-        (
-            {"model": "gpt-image-1.5", "prompt": "x", "image_urls": ["https://x.example/a.png"]},
-            *(400, "invalid_request", "image_urls"),
-        ),
-    ],
-)
-async def test_bad_parameters_are_refused_in_its_envelope(
-    tmp_path: Path, fields: dict[str, object], status: int, code: str, param: str
-) -> None:
+#: Bodies that are refused: with which status and code, and about which field.
+REFUSED: list[tuple[dict[str, object], int, str, str]] = [
+    ({}, 400, "invalid_request", "model"),
+    ({"model": "dall-e-9", "prompt": "x"}, 404, "model_not_found", "model"),
+    ({"model": "gpt-image-1.5"}, 400, "invalid_request", "prompt"),
+    ({"model": "gpt-image-1.5", "prompt": "x", "n": 11}, 400, "invalid_request", "n"),
+    ({"model": "gpt-image-1.5", "prompt": "x", "size": "16:9"}, 400, "invalid_request", "size"),
+    (
+        {"model": "gpt-image-1.5", "prompt": "x", "image_urls": ["https://x.example/a.png"]},
+        *(400, "invalid_request", "image_urls"),
+    ),
+]
+
+
+async def test_bad_parameters_are_refused_in_its_envelope(tmp_path: Path) -> None:
     """Code, type and param are EvoLink's, the status its own, and nothing was submitted."""
     async with running_gateway(tmp_path) as running:
-        answer = await client_of(running).ask("POST", "/v1/images/generations", json=fields)
+        for fields, status, code, param in REFUSED:
+            answer = await client_of(running).ask("POST", "/v1/images/generations", json=fields)
+            assert (status, code, "invalid_request_error") == error_of(answer)
+            assert param == answer.json()["error"]["param"]
         submits = (await running.simulated())["submits"]
 
-    assert (status, code, "invalid_request_error") == error_of(answer)
-    assert param == answer.json()["error"]["param"]
     assert 0 == submits
 
 
