@@ -92,7 +92,7 @@ class ObjectAssetStore:
                 found = await obstore.head_async(self._store, _checked(key))
             except FileNotFoundError:
                 return None
-        # Hashed: what stores call a version may tell of their insides.
+        # Not every store names versions; and what they call one may tell of their insides.
         told = f"{found['e_tag']} {found['size']} {found['last_modified'].timestamp()}"
         version = hashlib.sha256(told.encode()).hexdigest()[:VERSION_DIGITS]
         return StoredObject(found["size"], version)

@@ -151,9 +151,7 @@ def _size(model: Model, value: object, tier: str) -> str:
     if value == "auto":
         return value
     for offer in _offers(model):
-        size = size_of(offer.sizes, value, tier)
-        if size is None and value not in RATIOS:
-            size = _pixels(value)
+        size = size_of(offer.sizes, value, tier) or _pixels(value)
         if size is not None and offer.sizes.allows(size):
             return str(size)
     raise InvalidRequest(

@@ -177,10 +177,13 @@ async def test_a_task_is_one_whatever_surface_shows_it(tmp_path: Path) -> None:
             f"/v1/images/tasks/{answer.headers['x-gateway-task-id']}?data=false"
         )
         listed = (await client.ask("GET", "/v1/tasks")).json()
+        record = f"{{t:design}}:task:{answer.headers['x-gateway-task-id']}"
+        detached = await running.gateway.store.command("HGET", record, "detached")
         wrong_seconds = re.sub("-[0-9]{10}-", "-1234567890-", answer.json()["id"])
         never = await client.ask("GET", f"/v1/tasks/{wrong_seconds}")
 
     assert "completed" == ours.json()["status"]
+    assert b"1" == detached
     assert [answer.json()["id"]] == [task["id"] for task in listed["data"]]
     assert (404, "task_not_found", "invalid_request_error") == error_of(never)
 
