@@ -19,7 +19,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.access.server_secret import ServerSigner
+from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore

@@ -56,27 +56,34 @@ class Edge:
         team = a_team(models=("gpt-image-1.5", SLASHED))
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
-        tasks, assets, links = (
-            cast("TaskService", None),
-            cast("AssetStore", None),
-            Links(_signer, FixedClock(), keep_ms=1000, public_url=""),
-        )
-        orders = ImageRoutes(
-            keys=keys, images=images, tasks=tasks, assets=assets, drain=Drain(), help_url=""
-        )
         self.metrics = Metrics(CollectorRegistry(), version="1")
+        orders = ImageRoutes(
+            keys=keys,
+            images=images,
+            tasks=cast("TaskService", None),
+            assets=cast("AssetStore", None),
+            drain=Drain(),
+            help_url="",
+        )
+        links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         self.routes = routes(
             Handlers(
-                orders,
-                QuoteRoutes(
+                images=orders,
+                quotes=QuoteRoutes(
                     keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""
                 ),
-                ModelRoutes(keys=keys, images=images, help_url=""),
-                UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
-                TaskRoutes(keys=keys, tasks=tasks, assets=assets, links=links, help_url=""),
-                CallbackRoutes(None),
-                OpsRoutes(checks={}, registry=self.metrics.registry),
-                EvolinkRoutes(
+                models=ModelRoutes(keys=keys, images=images, help_url=""),
+                usage=UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
+                tasks=TaskRoutes(
+                    keys=keys,
+                    tasks=cast("TaskService", None),
+                    assets=cast("AssetStore", None),
+                    links=links,
+                    help_url="",
+                ),
+                callbacks=CallbackRoutes(None),
+                ops=OpsRoutes(checks={}, registry=self.metrics.registry),
+                evolink=EvolinkRoutes(
                     keys=keys,
                     images=images,
                     orders=orders,
@@ -84,7 +91,7 @@ class Edge:
                     links=links,
                     help_url="",
                 ),
-                AssetRoutes(links=links, assets=assets),
+                assets=AssetRoutes(links=links, assets=cast("AssetStore", None)),
             )
         )
         app = Starlette(
@@ -163,6 +170,10 @@ def test_the_table() -> None:
         ("POST", "/v1/images/generations", 400, "images.generations"),
         ("GET", "/v1/images/generations", 405, "images.generations"),
         ("POST", "/v1/images/variations", 404, "other"),
+        ("DELETE", "/v1/images/tasks/imgtask_1", 405, "tasks.show"),
+        ("GET", "/v1/images/tasks/imgtask_1/cancel", 405, "tasks.cancel"),
+        # Callbacks are only taken where the upstream was told an address.
+        ("POST", "/v1/callbacks/evolink/forged", 404, "callbacks"),
         # A base URL that ends in a slash, joined to a path that begins with one.
         ("POST", "http://gateway/v1//images/generations", 400, "images.generations"),
         ("GET", "http://gateway//v1/models", 200, "models.list"),

@@ -57,7 +57,7 @@ DIFFERENT = [
     {"user": "kim"},
     {"safety_identifier": "kim"},
     {"max_cost_microusd": 10_000},
-    {"callback_url": "https://app.example/hook"},
+    {"callback_url": "https://client.example/done"},
 ]
 
 

@@ -4,31 +4,11 @@ import secrets as randomness
 
 import pytest
 
-from gateway.access.server_secret import ServerSigner, server_secrets
+from gateway.access.server_signer import ServerSigner
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.tokens import Purpose
 from gateway.store.client import Store
 from tests.support.sockets import closed_port
-
-
-async def told(store: Store, given: str = "") -> tuple[bytes, ...]:
-    """Return the secrets of one replica."""
-    return await server_secrets(store, given=given, random_bytes=randomness.token_bytes)
-
-
-async def test_all_replicas_have_the_one_that_is_made(store: Store) -> None:
-    """Without a given one it is made once, whoever comes first."""
-    assert await told(store) == await told(store)
-    assert len((await told(store))[0]) == 64
-
-
-async def test_given_ones_come_first_and_the_kept_one_stays_good(store: Store) -> None:
-    """Several while they rotate; what was signed before one was given is still believed."""
-    assert await told(store, "new, old,") == (b"new", b"old")
-
-    [kept] = await told(store)
-
-    assert await told(store, "new") == (b"new", kept)
 
 
 async def test_a_signer_of_each_replica_believes_the_others(store: Store) -> None:
