@@ -18,9 +18,11 @@ from starlette.middleware import Middleware
 from gateway.assembly import Gateway
 from gateway.domain.errors import GatewayError
 from gateway.edge.admin import AdminRoutes
+from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
+from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
@@ -63,11 +65,31 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     )
     usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=server.help_url)
     tasks = TaskRoutes(
-        keys=gateway.keys, tasks=gateway.tasks, assets=gateway.assets, help_url=server.help_url
+        keys=gateway.keys,
+        tasks=gateway.tasks,
+        assets=gateway.assets,
+        links=gateway.links,
+        help_url=server.help_url,
+    )
+    evolink = EvolinkRoutes(
+        keys=gateway.keys,
+        images=gateway.images,
+        orders=images,
+        evolink=gateway.evolink,
+        links=gateway.links,
+        help_url=server.help_url,
     )
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
     handlers = Handlers(
-        images, quotes, models, usage, tasks, CallbackRoutes(gateway.callbacks), ops
+        images,
+        quotes,
+        models,
+        usage,
+        tasks,
+        CallbackRoutes(gateway.callbacks),
+        ops,
+        evolink,
+        AssetRoutes(links=gateway.links, assets=gateway.assets),
     )
     admin = AdminRoutes(
         admin=gateway.admin,

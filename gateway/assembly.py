@@ -19,7 +19,7 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.access.server_secret import server_secrets
+from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
@@ -40,7 +40,6 @@ from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
 from gateway.domain.task import Task
-from gateway.domain.tokens import Signer
 from gateway.ledger.entries import parse_entry
 from gateway.ledger.holds import Standing
 from gateway.ledger.organization import Organization
@@ -64,7 +63,9 @@ from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
 from gateway.service.callbacks import Callbacks
+from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
+from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
 from gateway.service.task_json import callback_of
@@ -118,6 +119,8 @@ class Gateway:
     callbacks: Callbacks | None
     quotes: QuoteService
     usage: UsageService
+    evolink: EvolinkService
+    links: Links
     assets: AssetStore
     store: Store
     store_checked: bool
@@ -249,18 +252,17 @@ async def build(  # noqa: PLR0915 - one for each part
             max_concurrent=settings.polling.max_concurrent,
             take=poll_rates.take,
         )
+        signing = ServerSigner(
+            store,
+            given=secrets.server_secret.get_secret_value(),
+            random_bytes=randomness.token_bytes,
+        )
         callbacks = None
         if settings.server.public_url:
             callbacks = Callbacks(
                 tasks,
                 wake,
-                Signer(
-                    await server_secrets(
-                        store,
-                        given=secrets.server_secret.get_secret_value(),
-                        random_bytes=randomness.token_bytes,
-                    )
-                ),
+                await signing.signer(),
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
@@ -333,6 +335,8 @@ async def build(  # noqa: PLR0915 - one for each part
             wait_s=settings.server.wait_ms / 1000,
             random_bytes=randomness.token_bytes,
         )
+        shown = TaskService(tasks, engine)
+        usage = UsageService(ledger=ledger, rollups=books, clock=clock)
         yield Gateway(
             settings=settings,
             clock=clock,
@@ -353,10 +357,19 @@ async def build(  # noqa: PLR0915 - one for each part
             ),
             admin_key=secrets.admin_key,
             images=images,
-            tasks=TaskService(tasks, engine),
+            tasks=shown,
             callbacks=callbacks,
             quotes=QuoteService(images=images, ledger=ledger),
-            usage=UsageService(ledger=ledger, rollups=books, clock=clock),
+            usage=usage,
+            evolink=EvolinkService(
+                tasks=shown, usage=usage, clock=clock, find_offer=partial(offer_of, catalog)
+            ),
+            links=Links(
+                signing.signer,
+                clock,
+                keep_ms=settings.assets.keep_ms,
+                public_url=settings.server.public_url,
+            ),
             assets=assets,
             store=store,
             store_checked=store_checked,

@@ -7,6 +7,7 @@ nothing needs to be remembered about it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.domain.images import StoredPicture
@@ -24,6 +25,27 @@ class LinkDeadError(Exception):
     """The result cannot be had from this link, however often it is tried."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object in the store; `version` is another one whenever its bytes were written anew."""
+
+    size_bytes: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSpan:
+    """The bytes of an object from `first` on and before `end`; there is at least one."""
+
+    first: int
+    end: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How many they are."""
+        return self.end - self.first
+
+
 class AssetStore(Protocol):
     """Keeps pictures by key."""
 
@@ -34,10 +56,20 @@ class AssetStore(Protocol):
         """
         ...
 
-    def read(self, key: str, *, chunk_bytes: int) -> AsyncGenerator[bytes]:
-        """Stream an object in pieces of exactly `chunk_bytes` (the last may be shorter).
+    async def find(self, key: str) -> StoredObject | None:
+        """Return what is known of an object, None when there is none by this key.
 
-        Whoever stops reading early closes it. Raises AssetUnavailableError.
+        Raises AssetUnavailableError.
+        """
+        ...
+
+    def read(
+        self, key: str, *, chunk_bytes: int, part: ByteSpan | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Stream an object, or a part of it, in pieces of exactly `chunk_bytes`.
+
+        The last may be shorter. Whoever stops reading early closes it. Raises
+        AssetUnavailableError.
         """
         ...
 

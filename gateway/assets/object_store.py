@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -13,13 +14,15 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore
 
-from gateway.assets.interface import AssetUnavailableError
+from gateway.assets.interface import AssetUnavailableError, ByteSpan, StoredObject
 
 #: Bytes written at once; with WRITERS_AT_ONCE this is all of an object that is in memory.
 PART_BYTES = 1024 * 1024
 WRITERS_AT_ONCE = 2
 #: Seconds that a store may take to answer a ping.
 PING_TIMEOUT_S = 5.0
+#: Hex digits of an object's version: two are never the same by accident.
+VERSION_DIGITS = 32
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _MAX_KEY_CHARS = 200
@@ -79,13 +82,30 @@ class ObjectAssetStore:
             del writer
         return size_bytes
 
-    async def read(self, key: str, *, chunk_bytes: int) -> AsyncGenerator[bytes]:
-        """Stream an object in pieces of exactly `chunk_bytes` (the last may be shorter).
+    async def find(self, key: str) -> StoredObject | None:
+        """Return what is known of an object, None when there is none by this key.
 
         Raises AssetUnavailableError.
         """
+        with _telling_unavailable("find"):
+            try:
+                found = await obstore.head_async(self._store, _checked(key))
+            except FileNotFoundError:
+                return None
+        # Not every store names versions; and what they call one may tell of their insides.
+        told = f"{found['e_tag']} {found['size']} {found['last_modified'].timestamp()}"
+        version = hashlib.sha256(told.encode()).hexdigest()[:VERSION_DIGITS]
+        return StoredObject(found["size"], version)
+
+    async def read(
+        self, key: str, *, chunk_bytes: int, part: ByteSpan | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Stream an object, or a part of it, in pieces of exactly `chunk_bytes`.
+
+        The last may be shorter. Raises AssetUnavailableError.
+        """
         async with (
-            aclosing(self._stream(_checked(key), chunk_bytes)) as stream,
+            aclosing(self._stream(_checked(key), chunk_bytes, part)) as stream,
             aclosing(_regroup(stream, chunk_bytes)) as pieces,
         ):
             async for piece in pieces:
@@ -113,9 +133,13 @@ class ObjectAssetStore:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await obstore.put_async(self._store, _PING_KEY, b"")
 
-    async def _stream(self, key: str, chunk_bytes: int) -> AsyncGenerator[bytes, None]:
+    async def _stream(
+        self, key: str, chunk_bytes: int, part: ByteSpan | None
+    ) -> AsyncGenerator[bytes, None]:
         with _telling_unavailable("read"):
-            found = await obstore.get_async(self._store, key)
+            found = await obstore.get_async(
+                self._store, key, options={"range": (part.first, part.end)} if part else {}
+            )
             async for chunk in found.stream(min_chunk_size=chunk_bytes):
                 yield chunk
 

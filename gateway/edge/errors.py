@@ -41,6 +41,8 @@ from gateway.domain.errors import (
     UpstreamFailed,
     UpstreamUnavailable,
 )
+from gateway.edge.evolink_errors import ROOT as EVOLINK_ROOT
+from gateway.edge.evolink_errors import EvolinkError, evolink_error
 from gateway.edge.record import record_of
 from gateway.ledger.quotas import IMAGES, REQUESTS, refused_state
 
@@ -211,12 +213,15 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
 }
 
 
-def to_http(error: GatewayError) -> HttpError:
-    """Return how an error goes over the wire."""
-    return ROWS[type(error)](error)
+def to_http(error: GatewayError, path: str = "") -> HttpError | EvolinkError:
+    """Return how an error goes over the wire, in the words of the surface its path belongs to."""
+    told = ROWS[type(error)](error)
+    if path.startswith(EVOLINK_ROOT):
+        return evolink_error(error, param=told.param, headers=told.headers)
+    return told
 
 
-def respond(error: HttpError) -> Response:
+def respond(error: HttpError | EvolinkError) -> Response:
     """Return the response for an error."""
     return Response(
         error.body(), status_code=error.status, headers=error.headers, media_type="application/json"
@@ -227,7 +232,7 @@ async def on_gateway_error(request: Request, error: Exception) -> Response:
     """Answer an error of ours."""
     if not isinstance(error, GatewayError):
         raise error
-    answer = to_http(error)
+    answer = to_http(error, request.url.path)
     record = record_of(request)
     record.error_code = answer.code or ""
     if isinstance(error, RateLimited) and error.resource in (REQUESTS, IMAGES):
@@ -260,5 +265,9 @@ def _from_framework(request: Request, error: HTTPException) -> GatewayError:
             f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}.",
             allow=allowed,
         )
-    hint = "" if path.startswith("/v1/") else " The API is below /v1: set base_url to …/v1."
+    hint = (
+        ""
+        if path.startswith(("/v1/", EVOLINK_ROOT))
+        else " The API is below /v1: set base_url to …/v1."
+    )
     return NotFound(f"There is no {request.method} {path} here.{hint}", code="unknown_url")

@@ -20,6 +20,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.images import ImageRequest
 from gateway.domain.pricing import QuoteBasis
+from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
 from gateway.edge.hangup import while_connected
@@ -85,12 +86,26 @@ class ImageRoutes:
                 self._images.turned_away(caller, call)
             raise
 
-    async def _accepted(self, request: Request, caller: Caller, ticket: Ticket) -> Response:
-        """Answer a call that does not wait with its task."""
+    async def order(
+        self, request: Request, caller: Caller, asked: ImageRequest, call: Call
+    ) -> Task:
+        """Start a call that does not wait, and return its task."""
+        with self._drain.call():
+            return await self._taken(
+                request, caller, await self._start(request, caller, asked, call)
+            )
+
+    async def _taken(self, request: Request, caller: Caller, ticket: Ticket) -> Task:
+        """Note what became of a call that does not wait, and return its task."""
         record = record_of(request)
         record.task, record.joined = ticket.task, ticket.joined
         task = await self._tasks.show(caller, ticket.task)
         _note_times(record, ticket)
+        return task
+
+    async def _accepted(self, request: Request, caller: Caller, ticket: Ticket) -> Response:
+        """Answer a call that does not wait with its task."""
+        task = await self._taken(request, caller, ticket)
         return Response(
             orjson.dumps(task_fields(task)),
             status_code=202,

@@ -76,7 +76,7 @@ class RecordMiddleware:
             record.error_code = "internal_error"
             if status:
                 raise
-            answer = respond(to_http(InternalError()))
+            answer = respond(to_http(InternalError(), scope["path"]))
             await answer(scope, receive, send_with_headers)
         finally:
             self._account(scope, record, status)
@@ -133,7 +133,7 @@ class BodyLimitMiddleware:
             nonlocal replaced
             if message["type"] == "http.response.start" and _is_plain_413(message):
                 replaced = True
-                answer = to_http(BodyTooLarge(self._limit_bytes))
+                answer = to_http(BodyTooLarge(self._limit_bytes), scope["path"])
                 scope["state"]["record"].error_code = answer.code
                 await respond(answer)(scope, receive, send)
             if not replaced:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from starlette.routing import BaseRoute, Route
 
+from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
+from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.models import ModelRoutes
 from gateway.edge.ops import OpsRoutes
@@ -26,6 +28,8 @@ class Handlers:
     tasks: TaskRoutes
     callbacks: CallbackRoutes
     ops: OpsRoutes
+    evolink: EvolinkRoutes
+    assets: AssetRoutes
 
 
 def routes(by: Handlers) -> list[BaseRoute]:
@@ -53,7 +57,25 @@ def routes(by: Handlers) -> list[BaseRoute]:
         Route("/v1/models", by.models.list_models, methods=["GET"], name="models.list"),
         # A model's name may hold a slash; some clients send it raw.
         Route("/v1/models/{model:path}", by.models.show_model, methods=["GET"], name="models.show"),
+        Route("/v1/assets/{token}", by.assets.show, methods=["GET"], name="assets"),
+        *_evolink(by.evolink),
         Route("/healthz", by.ops.healthz, methods=["GET"], name="healthz"),
         Route("/readyz", by.ops.readyz, methods=["GET"], name="readyz"),
         Route("/metrics", by.ops.metrics, methods=["GET"], name="metrics"),
+    ]
+
+
+def _evolink(by: EvolinkRoutes) -> list[BaseRoute]:
+    """Return the routes of EvoLink's own surface."""
+    return [
+        Route(
+            "/evolink/v1/images/generations",
+            by.generations,
+            methods=["POST"],
+            name="evolink.generations",
+        ),
+        Route("/evolink/v1/tasks", by.list_tasks, methods=["GET"], name="evolink.list"),
+        Route("/evolink/v1/tasks/batch", by.batch, methods=["POST"], name="evolink.batch"),
+        Route("/evolink/v1/tasks/{task}", by.show, methods=["GET"], name="evolink.show"),
+        Route("/evolink/v1/credits", by.credits, methods=["GET"], name="evolink.credits"),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -14,6 +16,7 @@ from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, around, opened, pictures_of, streamed
+from gateway.service.links import Links
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import MAX_PAGE, PAGE, TaskService
 from gateway.tasks.live import Outcome
@@ -23,11 +26,18 @@ class TaskRoutes:
     """Handlers for tasks; another team's task is 404."""
 
     def __init__(
-        self, *, keys: KeyDirectory, tasks: TaskService, assets: AssetStore, help_url: str
+        self,
+        *,
+        keys: KeyDirectory,
+        tasks: TaskService,
+        assets: AssetStore,
+        links: Links,
+        help_url: str,
     ) -> None:
         self._keys = keys
         self._tasks = tasks
         self._assets = assets
+        self._links = links
         self._help_url = help_url
 
     async def list_tasks(self, request: Request) -> Response:
@@ -46,18 +56,26 @@ class TaskRoutes:
         return Response(orjson.dumps(page), media_type="application/json")
 
     async def show(self, request: Request) -> Response:
-        """Return a task, with its pictures once they are there (`?data=false` leaves them out)."""
+        """Return a task, with its pictures and links to them once they are there.
+
+        `?data=links` leaves the pictures out, `?data=false` the links as well.
+        """
         caller = await self._caller(request)
         task = await self._tasks.show(caller, request.path_params["task"])
         record_of(request).task = task.id
-        if request.query_params.get("data") == "false":
+        wanted = request.query_params.get("data")
+        if wanted == "false":
             return Response(orjson.dumps(task_fields(task)), media_type="application/json")
-        return await self.answer(task)
+        urls = await self._links.urls(task, str(request.base_url))
+        if wanted == "links":
+            body = task_fields(task) | {"data": [{"url": url} for url in urls]}
+            return Response(orjson.dumps(body), media_type="application/json")
+        return await self.answer(task, urls)
 
-    async def answer(self, task: Task, *, status_code: int = 200) -> Response:
-        """Return a task with its pictures, as chunks."""
+    async def answer(self, task: Task, urls: Sequence[str], *, status_code: int = 200) -> Response:
+        """Return a task with its pictures, as chunks, and the links to them."""
         pictures = pictures_of(Outcome(task))
-        body = task_fields(task) | {"data": [{"b64_json": ""} for _ in pictures]}
+        body = task_fields(task) | {"data": [{"b64_json": "", "url": url} for url in urls]}
         pieces = [
             await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
             for picture in pictures

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assets.interface import AssetUnavailableError
+from gateway.assets.interface import AssetUnavailableError, ByteSpan
 from gateway.assets.object_store import PART_BYTES, ObjectAssetStore
 
 LARGE = bytes(range(256)) * (PART_BYTES // 256) * 3 + b"tail"
@@ -179,6 +179,8 @@ async def test_keys_that_could_leave_the_store_are_refused(
         await store.put(key, stream(b"x"))
     with pytest.raises(ValueError, match="asset key"):
         await whole(store, key)
+    with pytest.raises(ValueError, match="asset key"):
+        await store.find(key)
 
 
 def test_the_directory_is_made_for_its_owner_only(tmp_path: Path) -> None:
@@ -201,3 +203,56 @@ def test_a_directory_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
 
     with pytest.raises(AssetUnavailableError, match="cannot open"):
         ObjectAssetStore.open(f"file:{tmp_path / 'file' / 'assets'}")
+
+
+@pytest.mark.parametrize(
+    ("first", "end"), [(0, 1), (10, 20), (PART_BYTES - 5, PART_BYTES + 5), (0, len(LARGE))]
+)
+@pytest.mark.parametrize("chunk_bytes", [7, 65_536])
+async def test_a_part_is_read_alone(
+    store: ObjectAssetStore, first: int, end: int, chunk_bytes: int
+) -> None:
+    """The bytes from the first on and before the end, in pieces of the size that was asked for."""
+    await store.put("a", stream(LARGE))
+
+    pieces = [
+        piece async for piece in store.read("a", chunk_bytes=chunk_bytes, part=ByteSpan(first, end))
+    ]
+
+    assert LARGE[first:end] == b"".join(pieces)
+    assert all(len(piece) == chunk_bytes for piece in pieces[:-1])
+
+
+async def test_what_is_known_of_an_object(store: ObjectAssetStore) -> None:
+    """Its size, and a version that stays the same as long as nothing is written."""
+    await store.put("renders/a.png", stream(b"first"))
+    first = await store.find("renders/a.png")
+    again = await store.find("renders/a.png")
+    await store.put("renders/a.png", stream(b"other"))
+    other = await store.find("renders/a.png")
+
+    assert first is not None
+    assert other is not None
+    assert first == again
+    assert (5, 5) == (first.size_bytes, other.size_bytes)
+    assert first.version != other.version
+    assert first.version.isalnum()
+
+
+async def test_an_object_that_is_not_there_is_not_found(store: ObjectAssetStore) -> None:
+    """Never written and removed are the same."""
+    await store.put("a", stream(b"x"))
+    await store.remove_before(2**53)
+
+    assert await store.find("a") is None
+    assert await store.find("renders/b") is None
+
+
+async def test_an_object_that_cannot_be_looked_for_is_unavailable(tmp_path: Path) -> None:
+    """A store that is broken does not say that a picture is gone."""
+    store = ObjectAssetStore.open(f"file:{tmp_path / 'assets'}")
+    (tmp_path / "assets").rmdir()
+    (tmp_path / "assets").write_bytes(b"")
+
+    with pytest.raises(AssetUnavailableError, match=r"^cannot find: \w+Error$"):
+        await store.find("a/b")

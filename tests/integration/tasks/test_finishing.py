@@ -200,9 +200,27 @@ async def test_what_is_not_tried_again(house: House, why: str) -> None:
     if why == "cancelled":
         await house.engine.cancel(live.task.team, live.task.id)
     await house.poller.poll()
-    await over(live)
+    outcome = await over(live)
+    kind = FailureKind.MODERATION if why == "moderation" else FailureKind.GENERATION_FAILED
 
-    assert 1 == len(house.provider.keys)
+    assert [kind] == failures_of(outcome)
+    assert (1, 0) == (len(house.provider.keys), house.renders("retried"))
+
+
+async def test_who_is_tried_again_waits_for_a_turn(store: Store) -> None:
+    """A failure makes room for whoever has waited for it, before it takes it again itself."""
+    async with open_house(store, max_in_flight=1) as house:
+        house.provider.polls_of = {"up-1": [BROKE]}
+        first = await house.admit("task1")
+        await house.until_in(RenderState.SUBMITTED)
+        second = await house.admit("task2")
+        await house.poller.poll()
+        [waiting] = (await house.until_in(RenderState.SUBMITTED, task="task2")).renders
+        for live in (second, first):
+            await house.poller.poll()
+            await over(live)
+
+        assert ("up-2", 3) == (waiting.upstream_id, len(house.provider.keys))
 
 
 async def test_completed_and_empty_is_charged_and_fails(house: House) -> None:

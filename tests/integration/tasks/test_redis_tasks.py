@@ -252,6 +252,16 @@ async def test_a_raised_hold_passes_every_limit_once(tasks: RedisTaskStore, stor
     assert (30, 40) == (await budgets_in(store))["month"]
 
 
+async def test_what_has_ended_is_not_raised(tasks: RedisTaskStore, store: Store) -> None:
+    """There is no hold any more that could be made larger."""
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    await tasks.conclude(task, render, finished())
+    await tasks.raise_hold(task, render, 70)
+
+    assert (30, 0) == (await budgets_in(store))["month"]
+
+
 async def test_the_hold_of_a_lost_record_cannot_be_raised(
     tasks: RedisTaskStore, store: Store
 ) -> None:

@@ -14,9 +14,12 @@ from starlette.routing import Route
 from gateway.access.file_keys import FileKeys
 from gateway.assets.interface import AssetStore
 from gateway.domain.errors import GatewayError
+from gateway.domain.tokens import Signer
+from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
+from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
@@ -25,6 +28,8 @@ from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
+from gateway.service.evolink import EvolinkService
+from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
 from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
@@ -40,6 +45,10 @@ PRIVATE = "gpt-image-private"
 LIMIT_BYTES = 1000
 
 
+async def _signer() -> Signer:
+    return Signer((b"secret",))
+
+
 class Edge:
     """The whole edge in this process, over a service that can start nothing."""
 
@@ -48,16 +57,18 @@ class Edge:
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
         self.metrics = Metrics(CollectorRegistry(), version="1")
+        orders = ImageRoutes(
+            keys=keys,
+            images=images,
+            tasks=cast("TaskService", None),
+            assets=cast("AssetStore", None),
+            drain=Drain(),
+            help_url="",
+        )
+        links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         self.routes = routes(
             Handlers(
-                images=ImageRoutes(
-                    keys=keys,
-                    images=images,
-                    tasks=cast("TaskService", None),
-                    assets=cast("AssetStore", None),
-                    drain=Drain(),
-                    help_url="",
-                ),
+                images=orders,
                 quotes=QuoteRoutes(
                     keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""
                 ),
@@ -67,10 +78,20 @@ class Edge:
                     keys=keys,
                     tasks=cast("TaskService", None),
                     assets=cast("AssetStore", None),
+                    links=links,
                     help_url="",
                 ),
                 callbacks=CallbackRoutes(None),
                 ops=OpsRoutes(checks={}, registry=self.metrics.registry),
+                evolink=EvolinkRoutes(
+                    keys=keys,
+                    images=images,
+                    orders=orders,
+                    evolink=cast("EvolinkService", None),
+                    links=links,
+                    help_url="",
+                ),
+                assets=AssetRoutes(links=links, assets=cast("AssetStore", None)),
             )
         )
         app = Starlette(
@@ -124,6 +145,12 @@ def test_the_table() -> None:
         ("/v1/usage", ["GET", "HEAD"], "usage"),
         ("/v1/models", ["GET", "HEAD"], "models.list"),
         ("/v1/models/{model:path}", ["GET", "HEAD"], "models.show"),
+        ("/v1/assets/{token}", ["GET", "HEAD"], "assets"),
+        ("/evolink/v1/images/generations", ["POST"], "evolink.generations"),
+        ("/evolink/v1/tasks", ["GET", "HEAD"], "evolink.list"),
+        ("/evolink/v1/tasks/batch", ["POST"], "evolink.batch"),
+        ("/evolink/v1/tasks/{task}", ["GET", "HEAD"], "evolink.show"),
+        ("/evolink/v1/credits", ["GET", "HEAD"], "evolink.credits"),
         ("/healthz", ["GET", "HEAD"], "healthz"),
         ("/readyz", ["GET", "HEAD"], "readyz"),
         ("/metrics", ["GET", "HEAD"], "metrics"),
@@ -150,6 +177,9 @@ def test_the_table() -> None:
         # A base URL that ends in a slash, joined to a path that begins with one.
         ("POST", "http://gateway/v1//images/generations", 400, "images.generations"),
         ("GET", "http://gateway//v1/models", 200, "models.list"),
+        ("GET", "/v1/assets/made-up.png", 404, "assets"),
+        ("GET", "/v1/assets/", 404, "other"),
+        ("POST", "/evolink/v1/images/generations", 400, "evolink.generations"),
         ("GET", "/nope", 404, "other"),
         ("GET", "/healthz", 200, "healthz"),
         ("GET", "/readyz", 200, "readyz"),
