@@ -15,7 +15,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from gateway import __version__
 from gateway.assembly import Gateway
+from gateway.config.catalog import catalog_from
 from gateway.domain.errors import GatewayError
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.callbacks import CallbackRoutes
@@ -24,6 +26,7 @@ from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
+from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
@@ -66,8 +69,11 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         keys=gateway.keys, tasks=gateway.tasks, assets=gateway.assets, help_url=server.help_url
     )
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
+    document = DocumentRoutes(
+        [*catalog_from(gateway.settings).models.values()], version=__version__
+    )
     handlers = Handlers(
-        images, quotes, models, usage, tasks, CallbackRoutes(gateway.callbacks), ops
+        images, quotes, models, usage, tasks, CallbackRoutes(gateway.callbacks), ops, document
     )
     admin = AdminRoutes(
         admin=gateway.admin,

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from gateway.domain.errors import (
     BadReference,
     BodyTooLarge,
+    BodyTooSlow,
     BudgetExceeded,
     CostLimitExceeded,
     DailyQuotaExceeded,
@@ -91,6 +92,12 @@ def _unsupported(error: UnsupportedImage) -> HttpError:
 
 def _too_large(error: BodyTooLarge) -> HttpError:
     return HttpError(413, INVALID_REQUEST, "request_too_large", error.message)
+
+
+def _too_slow(error: BodyTooSlow) -> HttpError:
+    # Closed: what is still on its way would be taken for the next request.
+    close = {"connection": "close"}
+    return HttpError(408, INVALID_REQUEST, "request_timeout", error.message, headers=close)
 
 
 def _not_authenticated(error: NotAuthenticated) -> HttpError:
@@ -189,6 +196,7 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     InvalidRequest: _invalid,
     UnsupportedImage: _unsupported,
     BodyTooLarge: _too_large,
+    BodyTooSlow: _too_slow,
     NotAuthenticated: _not_authenticated,
     ModelNotAllowed: _not_allowed,
     NotFound: _not_found,

@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.models import ModelRoutes
+from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.tasks import TaskRoutes
@@ -26,6 +27,7 @@ class Handlers:
     tasks: TaskRoutes
     callbacks: CallbackRoutes
     ops: OpsRoutes
+    document: DocumentRoutes
 
 
 def routes(by: Handlers) -> list[BaseRoute]:
@@ -56,4 +58,5 @@ def routes(by: Handlers) -> list[BaseRoute]:
         Route("/healthz", by.ops.healthz, methods=["GET"], name="healthz"),
         Route("/readyz", by.ops.readyz, methods=["GET"], name="readyz"),
         Route("/metrics", by.ops.metrics, methods=["GET"], name="metrics"),
+        Route("/openapi.json", by.document.show, methods=["GET"], name="openapi"),
     ]

@@ -55,9 +55,10 @@ class TaskRoutes:
     async def show(self, request: Request) -> Response:
         """Return a task, with its pictures once they are there (`?data=false` leaves them out)."""
         caller = await self._caller(request)
+        with_pictures = _boolean("data", request.query_params.get("data", "true"))
         task = await self._tasks.show(caller, request.path_params["task"])
         record_of(request).task = task.id
-        if request.query_params.get("data") == "false":
+        if not with_pictures:
             return Response(orjson.dumps(task_fields(task)), media_type="application/json")
         return await self.answer(task)
 
@@ -134,8 +135,18 @@ def _failure_of(task: Task) -> str | None:
     return next((str(kind) for kind in kinds if kind is not None), "result_lost")
 
 
+def _boolean(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidRequest(
+            f"Invalid '{name}': expected true or false.", param=name, code="invalid_value"
+        )
+    return text == "true"
+
+
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_PAGE):
+    # The length first: Python reads no number of thousands of digits.
+    is_number = len(text) <= len(str(MAX_PAGE)) and text.isascii() and text.isdecimal()
+    if not (is_number and 1 <= int(text) <= MAX_PAGE):
         raise InvalidRequest(
             f"Invalid 'limit': expected a whole number from 1 to {MAX_PAGE}.",
             param="limit",

@@ -6,6 +6,7 @@ from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from gateway.domain.errors import (
     BadReference,
     BodyTooLarge,
+    BodyTooSlow,
     BudgetExceeded,
     ClientFault,
     CostLimitExceeded,
@@ -51,6 +52,10 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
         *(400, "image_generation_user_error", "invalid_value", "size", {}),
     ),
     (BodyTooLarge(1), 413, "invalid_request_error", "request_too_large", None, {}),
+    (
+        BodyTooSlow(),
+        *(408, "invalid_request_error", "request_timeout", None, {"connection": "close"}),
+    ),
     (
         NotAuthenticated("m", code="invalid_api_key"),
         *(401, "invalid_request_error", "invalid_api_key", None, {}),

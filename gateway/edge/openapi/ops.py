@@ -1,0 +1,54 @@
+"""Probes, scrapes, and the document itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.domain.errors import InternalError
+from gateway.edge.openapi.parts import (
+    ANYBODY,
+    JSON,
+    TEXT,
+    Answer,
+    Operation,
+    named,
+    ok,
+    ref,
+)
+
+#: What scrapers ask for by `Accept`.
+_EXPOSITIONS = ("text/plain", "application/openmetrics-text")
+
+OPERATIONS: Mapping[str, Operation] = {
+    "healthz": Operation(
+        summary="Tell that the process serves",
+        tag="operations",
+        caller=ANYBODY,
+        answers={200: Answer("It does.", {"text/plain": TEXT})},
+        errors=(InternalError,),
+    ),
+    "readyz": Operation(
+        summary="Tell whether calls can be served",
+        tag="operations",
+        caller=ANYBODY,
+        answers={
+            200: ok(ref("Readiness"), "They can."),
+            503: ok(ref("Readiness"), "They cannot: what is not ok says why."),
+        },
+        errors=(InternalError,),
+    ),
+    "metrics": Operation(
+        summary="Expose metrics for Prometheus",
+        tag="operations",
+        caller=ANYBODY,
+        answers={200: Answer("All metrics.", dict.fromkeys(_EXPOSITIONS, TEXT))},
+        errors=(InternalError,),
+    ),
+    "openapi": Operation(
+        summary="Describe this server",
+        tag="operations",
+        caller=ANYBODY,
+        answers={200: Answer("This document.", {JSON: named({})})},
+        errors=(InternalError,),
+    ),
+}
