@@ -25,7 +25,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from gateway.domain.money import parse_microusd
+from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD, parse_microusd
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _MS_PER_UNIT = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -214,11 +214,13 @@ def parse_moment_ms(written: object) -> int:
     return round(moment.timestamp()) * 1000
 
 
+_MAX_USD = MAX_MICROUSD // MICROUSD_PER_USD
+
 _DOLLARS = WithJsonSchema(
     {
         "anyOf": [
-            {"type": "number", "minimum": 0, "maximum": 999_999_999, "multipleOf": 0.000001},
-            {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$"},
+            {"type": "number", "minimum": 0, "maximum": _MAX_USD, "multipleOf": 0.000001},
+            {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,6})?$"},
         ],
         "description": "Dollars.",
     }

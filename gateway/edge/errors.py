@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from gateway.domain.errors import (
     BadReference,
@@ -55,6 +56,9 @@ RETRY = {"x-should-retry": "true"}
 
 #: Seconds after which a stalled store, or a replacement of this server, is worth another try.
 RETRY_SOON_S = 2
+
+#: More of a path is not repeated in an answer.
+MAX_PATH_CHARS = 200
 
 #: SDKs wait for no longer than this (protocols/openai_images.md §9.1).
 MAX_RETRY_AFTER_S = 60
@@ -258,15 +262,31 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return await on_gateway_error(request, _from_framework(request, error))
 
 
+def _methods_of(request: Request) -> str:
+    """Return the methods that a path takes: the framework knows those of its first route only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE and isinstance(route, Route):
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
+
+
 def _from_framework(request: Request, error: HTTPException) -> GatewayError:
-    path = request.url.path
+    path = request.url.path[:MAX_PATH_CHARS]
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return BodyTooLarge(request.scope[MAX_BODY_SIZE_SCOPE_KEY])
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _methods_of(request)
         return MethodNotAllowed(
-            f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}.",
+            f"{request.method} is not possible on {path}; it takes {allowed}.",
             allow=allowed,
+        )
+    if path == "/v1/images/variations":
+        return NotFound(
+            "Variations are no longer made, by OpenAI neither: /v1/images/generations makes"
+            " pictures from words.",
+            code="unknown_url",
         )
     hint = "" if path.startswith("/v1/") else " The API is below /v1: set base_url to …/v1."
     return NotFound(f"There is no {request.method} {path} here.{hint}", code="unknown_url")

@@ -9,12 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.money import parse_microusd
+from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD, parse_microusd
 
 #: Dollars as readers are told to write them, as fine as a micro-dollar.
 _DOLLARS = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": 999_999_999, "multipleOf": 0.000001},
+        {
+            "type": "number",
+            "minimum": 0,
+            "maximum": MAX_MICROUSD // MICROUSD_PER_USD,
+            "multipleOf": 0.000001,
+        },
         {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?$"},
     ]
 }

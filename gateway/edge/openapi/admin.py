@@ -14,6 +14,7 @@ from gateway.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
+from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD
 from gateway.edge.admin import DEFAULT_GRACE
 from gateway.edge.openapi.parts import (
     ADMIN,
@@ -54,9 +55,11 @@ _TOLD: Mapping[str, Schema] = {
 
 _SECRET: Schema = {**TEXT, "description": "The key itself, told this once."}
 
+_MAX_USD = MAX_MICROUSD // MICROUSD_PER_USD
+
 _USD: Schema = {
     "anyOf": [
-        {"type": "number", "multipleOf": 0.000001, "minimum": -999_999_999, "maximum": 999_999_999},
+        {"type": "number", "multipleOf": 0.000001, "minimum": -_MAX_USD, "maximum": _MAX_USD},
         {"type": "string", "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,6})?$"},
     ],
     "description": "Dollars to pay in; below zero takes back. Never zero.",
@@ -198,4 +201,3 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=_CHANGE,
     ),
 }
-

@@ -120,6 +120,9 @@ def _told(name: str, schema: Schema) -> Schema:
 
 _TASK_ANSWER = ok(ref("Task"), "The task as it stands.", *TASK[:1])
 
+#: A query without a value is one that was left out.
+_DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
+
 OPERATIONS: Mapping[str, Operation] = {
     "images.generations": Operation(
         summary="Make pictures from words",
@@ -246,12 +249,10 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters=(
             query(
                 "since",
-                {"type": "string", "format": "date"},
+                _DAY,
                 "The first day; without it, the first of the month of the last.",
             ),
-            query(
-                "until", {"type": "string", "format": "date"}, "The last day; without it, today."
-            ),
+            query("until", _DAY, "The last day; without it, today."),
         ),
         answers={200: ok(ref("Usage"), "Budgets and sums.")},
         errors=(*CALL, InvalidRequest),
