@@ -18,22 +18,18 @@ class _Quiet(GenerateJsonSchema):
 
 
 def setting_schemas() -> dict[str, Schema]:
-    """Return components: a team's settings, a key's terms, and the tables inside them."""
+    """Return components: a team's settings, and the tables inside them."""
     team = _schema_of(TeamSettings)
     inner = team.pop("$defs")
-    key = inner.pop("KeySettings")
+    inner.pop("KeySettings")
     team["properties"].pop("keys")
-    for name in NOT_TERMS:
-        key["properties"].pop(name)
-    key.pop("required")
-    key["description"] = "What a key may do, out of its team's."
-    return {**inner, "TeamSettings": team, "KeyTerms": key}
+    return {**inner, "TeamSettings": team}
 
 
 def key_terms() -> dict[str, Schema]:
-    """Return the fields of a key's terms."""
-    terms: Any = setting_schemas()["KeyTerms"]["properties"]
-    return dict(terms)
+    """Return the fields of a key's terms: what it may do, out of its team's."""
+    fields = _schema_of(KeySettings)["properties"]
+    return {name: schema for name, schema in fields.items() if name not in NOT_TERMS}
 
 
 def _schema_of(section: type[KeySettings | TeamSettings]) -> dict[str, Any]:
