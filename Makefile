@@ -3,15 +3,19 @@
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
+#   make fuzz                the document at /openapi.json against the server, for minutes
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test check bench bench-polling
+.PHONY: demo test fuzz check bench bench-polling
 
 demo: .venv/.demo
 	@.venv/bin/gateway demo $(ARGS)
 
 test: .venv/.dev
 	@scripts/test $(ARGS)
+
+fuzz: .venv/.dev
+	@scripts/test -m fuzz $(ARGS)
 
 check: .venv/.dev
 	@scripts/check
