@@ -50,9 +50,11 @@ class Param:
 
 
 def integer(minimum: int, maximum: int) -> Checker:
-    """Take a whole number within bounds."""
+    """Take a whole number within bounds; 1.0 is one, as in JSON Schema."""
 
     def check(name: str, value: object) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise wrong_type(name, "an integer", value)
         if value < minimum:

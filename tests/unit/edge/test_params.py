@@ -268,6 +268,13 @@ def test_null_means_left_out_unless_told() -> None:
     assert Param("n", integer(1, 10)).nullable is True
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    """What is used is an integer, whatever the client's language makes of numbers."""
+    value = integer(1, 10)("n", 2.0)
+
+    assert (2, int) == (value, type(value))
+
+
 def test_a_label_too_deep_to_write_down_is_refused() -> None:
     """Anything names an end user, but not what Python cannot turn into a text."""
     nested: list[object] = []

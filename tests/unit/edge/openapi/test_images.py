@@ -47,7 +47,7 @@ def _parses(body: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(
     "fields",
     [
-        *({"n": n} for n in (0, 1, 10, 11, None, True, "1")),
+        *({"n": n} for n in (0, 1, 1.0, 1.5, 10, 11, None, True, "1")),
         *({"quality": quality} for quality in ("low", "auto", "hd", "", None, 1)),
         *({"size": size} for size in ("auto", "1024x1024", "1x", "big", None, 5)),
         *({"background": background} for background in ("auto", "opaque", "transparent", None)),
