@@ -4,9 +4,10 @@
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
+#   make fuzz                the document at /openapi.json against the server, for minutes
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores check bench bench-polling
+.PHONY: demo test test-stores fuzz check bench bench-polling
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -18,6 +19,9 @@ test: .venv/.dev
 
 test-stores: .venv/.dev
 	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
+
+fuzz: .venv/.dev
+	@scripts/test -m fuzz $(ARGS)
 
 check: .venv/.dev
 	@scripts/check

@@ -15,17 +15,26 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from gateway import __version__
 from gateway.assembly import Gateway
+from gateway.config.catalog import catalog_from
 from gateway.domain.errors import GatewayError
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
+from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
-from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
+from gateway.edge.middleware import (
+    BodyLimitMiddleware,
+    BodyTimeoutMiddleware,
+    RecordMiddleware,
+    SlashMiddleware,
+)
 from gateway.edge.models import ModelRoutes
+from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
@@ -80,6 +89,9 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         help_url=server.help_url,
     )
     ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
+    document = DocumentRoutes(
+        [*catalog_from(gateway.settings).models.values()], version=__version__
+    )
     handlers = Handlers(
         images,
         quotes,
@@ -88,6 +100,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         tasks,
         CallbackRoutes(gateway.callbacks),
         ops,
+        document,
         evolink,
         AssetRoutes(links=gateway.links, assets=gateway.assets),
     )
@@ -97,12 +110,12 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )
-    return Starlette(
-        routes=[
-            *routes(handlers),
-            *admin.routes(),
-        ],
+    table = [*routes(handlers), *admin.routes()]
+    app = Starlette(
+        routes=table,
         middleware=[
+            # Outermost: a page must be able to read every answer, also that of a defect.
+            *cors(server.cors_origins, table),
             Middleware(
                 RecordMiddleware,
                 clock=gateway.clock,
@@ -110,10 +123,19 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
                 random_bytes=randomness.token_bytes,
             ),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
+            Middleware(
+                BodyTimeoutMiddleware,
+                timeout_s=server.body_timeout_ms / 1000,
+                clock=gateway.clock,
+            ),
             Middleware(SlashMiddleware),
         ],
         exception_handlers={GatewayError: on_gateway_error, HTTPException: on_http_exception},
     )
+    # A slash too many is a path that is not here, in our envelope: the framework would send the
+    # client to a URL made from its own Host header.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _checks(gateway: Gateway, drain: Drain) -> dict[str, Check]:

@@ -28,6 +28,8 @@ from gateway.domain.destinations import Allowed, parse_allowed
 EMBEDDED = "embedded"
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+#: Also that of a browser's extension.
+_ORIGIN_SCHEME = re.compile(r"https?|[a-z]+-extension")
 _LAST_PORT = 65535
 
 
@@ -47,6 +49,21 @@ def check_optional_url(url: str) -> str:
     if url and (parts is None or parts.scheme not in ("http", "https") or not parts.hostname):
         raise ValueError("expected an address that begins with http:// or https://, or nothing")
     return url
+
+
+def check_origin(origin: str) -> str:
+    """Return the origin of a web page as browsers write it, or ``*``; ValueError otherwise."""
+    parts = _split_url(origin)
+    is_origin = (
+        parts is not None
+        and _ORIGIN_SCHEME.fullmatch(parts.scheme) is not None
+        and bool(parts.hostname)
+        and parts.username is None
+        and origin.lower() == f"{parts.scheme}://{parts.netloc}".lower()
+    )
+    if origin != "*" and not is_origin:
+        raise ValueError('expected an origin such as "https://app.example.com", without a path')
+    return origin.lower()
 
 
 def check_result_host(host: str) -> str:
@@ -136,6 +153,7 @@ def _split_url(url: str) -> SplitResult | None:
 
 Port = Annotated[int, Strict(), Field(ge=0, le=_LAST_PORT)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
+Origin = Annotated[str, AfterValidator(check_origin)]
 OptionalUrl = Annotated[str, AfterValidator(check_optional_url)]
 ResultHost = Annotated[str, AfterValidator(check_result_host)]
 AllowedDestination = Annotated[Allowed, PlainValidator(parse_allowed_destination)]

@@ -21,6 +21,7 @@ from gateway.config.addresses import (
     BaseUrl,
     OptionalPath,
     OptionalUrl,
+    Origin,
     Port,
     ProxyUrl,
     RedisUrl,
@@ -65,6 +66,14 @@ class ServerSettings(Section):
     )
     max_body_bytes: SizeBytes = Field(
         default=4 << 20, alias="max_body", description="Largest JSON request body."
+    )
+    body_timeout_ms: PositiveDurationMs = Field(
+        default=30_000,
+        alias="body_timeout",
+        description="How long a request body may take, beside a second for each 16 KiB of it.",
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(), description="Origins of web pages that may call; * is all of them."
     )
     help_url: OptionalUrl = Field(
         default="", description="Where answers about a missing or wrong key send people."

@@ -22,9 +22,10 @@ from pydantic import (
     Field,
     PlainValidator,
     Strict,
+    WithJsonSchema,
 )
 
-from gateway.domain.money import parse_microusd
+from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD, parse_microusd
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _MS_PER_UNIT = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -213,19 +214,55 @@ def parse_moment_ms(written: object) -> int:
     return round(moment.timestamp()) * 1000
 
 
-DurationMs = Annotated[int, BeforeValidator(parse_duration_ms)]
+_MAX_USD = MAX_MICROUSD // MICROUSD_PER_USD
+
+_DOLLARS = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": _MAX_USD, "multipleOf": 0.000001},
+            {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,6})?$"},
+        ],
+        "description": "Dollars.",
+    }
+)
+_LENGTH = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,9}(ms|s|m|h|d)$"})
+
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), _LENGTH]
 KeepMs = Annotated[int | None, BeforeValidator(parse_keep_ms)]
-PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms)]
+PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms), _LENGTH]
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes)]
-AmountMicrousd = Annotated[int, BeforeValidator(parse_usd)]
-Share = Annotated[Fraction, BeforeValidator(parse_share)]
+AmountMicrousd = Annotated[int, BeforeValidator(parse_usd), _DOLLARS]
+Share = Annotated[
+    Fraction,
+    BeforeValidator(parse_share),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0.01, "maximum": 1, "multipleOf": 0.01},
+                {"type": "string", "pattern": r"^(0\.[0-9]{1,2}|1)$"},
+            ]
+        }
+    ),
+]
 Exact = Annotated[Fraction, BeforeValidator(parse_exact)]
 Count = Annotated[int, Strict(), Field(ge=1)]
 OptionalCount = Annotated[int, Strict(), Field(ge=0, le=1_000_000_000)]
-OptionalAmountMicrousd = Annotated[int | None, BeforeValidator(parse_usd)]
+OptionalAmountMicrousd = Annotated[int | None, BeforeValidator(parse_usd), _DOLLARS]
 OptionalMomentMs = Annotated[int | None, BeforeValidator(parse_moment_ms)]
-Name = Annotated[str, AfterValidator(check_name)]
-OptionalName = Annotated[str, AfterValidator(check_optional_name)]
+Name = Annotated[
+    str,
+    AfterValidator(check_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"}),
+]
+OptionalName = Annotated[
+    str,
+    AfterValidator(check_optional_name),
+    WithJsonSchema({"type": "string", "pattern": f"^({_NAME.pattern})?$"}),
+]
 EnvironmentName = Annotated[str, AfterValidator(check_environment_name)]
 Sha256 = Annotated[str, AfterValidator(check_sha256)]
-TimeZone = Annotated[tzinfo, PlainValidator(parse_timezone)]
+TimeZone = Annotated[
+    tzinfo,
+    PlainValidator(parse_timezone),
+    WithJsonSchema({"type": "string", "description": "An IANA name such as Europe/Berlin."}),
+]

@@ -5,6 +5,7 @@ GatewayError
 │   ├── InvalidRequest              a field is wrong (param, code)
 │   ├── UnsupportedImage            OpenAI's `image_generation_user_error`
 │   ├── BodyTooLarge                more bytes than the server takes
+│   ├── BodyTooSlow                 the body did not arrive in time
 │   ├── NotAuthenticated            no key, or none that we know
 │   ├── ModelNotAllowed             the team may not use this model
 │   ├── NotFound                    no such thing, or not this team's
@@ -71,6 +72,10 @@ class BodyTooLarge(ClientFault):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than the {limit_bytes} bytes accepted here.")
         self.limit_bytes = limit_bytes
+
+
+class BodyTooSlow(ClientFault):
+    """The request body did not arrive in time."""
 
 
 class NotAuthenticated(ClientFault):

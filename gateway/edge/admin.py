@@ -14,6 +14,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -225,9 +226,11 @@ def _who(request: Request) -> str:
 
 async def _body(request: Request) -> dict[str, Any]:
     """Return the body's object, money as Decimal; an empty body is an empty object."""
-    body = await request.body()
+    body = await request.body() or b"{}"
     try:
-        parsed = json.loads(body or b"{}", parse_float=Decimal)
+        # The stricter parser first: NaN and halves of surrogates cannot be stored or answered.
+        orjson.loads(body)
+        parsed = json.loads(body, parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.", param=None, code=None) from None
     if not isinstance(parsed, dict):

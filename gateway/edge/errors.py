@@ -15,10 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from gateway.domain.errors import (
     BadReference,
     BodyTooLarge,
+    BodyTooSlow,
     BudgetExceeded,
     CostLimitExceeded,
     DailyQuotaExceeded,
@@ -57,6 +59,9 @@ RETRY = {"x-should-retry": "true"}
 #: Seconds after which a stalled store, or a replacement of this server, is worth another try.
 RETRY_SOON_S = 2
 
+#: More of a path is not repeated in an answer.
+MAX_PATH_CHARS = 200
+
 #: SDKs wait for no longer than this (protocols/openai_images.md §9.1).
 MAX_RETRY_AFTER_S = 60
 
@@ -93,6 +98,12 @@ def _unsupported(error: UnsupportedImage) -> HttpError:
 
 def _too_large(error: BodyTooLarge) -> HttpError:
     return HttpError(413, INVALID_REQUEST, "request_too_large", error.message)
+
+
+def _too_slow(error: BodyTooSlow) -> HttpError:
+    # Closed: what is still on its way would be taken for the next request.
+    close = {"connection": "close"}
+    return HttpError(408, INVALID_REQUEST, "request_timeout", error.message, headers=close)
 
 
 def _not_authenticated(error: NotAuthenticated) -> HttpError:
@@ -191,6 +202,7 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     InvalidRequest: _invalid,
     UnsupportedImage: _unsupported,
     BodyTooLarge: _too_large,
+    BodyTooSlow: _too_slow,
     NotAuthenticated: _not_authenticated,
     ModelNotAllowed: _not_allowed,
     NotFound: _not_found,
@@ -255,15 +267,31 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return await on_gateway_error(request, _from_framework(request, error))
 
 
+def _methods_of(request: Request) -> str:
+    """Return the methods that a path takes: the framework knows those of its first route only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE and isinstance(route, Route):
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
+
+
 def _from_framework(request: Request, error: HTTPException) -> GatewayError:
-    path = request.url.path
+    path = request.url.path[:MAX_PATH_CHARS]
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return BodyTooLarge(request.scope[MAX_BODY_SIZE_SCOPE_KEY])
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _methods_of(request)
         return MethodNotAllowed(
-            f"{request.method} is not possible on {path}; it takes {allowed or 'another method'}.",
+            f"{request.method} is not possible on {path}; it takes {allowed}.",
             allow=allowed,
+        )
+    if path == "/v1/images/variations":
+        return NotFound(
+            "Variations are no longer made, by OpenAI neither: /v1/images/generations makes"
+            " pictures from words.",
+            code="unknown_url",
         )
     hint = (
         ""

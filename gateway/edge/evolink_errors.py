@@ -13,6 +13,7 @@ from gateway.domain.credits import credits_of
 from gateway.domain.errors import (
     BadReference,
     BodyTooLarge,
+    BodyTooSlow,
     BudgetExceeded,
     CostLimitExceeded,
     DailyQuotaExceeded,
@@ -97,6 +98,7 @@ ROWS: dict[type[GatewayError], _Row] = {
     MethodNotAllowed: _Row(405, "method_not_allowed", INVALID),
     IdempotencyConflict: _Row(409, "idempotency_conflict", INVALID),
     PictureExpired: _Row(410, "resource_not_found", INVALID),
+    BodyTooSlow: _Row(408, "request_timeout", INVALID),
     BodyTooLarge: _Row(413, "request_too_large", "request_too_large_error"),
     RateLimited: _Row(429, "rate_limit_exceeded", "rate_limit_error"),
     InternalError: _Row(500, "internal_error", API, "Internal server error"),

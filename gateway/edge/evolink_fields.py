@@ -14,7 +14,16 @@ from gateway.domain.catalog import FixedSizes, Model, Offer
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.images import ImageRequest, Operation, Size
 from gateway.domain.ratios import RATIOS, TIERS, size_of
-from gateway.edge.params import Param, choice, integer, missing, text, unknown, wrong_type
+from gateway.edge.params import (
+    Checker,
+    Param,
+    choice,
+    integer,
+    missing,
+    text,
+    unknown,
+    wrong_type,
+)
 from gateway.edge.parse import PROMPT
 
 #: Characters of a `callback_url` (protocols/evolink.md §6).
@@ -108,7 +117,7 @@ def _table(model: Model) -> tuple[Param, ...]:
         Param("resolution", _tier(TIERS[:1] if fixed else TIERS)),
         Param("background", choice(["opaque"])),
         Param("output_format", choice(["png"])),
-        Param("image_urls", _links),
+        Param("image_urls", Checker(_links, {"type": "array", "items": {"type": "string"}})),
         # Without references EvoLink ignores it (protocols/evolink.md §2.3).
         Param("mask_url", _MASK),
         Param("callback_url", text(maximum_chars=MAX_URL_CHARS)),
@@ -119,14 +128,14 @@ def _offers(model: Model) -> tuple[Offer, ...]:
     return model.offers_for(Operation.GENERATION)
 
 
-def _tier(tiers: Sequence[str]) -> Callable[[str, object], str]:
+def _tier(tiers: Sequence[str]) -> Checker:
     """Take a resolution, whatever the case of its letter."""
     one_of = choice(tiers)
 
     def check(name: str, value: object) -> str:
         return str(one_of(name, value.upper() if isinstance(value, str) else value))
 
-    return check
+    return Checker(check, one_of.schema)
 
 
 def _links(name: str, value: object) -> object:

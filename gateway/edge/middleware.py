@@ -1,7 +1,8 @@
-"""Pure ASGI: the request's record, its log line and metrics, and the limit of its body."""
+"""Pure ASGI: the request's record, its log line and metrics, and the limits of its body."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -11,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.domain.clock import Clock
-from gateway.domain.errors import BodyTooLarge, InternalError
+from gateway.domain.errors import BodyTooLarge, BodyTooSlow, InternalError
 from gateway.domain.ids import ID_BYTES, make_request_id
 from gateway.edge.errors import respond, to_http
 from gateway.edge.record import RequestRecord
@@ -23,6 +24,10 @@ log = structlog.get_logger(__name__)
 UNLOGGED_ROUTES = frozenset({"healthz", "readyz", "metrics"})
 
 CONTENT_TOO_LARGE = 413
+
+#: What a body must bring in a second beyond its time: uploads may be large, and one that drips
+#: byte by byte gains nothing.
+MIN_BYTES_PER_S = 16 * 1024
 
 #: The code of a picture that is refused because nobody knows its price.
 UNPRICED = "unpriced"
@@ -140,6 +145,44 @@ class BodyLimitMiddleware:
                 await send(message)
 
         await self._limited(scope, receive, send_envelope)
+
+
+class BodyTimeoutMiddleware:
+    """Gives a body `timeout_s` from the moment it is asked for, and a second per 16 KiB of it.
+
+    What takes longer raises BodyTooSlow out of `receive`, where the handler waits.
+    """
+
+    def __init__(self, app: ASGIApp, *, timeout_s: float, clock: Clock) -> None:
+        self._app = app
+        self._timeout_s = timeout_s
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request whose body comes in time."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        until_s = 0.0
+        asked, whole = False, False
+
+        async def receive_in_time() -> Message:
+            nonlocal asked, whole, until_s
+            if whole:
+                # What is left to hear of is that the client goes away: that has all the time.
+                return await receive()
+            if not asked:
+                asked, until_s = True, self._clock.monotonic_s() + self._timeout_s
+            try:
+                async with asyncio.timeout(until_s - self._clock.monotonic_s()):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow from None
+            until_s += len(message.get("body", b"")) / MIN_BYTES_PER_S
+            whole = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receive_in_time, send)
 
 
 class SlashMiddleware:

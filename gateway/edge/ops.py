@@ -43,7 +43,11 @@ class OpsRoutes:
 
     async def metrics(self, request: Request) -> Response:
         """Return all metrics in the format the scraper asks for."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):
+            # The library compares versions that it could not read.
+            encode, content_type = choose_encoder("")
         return Response(encode(self._registry), headers={"content-type": content_type})
 
     async def _state(self, check: Check) -> str:

@@ -5,14 +5,39 @@ Texts and codes are protocols/openai_images.md §7.3; a checker returns the valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.money import parse_microusd
+from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD, parse_microusd
 
-#: Checks one value of one field: (field name, value) → value.
-Checker = Callable[[str, object], object]
+#: Dollars as readers are told to write them, as fine as a micro-dollar.
+_DOLLARS = {
+    "anyOf": [
+        {
+            "type": "number",
+            "minimum": 0,
+            "maximum": MAX_MICROUSD // MICROUSD_PER_USD,
+            "multipleOf": 0.000001,
+        },
+        {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?$"},
+    ]
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Checks one value of one field: (field name, value) → value.
+
+    `schema` is the JSON Schema of what it takes, for `/openapi.json`.
+    """
+
+    check: Callable[[str, object], object]
+    schema: Mapping[str, object]
+
+    def __call__(self, name: str, value: object) -> object:
+        """Return the value as it is used. Raises InvalidRequest."""
+        return self.check(name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +50,11 @@ class Param:
 
 
 def integer(minimum: int, maximum: int) -> Checker:
-    """Take a whole number within bounds."""
+    """Take a whole number within bounds; 1.0 is one, as in JSON Schema."""
 
     def check(name: str, value: object) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise wrong_type(name, "an integer", value)
         if value < minimum:
@@ -46,7 +73,7 @@ def integer(minimum: int, maximum: int) -> Checker:
             )
         return value
 
-    return check
+    return Checker(check, {"type": "integer", "minimum": minimum, "maximum": maximum})
 
 
 def boolean() -> Checker:
@@ -57,7 +84,7 @@ def boolean() -> Checker:
             raise wrong_type(name, "a boolean", value)
         return value
 
-    return check
+    return Checker(check, {"type": "boolean"})
 
 
 def choice(options: Sequence[str]) -> Checker:
@@ -74,7 +101,7 @@ def choice(options: Sequence[str]) -> Checker:
             )
         return value
 
-    return check
+    return Checker(check, {"type": "string", "enum": [*options]})
 
 
 def text(*, maximum_chars: int) -> Checker:
@@ -99,7 +126,7 @@ def text(*, maximum_chars: int) -> Checker:
             )
         return value
 
-    return check
+    return Checker(check, {"type": "string", "minLength": 1, "maxLength": maximum_chars})
 
 
 def dollars() -> Checker:
@@ -116,16 +143,19 @@ def dollars() -> Checker:
                 f"Invalid '{name}': {error}.", param=name, code="invalid_value"
             ) from None
 
-    return check
+    return Checker(check, _DOLLARS)
 
 
 def label() -> Checker:
     """Take anything that names an end user; OpenAI does not check its type."""
 
-    def check(_name: str, value: object) -> str:
-        return value if isinstance(value, str) else str(value)
+    def check(name: str, value: object) -> str:
+        try:
+            return value if isinstance(value, str) else str(value)
+        except RecursionError:
+            raise wrong_type(name, "a string", value) from None
 
-    return check
+    return Checker(check, {})
 
 
 def missing(name: str) -> InvalidRequest:

@@ -43,7 +43,7 @@ def parse_generation(body: bytes, find_model: Callable[[str], Model | None]) -> 
     """
     fields = _json_object(body)
     model = _model(fields, find_model)
-    table = _generation_table(model)
+    table = generation_table(model)
     known = {param.name for param in table} | {"model", "prompt"}
     for name in fields:
         if name not in known:
@@ -95,7 +95,7 @@ def _model(fields: Mapping[str, object], find_model: Callable[[str], Model | Non
     return model
 
 
-def _generation_table(model: Model) -> tuple[Param, ...]:
+def generation_table(model: Model) -> tuple[Param, ...]:
     """Return the fields of a generation by this model, in the order they are checked."""
     offers = model.offers_for(Operation.GENERATION)
     qualities = dict.fromkeys(quality for offer in offers for quality in offer.qualities)
@@ -143,7 +143,23 @@ def _size(rules: Sequence[SizeRule]) -> Checker:
             raise _refused_size(name, _SIZE_FAULTS[fault].format(size=size, rule=rule))
         return value
 
-    return check
+    words = "|".join(["auto", *listed])
+    return Checker(
+        check,
+        {
+            "type": "string",
+            "pattern": f"^({words}|[1-9][0-9]{{0,4}}x[1-9][0-9]{{0,4}})$",
+            "description": " Or: ".join(_bounds(rule) for rule in free),
+        },
+    )
+
+
+def _bounds(rule: FreeSizes) -> str:
+    return (
+        f"WIDTHxHEIGHT in multiples of {rule.step} from {rule.min_edge} to {rule.max_edge}, in all"
+        f" {rule.min_pixels} to {rule.max_pixels} pixels; the longer edge is at most"
+        f" {rule.max_aspect} times the shorter one."
+    )
 
 
 #: Why a free size is refused: the first and the fourth are OpenAI's (protocols/openai_images.md
@@ -178,6 +194,15 @@ def _check_png_compression(given: Mapping[str, object]) -> None:
         )
 
 
+#: What offers here can do of what OpenAI knows: a png is never compressed.
+OFFERED: Mapping[str, tuple[object, ...]] = {
+    "background": ("opaque", "auto"),
+    "output_compression": (100,),
+    "output_format": ("png",),
+    "stream": (False,),
+}
+
+
 def _check_offered(given: Mapping[str, object]) -> None:
     """Refuse what OpenAI knows and no offer here can do."""
     if given.get("background") == "transparent":
@@ -187,12 +212,9 @@ def _check_offered(given: Mapping[str, object]) -> None:
             code="invalid_value",
         )
     refusals = {
-        "stream": (False, "Streaming is not offered here: leave 'stream' out or set it to false."),
-        "output_format": (
-            "png",
-            "This model makes png pictures here: 'output_format' must be 'png'.",
-        ),
+        "stream": "Streaming is not offered here: leave 'stream' out or set it to false.",
+        "output_format": "This model makes png pictures here: 'output_format' must be 'png'.",
     }
-    for name, (offered, message) in refusals.items():
-        if given.get(name, offered) != offered:
+    for name, message in refusals.items():
+        if name in given and given[name] not in OFFERED[name]:
             raise InvalidRequest(message, param=name, code="unsupported_value")

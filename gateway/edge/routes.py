@@ -11,6 +11,7 @@ from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.models import ModelRoutes
+from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.tasks import TaskRoutes
@@ -28,6 +29,7 @@ class Handlers:
     tasks: TaskRoutes
     callbacks: CallbackRoutes
     ops: OpsRoutes
+    document: DocumentRoutes
     evolink: EvolinkRoutes
     assets: AssetRoutes
 
@@ -62,6 +64,7 @@ def routes(by: Handlers) -> list[BaseRoute]:
         Route("/healthz", by.ops.healthz, methods=["GET"], name="healthz"),
         Route("/readyz", by.ops.readyz, methods=["GET"], name="readyz"),
         Route("/metrics", by.ops.metrics, methods=["GET"], name="metrics"),
+        Route("/openapi.json", by.document.show, methods=["GET"], name="openapi"),
     ]
 
 

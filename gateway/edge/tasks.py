@@ -61,9 +61,9 @@ class TaskRoutes:
         `?data=links` leaves the pictures out, `?data=false` the links as well.
         """
         caller = await self._caller(request)
+        wanted = _wanted(request.query_params.get("data", "true"))
         task = await self._tasks.show(caller, request.path_params["task"])
         record_of(request).task = task.id
-        wanted = request.query_params.get("data")
         if wanted == "false":
             return Response(orjson.dumps(task_fields(task)), media_type="application/json")
         urls = await self._links.urls(task, str(request.base_url))
@@ -99,8 +99,18 @@ class TaskRoutes:
         return await authenticate(request, self._keys, self._help_url)
 
 
+def _wanted(text: str) -> str:
+    if text not in ("true", "false", "links"):
+        raise InvalidRequest(
+            "Invalid 'data': expected true, false or links.", param="data", code="invalid_value"
+        )
+    return text
+
+
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_PAGE):
+    # The length first: Python reads no number of thousands of digits.
+    is_number = len(text) <= len(str(MAX_PAGE)) and text.isascii() and text.isdecimal()
+    if not (is_number and 1 <= int(text) <= MAX_PAGE):
         raise InvalidRequest(
             f"Invalid 'limit': expected a whole number from 1 to {MAX_PAGE}.",
             param="limit",

@@ -130,7 +130,7 @@ async def test_stock_sdk_raises_its_own_exceptions(running: Running) -> None:
         (b'{"model":"gpt-image-1.5"}', "prompt", "missing_required_parameter"),
         (b'{"model":"gpt-image-1.5","prompt":"","n":0}', "prompt", "empty_string"),
         (b'{"model":"gpt-image-1.5","bogus":1,"n":0}', "bogus", "unknown_parameter"),
-        (b'{"model":"gpt-image-1.5","prompt":"x","n":2}', "n", "unsupported_value"),
+        (b'{"model":"gpt-image-1.5","prompt":"x","n":11}', "n", "integer_above_max_value"),
         (b'{"model":"gpt-image-1.5","prompt":"x","size":"9x9"}', "size", "invalid_value"),
     ],
 )

@@ -11,6 +11,7 @@ from gateway.config.addresses import (
     RequiredPath,
     check_base_url,
     check_optional_url,
+    check_origin,
     check_proxy_url,
     check_redis_url,
     check_result_host,
@@ -174,3 +175,33 @@ def test_a_required_path_is_a_path(text: object) -> None:
     """Empty text, text no file system takes, and numbers are refused."""
     with pytest.raises(ValidationError, match="expected a path"):
         TypeAdapter(RequiredPath).validate_python(text, context=FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("*", "*"),
+        ("https://app.example.com", "https://app.example.com"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("https://App.Example.com", "https://app.example.com"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("chrome-extension://abcdefgh", "chrome-extension://abcdefgh"),
+    ],
+)
+def test_origins(origin: str, expected: str) -> None:
+    """An origin is taken as browsers write it: in lower case."""
+    assert expected == check_origin(origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("", "app.example.com", "https://", "https://app.example.com/", "https://a.example/x"),
+        *("https://user@a.example", "https://a.example?x", "ftp://a.example", "https://a b"),
+        *("https://a.example:x", "https://*.example.com/", "null", "file://"),
+    ],
+)
+def test_what_is_no_origin(origin: str) -> None:
+    """A path, a slash at its end or another scheme would never match what a browser sends."""
+    with pytest.raises(ValueError, match="without a path"):
+        check_origin(origin)

@@ -1,11 +1,16 @@
 import orjson
 import pytest
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from gateway.domain.errors import (
     BadReference,
     BodyTooLarge,
+    BodyTooSlow,
     BudgetExceeded,
     ClientFault,
     CostLimitExceeded,
@@ -51,6 +56,10 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
         *(400, "image_generation_user_error", "invalid_value", "size", {}),
     ),
     (BodyTooLarge(1), 413, "invalid_request_error", "request_too_large", None, {}),
+    (
+        BodyTooSlow(),
+        *(408, "invalid_request_error", "request_timeout", None, {"connection": "close"}),
+    ),
     (
         NotAuthenticated("m", code="invalid_api_key"),
         *(401, "invalid_request_error", "invalid_api_key", None, {}),
@@ -240,13 +249,21 @@ def test_an_abstract_error_has_no_answer() -> None:
             ),
         ),
         (
-            *("/v1/models", "PUT", HTTPException(405, headers={"Allow": "GET, HEAD"})),
-            *(405, "method_not_allowed"),
-            "PUT is not possible on /v1/models; it takes GET, HEAD.",
+            *("/v1/" + "x" * 5_000, "GET", HTTPException(404), 404, "unknown_url"),
+            f"There is no GET /v1/{'x' * 196} here.",
         ),
         (
-            *("/v1/models", "PUT", HTTPException(405), 405, "method_not_allowed"),
-            "PUT is not possible on /v1/models; it takes another method.",
+            *("/v1/images/variations", "POST", HTTPException(404), 404, "unknown_url"),
+            (
+                "Variations are no longer made, by OpenAI neither: /v1/images/generations makes"
+                " pictures from words."
+            ),
+        ),
+        (
+            # The framework knows the methods of the first route of this path only.
+            *("/v1/two", "PUT", HTTPException(405, headers={"Allow": "GET, HEAD"})),
+            *(405, "method_not_allowed"),
+            "PUT is not possible on /v1/two; it takes GET, HEAD, POST.",
         ),
     ],
 )
@@ -255,11 +272,20 @@ async def test_what_the_framework_refuses(
 ) -> None:
     """A wrong path or method is told in the envelope, with a hint at the base URL."""
     request = a_request(path, method=method)
+    request.scope["app"] = Starlette(
+        routes=[Route("/v1/two", _unused, methods=[verb]) for verb in ("GET", "POST")]
+    )
     response = await on_http_exception(request, refusal)
 
+    allow = {"allow": "GET, HEAD, POST"} if status == 405 else {}
+    assert allow.items() <= dict(response.headers).items()
     expected = HttpError(status, "invalid_request_error", code, message)
     assert (status, expected.body()) == (response.status_code, response.body)
     assert code == record_of(request).error_code
+
+
+async def _unused(_request: Request) -> Response:
+    raise AssertionError("called")
 
 
 async def test_a_body_that_grew_too_large_while_it_was_read() -> None:

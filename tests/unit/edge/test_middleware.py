@@ -11,10 +11,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
+from gateway.domain.errors import BodyTooSlow
+from gateway.edge.middleware import (
+    MIN_BYTES_PER_S,
+    BodyLimitMiddleware,
+    BodyTimeoutMiddleware,
+    RecordMiddleware,
+    SlashMiddleware,
+)
 from gateway.edge.record import RequestRecord
 from gateway.telemetry.metrics import Metrics
-from tests.support.clock import FixedClock
+from tests.support.clock import FixedClock, LoopClock, in_virtual_time
 from tests.support.factories import a_scope
 
 REQUEST_ID = f"req_{'01' * 16}"
@@ -117,7 +124,8 @@ async def test_what_is_not_http_passes_by() -> None:
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
         seen.append(scope)
 
-    stage = Stage(BodyLimitMiddleware(SlashMiddleware(app), limit_bytes=1))
+    timed = BodyTimeoutMiddleware(SlashMiddleware(app), timeout_s=1, clock=FixedClock())
+    stage = Stage(BodyLimitMiddleware(timed, limit_bytes=1))
     await stage.serve({"type": "lifespan"})
 
     assert [scope["type"] for scope in seen] == ["lifespan"]
@@ -417,3 +425,103 @@ async def test_slashes_collapse(path: str, plain: str) -> None:
     await Stage(SlashMiddleware(_ok)).serve(scope)
 
     assert plain == scope["path"]
+
+
+async def _slowly(gap_s: float, *parts: bytes) -> tuple[int, float]:
+    """Serve a body whose parts come this far apart; return its length and when it was read."""
+    inbox = [*parts]
+    length = 0
+    clock = LoopClock()
+
+    async def receive() -> Message:
+        await asyncio.sleep(gap_s)
+        part = inbox.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(inbox)}
+
+    async def read(_scope: Scope, receive: Receive, _send: Send) -> None:
+        nonlocal length
+        more = True
+        while more:
+            message = await receive()
+            length += len(message["body"])
+            more = message["more_body"]
+
+    await BodyTimeoutMiddleware(read, timeout_s=10, clock=clock)(a_scope(), receive, _no_send)
+    return length, clock.monotonic_s()
+
+
+async def _no_send(_message: Message) -> None:
+    raise AssertionError("sent")
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "parts"),
+    [
+        (9.9, [b"x"]),
+        (3.3, [b"x", b"y", b"z"]),
+        # Each piece is worth a second: what moves may take longer.
+        (9.9, [b"x" * MIN_BYTES_PER_S * 10] * 5),
+    ],
+)
+def test_a_body_that_comes_in_time(gap_s: float, parts: list[bytes]) -> None:
+    """All of it within the timeout, and a second for each 16 KiB."""
+    length, _ = in_virtual_time(_slowly(gap_s, *parts))
+
+    assert sum(map(len, parts)) == length
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "parts"),
+    [
+        (10.1, [b"x"]),
+        # Dripping does not help: the whole of it has the time, not each piece.
+        (3.4, [b"x", b"y", b"z"]),
+        (9.9, [b"x" * MIN_BYTES_PER_S * 9] * 5),
+    ],
+)
+def test_a_body_that_comes_too_late(gap_s: float, parts: list[bytes]) -> None:
+    """The handler that reads it is told."""
+    with pytest.raises(BodyTooSlow):
+        in_virtual_time(_slowly(gap_s, *parts))
+
+
+def test_a_client_may_stay_as_long_as_it_likes() -> None:
+    """Once the body is read, waiting for the client to go away has no end."""
+
+    async def serve() -> Message:
+        inbox: list[Message] = [
+            {"type": "http.request", "body": b"", "more_body": False},
+            {"type": "http.disconnect"},
+        ]
+        heard: list[Message] = []
+
+        async def receive() -> Message:
+            await asyncio.sleep(9)
+            return inbox.pop(0)
+
+        async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+            heard.extend([await receive(), await receive()])
+
+        timed = BodyTimeoutMiddleware(app, timeout_s=10, clock=LoopClock())
+        await timed(a_scope(), receive, _no_send)
+        return heard[-1]
+
+    assert "http.disconnect" == in_virtual_time(serve())["type"]
+
+
+def test_time_begins_when_the_body_is_asked_for() -> None:
+    """What a handler does before it reads is not the client's fault."""
+
+    async def serve() -> None:
+        async def receive() -> Message:
+            await asyncio.sleep(9)
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+            await asyncio.sleep(60)
+            await receive()
+
+        timed = BodyTimeoutMiddleware(app, timeout_s=10, clock=LoopClock())
+        await timed(a_scope(), receive, _no_send)
+
+    in_virtual_time(serve())

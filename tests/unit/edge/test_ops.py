@@ -80,6 +80,11 @@ def test_checks_run_side_by_side() -> None:
             "application/openmetrics-text; version=1.0.0",
             "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
         ),
+        # The library cannot read a number of 5,000 digits.
+        (
+            f"application/openmetrics-text; version={'9' * 5_000}",
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
     ],
 )
 async def test_metrics(accept: str, content_type: str) -> None:

@@ -266,3 +266,21 @@ def test_json_type(value: object, name: str) -> None:
 def test_null_means_left_out_unless_told() -> None:
     """Most fields may be null; prompt and model are the exceptions, and say so."""
     assert Param("n", integer(1, 10)).nullable is True
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    """What is used is an integer, whatever the client's language makes of numbers."""
+    value = integer(1, 10)("n", 2.0)
+
+    assert (2, int) == (value, type(value))
+
+
+def test_a_label_too_deep_to_write_down_is_refused() -> None:
+    """Anything names an end user, but not what Python cannot turn into a text."""
+    nested: list[object] = []
+    for _ in range(5_000):
+        nested = [nested]
+    with pytest.raises(InvalidRequest) as refusal:
+        label()("user", nested)
+
+    assert ("user", "invalid_type") == _told(refusal.value)[1:]

@@ -23,6 +23,7 @@ from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
+from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
@@ -68,6 +69,7 @@ class Edge:
         links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         self.routes = routes(
             Handlers(
+                document=DocumentRoutes([], version="1"),
                 images=orders,
                 quotes=QuoteRoutes(
                     keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""
@@ -154,6 +156,7 @@ def test_the_table() -> None:
         ("/healthz", ["GET", "HEAD"], "healthz"),
         ("/readyz", ["GET", "HEAD"], "readyz"),
         ("/metrics", ["GET", "HEAD"], "metrics"),
+        ("/openapi.json", ["GET", "HEAD"], "openapi"),
     ]
 
 

@@ -1,0 +1,203 @@
+"""The admin API: teams, keys and money, for whoever holds the admin key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.domain.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    StoreUnavailable,
+)
+from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD
+from gateway.edge.admin import DEFAULT_GRACE
+from gateway.edge.openapi.parts import (
+    ADMIN,
+    COUNT,
+    TEXT,
+    Operation,
+    Schema,
+    const,
+    each,
+    header,
+    listed,
+    named,
+    nullable,
+    ok,
+    one_of,
+    record,
+    ref,
+)
+from gateway.edge.openapi.settings import EXPIRES, key_terms, setting_schemas
+
+_CALL: tuple[type[GatewayError], ...] = (NotAuthenticated, StoreUnavailable, InternalError)
+_OF_A_TEAM = (*_CALL, NotFound)
+_CHANGE = (*_OF_A_TEAM, InvalidRequest, BodyTooLarge, BodyTooSlow)
+
+_TEAM = record({"object": const("admin.team"), "name": TEXT, "settings": ref("TeamSettings")})
+
+#: What may be told of a key; its terms stand among these fields.
+_TOLD: Mapping[str, Schema] = {
+    "object": const("admin.key"),
+    "name": TEXT,
+    "schema": COUNT,
+    "prefix": TEXT,
+    "state": one_of("active", "revoked", "expired"),
+    "created_ms": COUNT,
+    "expires_ms": nullable(COUNT),
+    "former": each(record({"prefix": TEXT, "retires_ms": COUNT})),
+}
+
+_SECRET: Schema = {**TEXT, "description": "The key itself, told this once."}
+
+_MAX_USD = MAX_MICROUSD // MICROUSD_PER_USD
+
+_USD: Schema = {
+    "anyOf": [
+        {"type": "number", "multipleOf": 0.000001, "minimum": -_MAX_USD, "maximum": _MAX_USD},
+        {"type": "string", "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,6})?$"},
+    ],
+    "description": "Dollars to pay in; below zero takes back. Never zero.",
+}
+
+
+def admin_schemas() -> dict[str, Schema]:
+    """Return the components of the admin API."""
+    terms = key_terms()
+    return {
+        **setting_schemas(),
+        "Key": record({**_TOLD, **terms}, optional=tuple(terms)),
+        "MadeKey": record({**_TOLD, **terms, "key": _SECRET}, optional=tuple(terms)),
+        "NewKey": record(
+            {
+                "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
+                "expires": nullable(EXPIRES),
+                **terms,
+            },
+            optional=("expires", *terms),
+        ),
+        "AuditEntry": record(
+            {
+                "object": const("admin.audit"),
+                "id": TEXT,
+                "at_ms": COUNT,
+                "who": TEXT,
+                "what": TEXT,
+                "key": TEXT,
+                "before": nullable(named({})),
+                "after": nullable(named({})),
+            }
+        ),
+        "NewTopUp": record(
+            {"usd": _USD, "budget": _said(), "key": TEXT, "note": _said()}, optional=("key",)
+        ),
+        "Rotation": record(
+            {
+                "grace": {
+                    "type": "string",
+                    "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$",
+                    "default": DEFAULT_GRACE,
+                    "description": "How long the former secret stays good.",
+                }
+            },
+            optional=("grace",),
+        ),
+        "Team": _TEAM,
+        "TeamName": record({"object": const("admin.team"), "name": TEXT}),
+    }
+
+
+def _said() -> Schema:
+    return {"type": "string", "minLength": 1}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "admin.teams.list": Operation(
+        summary="List the teams",
+        tag="admin",
+        caller=ADMIN,
+        answers={200: ok(listed(ref("TeamName")), "Of the settings file and of the store.")},
+        errors=_CALL,
+    ),
+    "admin.teams.show": Operation(
+        summary="Show a team's settings",
+        tag="admin",
+        caller=ADMIN,
+        answers={200: ok(ref("Team"), "As a file would have them.")},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.teams.set": Operation(
+        summary="Make a team, or replace its settings",
+        tag="admin",
+        caller=ADMIN,
+        body=ref("TeamSettings"),
+        body_required=False,
+        answers={200: ok(ref("Team"), "As they are now.")},
+        errors=_CHANGE,
+    ),
+    "admin.audit.list": Operation(
+        summary="List the newest changes of a team",
+        tag="admin",
+        caller=ADMIN,
+        answers={200: ok(listed(ref("AuditEntry")), "The newest first.")},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.budgets.list": Operation(
+        summary="List the budgets of a team and its keys as they stand",
+        tag="admin",
+        caller=ADMIN,
+        answers={200: ok(listed(ref("AdminBudget")), "The budgets.")},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.top_ups.create": Operation(
+        summary="Pay into a prepaid budget",
+        tag="admin",
+        caller=ADMIN,
+        parameters=(
+            header(
+                "idempotency-key",
+                {"type": "string", "pattern": "^[!-~]{0,255}$"},
+                "With the same key it is booked once.",
+            ),
+        ),
+        body=ref("NewTopUp"),
+        answers={201: ok(ref("TopUp"), "Booked.")},
+        errors=_CHANGE,
+    ),
+    "admin.keys.list": Operation(
+        summary="List the keys made at run time",
+        tag="admin",
+        caller=ADMIN,
+        answers={200: ok(listed(ref("Key")), "Never a secret.")},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.keys.create": Operation(
+        summary="Make a key",
+        tag="admin",
+        caller=ADMIN,
+        body=ref("NewKey"),
+        answers={201: ok(ref("MadeKey"), "The key, told this once.", "cache-control")},
+        errors=_CHANGE,
+    ),
+    "admin.keys.revoke": Operation(
+        summary="End a key at once",
+        tag="admin",
+        caller=ADMIN,
+        answers={200: ok(ref("Key"), "The key as it is now.")},
+        errors=(*_OF_A_TEAM, InvalidRequest),
+    ),
+    "admin.keys.rotate": Operation(
+        summary="Give a key another secret",
+        tag="admin",
+        caller=ADMIN,
+        body=ref("Rotation"),
+        body_required=False,
+        answers={200: ok(ref("MadeKey"), "The key, told this once.", "cache-control")},
+        errors=_CHANGE,
+    ),
+}

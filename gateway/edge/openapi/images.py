@@ -1,0 +1,279 @@
+"""Making pictures: the bodies, from the very tables that check them, and the operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from gateway.domain.catalog import Model
+from gateway.domain.errors import (
+    BadReference,
+    BodyTooLarge,
+    BodyTooSlow,
+    BudgetExceeded,
+    CostLimitExceeded,
+    DailyQuotaExceeded,
+    GatewayError,
+    IdempotencyConflict,
+    InternalError,
+    InvalidRequest,
+    ModelNotAllowed,
+    ModerationBlocked,
+    NotAuthenticated,
+    NotFound,
+    PictureExpired,
+    RateLimited,
+    ShuttingDown,
+    StillRunning,
+    StoreUnavailable,
+    SubmitUnknown,
+    UnsupportedImage,
+    UpstreamFailed,
+    UpstreamUnavailable,
+)
+from gateway.edge.openapi.headers import RATES, TASK
+from gateway.edge.openapi.parts import (
+    TEAM,
+    TEXT,
+    Answer,
+    Operation,
+    Schema,
+    const,
+    each,
+    header,
+    listed,
+    nullable,
+    ok,
+    one_of,
+    query,
+    record,
+    ref,
+)
+from gateway.edge.parse import OFFERED, PROMPT, generation_table
+from gateway.service.calls import MAX_KEY_CHARS
+from gateway.service.tasks import MAX_PAGE, PAGE
+from gateway.service.usage import MAX_DAYS
+
+#: What may happen to any call with a team's key.
+CALL: tuple[type[GatewayError], ...] = (NotAuthenticated, StoreUnavailable, InternalError)
+
+#: What may happen to any call with a body.
+BODY: tuple[type[GatewayError], ...] = (BodyTooLarge, BodyTooSlow, InvalidRequest)
+
+#: What a body may ask for that is not made here.
+_REFUSED = (*BODY, UnsupportedImage, ModelNotAllowed)
+
+#: What the fields mean; the bounds stand in the table of fields.
+_MEANINGS = {
+    "model": "The model, of those that /v1/models lists.",
+    "prompt": "What is on the picture.",
+    "n": "How many pictures.",
+    "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
+    "quality": "auto is the team's or the model's default.",
+    "moderation": "How strict the upstream's safety system is.",
+    "partial_images": "Taken and without effect: there are no streams here.",
+    "user": "The end user, of whom only a hash is kept.",
+    "safety_identifier": "As user, before which it counts.",
+    "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
+}
+
+
+def generation_schemas(models: Sequence[Model]) -> dict[str, Schema]:
+    """Return the body of a generation, one component for each model that can do one."""
+    bodies = {_component(model): _generation(model) for model in models if _fields(model)}
+    return {"Generation": {"anyOf": [ref(name) for name in bodies]}, **bodies}
+
+
+def _component(model: Model) -> str:
+    """Name a component; a model's name may hold what a component's may not."""
+    return "Generation_" + re.sub(r"[^A-Za-z0-9._-]", "_", model.name)
+
+
+def _generation(model: Model) -> Schema:
+    fields: dict[str, Schema] = {
+        "model": _told("model", const(model.name)),
+        "prompt": _told("prompt", PROMPT.check.schema),
+        **_fields(model),
+    }
+    example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
+    optional = tuple(name for name in fields if name not in ("model", "prompt"))
+    return {**record(fields, optional=optional), "examples": [example]}
+
+
+def _fields(model: Model) -> Mapping[str, Schema]:
+    """Return the fields beside model and prompt; none when no offer generates."""
+    if not any(offer.operation == "generation" for offer in model.offers):
+        return {}
+    fields = {}
+    for param in generation_table(model):
+        offered = OFFERED.get(param.name)
+        schema = param.check.schema if offered is None else one_of(*offered)
+        fields[param.name] = _told(param.name, nullable(schema) if param.nullable else schema)
+    return fields
+
+
+def _told(name: str, schema: Schema) -> Schema:
+    told = [_MEANINGS.get(name, ""), str(schema.get("description", ""))]
+    description = " ".join(text for text in told if text)
+    return {**schema, "description": description} if description else schema
+
+
+_TASK_ANSWER = ok(ref("Task"), "The task as it stands.", *TASK[:1])
+
+#: A query without a value is one that was left out.
+_DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "images.generations": Operation(
+        summary="Make pictures from words",
+        description=(
+            "Answers when the pictures are done, or with the task at once when the call says"
+            " `Prefer: respond-async`. A retry of a call is attached to the task of the call."
+        ),
+        tag="images",
+        caller=TEAM,
+        parameters=(
+            header("prefer", TEXT, "`respond-async` answers 202 at once (RFC 7240 §4.1)."),
+            header(
+                "idempotency-key",
+                {"type": "string", "maxLength": MAX_KEY_CHARS},
+                "The same key with the same body is the same call, for a day.",
+            ),
+            header(
+                "x-stainless-retry-count", TEXT, "Which retry this is, as OpenAI's clients say it."
+            ),
+        ),
+        body=ref("Generation"),
+        answers={
+            200: ok(ref("Images"), "The pictures.", *TASK, *RATES),
+            202: ok(
+                ref("Task"),
+                "The task, which goes on without the call.",
+                *(*TASK, *RATES, "location", "preference-applied"),
+            ),
+        },
+        errors=(
+            *CALL,
+            *_REFUSED,
+            ModerationBlocked,
+            BadReference,
+            BudgetExceeded,
+            CostLimitExceeded,
+            DailyQuotaExceeded,
+            RateLimited,
+            IdempotencyConflict,
+            PictureExpired,
+            UpstreamUnavailable,
+            UpstreamFailed,
+            SubmitUnknown,
+            StillRunning,
+            ShuttingDown,
+        ),
+        error_headers=(*TASK, *RATES),
+    ),
+    "images.quotes": Operation(
+        summary="Price a generation",
+        description="Takes the body of a generation, refuses what that would, and spends nothing.",
+        tag="images",
+        caller=TEAM,
+        body=ref("Generation"),
+        answers={200: ok(ref("Quote"), "The price.", "x-gateway-budget-remaining-usd")},
+        errors=(*CALL, *_REFUSED),
+    ),
+    "tasks.list": Operation(
+        summary="List the team's tasks",
+        description="The newest first, without their pictures.",
+        tag="tasks",
+        caller=TEAM,
+        parameters=(
+            query("after", TEXT, "The last task of the page before."),
+            query(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
+                "How many.",
+            ),
+        ),
+        answers={
+            200: ok(
+                record(
+                    {
+                        "object": const("list"),
+                        "data": each(ref("Task")),
+                        "first_id": nullable(TEXT),
+                        "last_id": nullable(TEXT),
+                        "has_more": {"type": "boolean"},
+                    }
+                ),
+                "A page.",
+            )
+        },
+        errors=(*CALL, InvalidRequest),
+    ),
+    "tasks.show": Operation(
+        summary="Show a task, with its pictures once they are there",
+        tag="tasks",
+        caller=TEAM,
+        parameters=(
+            query(
+                "data",
+                {"enum": ["true", "links", "false"]},
+                "links leaves the pictures out, false the links as well.",
+            ),
+        ),
+        answers={200: _TASK_ANSWER},
+        errors=(*CALL, InvalidRequest, NotFound),
+        error_headers=TASK[:1],
+    ),
+    "tasks.cancel": Operation(
+        summary="Cancel what was not submitted yet",
+        description="What was submitted goes on, and may be charged.",
+        tag="tasks",
+        caller=TEAM,
+        answers={200: _TASK_ANSWER},
+        errors=(*CALL, NotFound),
+        error_headers=TASK[:1],
+    ),
+    "models.list": Operation(
+        summary="List the models the team may use",
+        tag="models",
+        caller=TEAM,
+        answers={200: ok(listed(ref("Model")), "The models.")},
+        errors=CALL,
+    ),
+    "models.show": Operation(
+        summary="Show a model",
+        tag="models",
+        caller=TEAM,
+        answers={200: ok(ref("Model"), "The model.")},
+        errors=(*CALL, NotFound),
+    ),
+    "usage": Operation(
+        summary="Show what the team spent and what its budgets leave",
+        description=f"UTC days, both included; at most {MAX_DAYS} of them.",
+        tag="usage",
+        caller=TEAM,
+        parameters=(
+            query(
+                "since",
+                _DAY,
+                "The first day; without it, the first of the month of the last.",
+            ),
+            query("until", _DAY, "The last day; without it, today."),
+        ),
+        answers={200: ok(ref("Usage"), "Budgets and sums.")},
+        errors=(*CALL, InvalidRequest),
+    ),
+    "callbacks": Operation(
+        summary="Hear from an upstream that a render has ended",
+        description=(
+            "For upstreams. The token is in the URL that they were given; what the body says is"
+            " never believed, only a reason to look."
+        ),
+        tag="callbacks",
+        caller="",
+        body={},
+        body_required=False,
+        answers={200: Answer("Heard.")},
+        errors=(NotFound, BodyTooLarge, BodyTooSlow, StoreUnavailable, InternalError),
+    ),
+}

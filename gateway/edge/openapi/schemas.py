@@ -1,0 +1,188 @@
+"""Answers in JSON Schema: every field that is answered, under the names of `components`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.domain.limits import Period, Scope
+from gateway.domain.pricing import QuoteBasis
+from gateway.edge.openapi.headers import USD
+from gateway.edge.openapi.parts import (
+    COUNT,
+    TEXT,
+    WHOLE,
+    Schema,
+    const,
+    each,
+    named,
+    nullable,
+    one_of,
+    record,
+    ref,
+)
+from gateway.service.tasks import Status
+
+_B64 = record({"b64_json": TEXT})
+_AMOUNT = ref("Amount")
+_MAYBE_AMOUNT = nullable(_AMOUNT)
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_DAY: Schema = {"type": "string", "format": "date"}
+_SIZE: Schema = {"type": "string", "pattern": "^[0-9]+x[0-9]+$"}
+
+_BUDGET: Mapping[str, Schema] = {
+    "scope": one_of(*(scope.value for scope in Scope)),
+    "name": TEXT,
+    "per": one_of(*(period.value for period in Period)),
+    "limit": _AMOUNT,
+    "topped_up": _AMOUNT,
+    "spent": _AMOUNT,
+    "held": _AMOUNT,
+    "remaining": _AMOUNT,
+    "resets_at": nullable(_TIME),
+}
+
+_SPEND: Mapping[str, Schema] = {
+    "images": COUNT,
+    "cost": _AMOUNT,
+    "possible": _AMOUNT,
+    "adjusted": _AMOUNT,
+    "categories": named(_AMOUNT),
+    "tokens": named(WHOLE),
+}
+
+_USAGE = record(
+    {
+        "input_tokens": COUNT,
+        "input_tokens_details": record({"image_tokens": COUNT, "text_tokens": COUNT}),
+        "output_tokens": COUNT,
+        "output_tokens_details": record({"image_tokens": COUNT, "text_tokens": COUNT}),
+        "total_tokens": COUNT,
+    }
+)
+
+_IMAGES = record(
+    {
+        "created": COUNT,
+        "background": one_of("opaque", "transparent"),
+        "data": each(_B64),
+        "output_format": one_of("png", "jpeg", "webp"),
+        "quality": TEXT,
+        "size": _SIZE,
+        "safety_identifier": TEXT,
+        "usage": ref("TokenUsage"),
+    },
+    optional=("safety_identifier", "usage"),
+)
+
+_STATUS = one_of(*(status.value for status in Status))
+
+_TASK = record(
+    {
+        "id": TEXT,
+        "object": const("image.task"),
+        "status": _STATUS,
+        "created": COUNT,
+        "completed": nullable(COUNT),
+        "model": TEXT,
+        "operation": one_of("generation", "edit"),
+        "size": _SIZE,
+        "quality": TEXT,
+        "n": COUNT,
+        "key": TEXT,
+        "provider": TEXT,
+        "cost_usd": USD,
+        "renders": each(
+            record(
+                {
+                    "index": COUNT,
+                    "status": _STATUS,
+                    "cost_usd": nullable(USD),
+                    "error": nullable(TEXT),
+                }
+            )
+        ),
+        "error": nullable(record({"message": TEXT, "code": TEXT})),
+        "usage": ref("TokenUsage"),
+        "data": each(_B64),
+    },
+    optional=("usage", "data"),
+)
+
+_QUOTE = record(
+    {
+        "object": const("image.quote"),
+        "model": TEXT,
+        "operation": one_of("generation", "edit"),
+        "size": _SIZE,
+        "quality": TEXT,
+        "references": COUNT,
+        "n": COUNT,
+        "provider": TEXT,
+        "basis": one_of(*(basis.value for basis in QuoteBasis)),
+        "hold": _MAYBE_AMOUNT,
+        "list_price": _MAYBE_AMOUNT,
+        "price": named(_MAYBE_AMOUNT),
+        "tokens": named(COUNT),
+        "offers": each(
+            record(
+                {
+                    "provider": TEXT,
+                    "upstream_model": TEXT,
+                    "chosen": {"type": "boolean"},
+                    "hold": _MAYBE_AMOUNT,
+                    "list_price": _MAYBE_AMOUNT,
+                    "source": TEXT,
+                    "date": TEXT,
+                }
+            )
+        ),
+        "budgets": each(ref("Budget")),
+    }
+)
+
+_TEAM_USAGE = record(
+    {
+        "object": const("usage"),
+        "team": TEXT,
+        "key": TEXT,
+        "since": _DAY,
+        "until": _DAY,
+        "budgets": each(ref("Budget")),
+        "total": record(_SPEND),
+        "by_day": each(record({"day": _DAY, **_SPEND})),
+        "by_model": each(record({"model": TEXT, **_SPEND})),
+        "by_key": each(record({"key": TEXT, **_SPEND})),
+    }
+)
+
+#: Components by name, but those that are made from the catalogue and the settings.
+SCHEMAS: Mapping[str, Schema] = {
+    "Amount": record({"usd": USD, "microusd": WHOLE}),
+    "Budget": record(_BUDGET),
+    "AdminBudget": record(
+        {"object": const("admin.budget"), "team": TEXT, "owner": TEXT, **_BUDGET}
+    ),
+    "TopUp": record(
+        {
+            "object": const("admin.top_up"),
+            "id": TEXT,
+            "entry": TEXT,
+            "budget": record({"team": TEXT, "owner": TEXT, **_BUDGET}),
+        }
+    ),
+    "TokenUsage": _USAGE,
+    "Images": _IMAGES,
+    "Task": _TASK,
+    "Quote": _QUOTE,
+    "Usage": _TEAM_USAGE,
+    "Model": record(
+        {
+            "id": TEXT,
+            "object": const("model"),
+            "created": COUNT,
+            "owned_by": TEXT,
+            "shutdown_date": nullable(_DAY),
+        }
+    ),
+    "Readiness": record({"ready": {"type": "boolean"}, "checks": named(TEXT)}),
+}

@@ -1,0 +1,63 @@
+"""Answers as they are made, against what the document says of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from gateway.edge.models import _fields as model_fields
+from gateway.edge.openapi.schemas import SCHEMAS
+from gateway.edge.usage import spend_fields
+from gateway.ledger.rollups import Spend
+from gateway.service.amounts import amount, budget_fields
+from tests.support.factories import a_budget_state, a_model
+
+
+def _faults(name: str, answer: object) -> list[str]:
+    schema: Any = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": SCHEMAS}}
+    validator = Draft202012Validator(schema)
+    return [error.message for error in validator.iter_errors(json.loads(json.dumps(answer)))]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("Amount", amount(-5)),
+        ("Budget", budget_fields(a_budget_state())),
+        ("Budget", budget_fields(replace(a_budget_state(), resets_at_ms=None))),
+        ("Model", model_fields(a_model())),
+        ("Model", model_fields(replace(a_model(), shutdown_date=None))),
+        ("Readiness", {"ready": True, "checks": {"store": "ok"}}),
+    ],
+)
+def test_answers_are_as_described(name: str, answer: object) -> None:
+    """Every field is there, and none that is not described."""
+    assert [] == _faults(name, answer)
+
+
+def test_an_operators_budget_is_a_budget_and_whose_it_is() -> None:
+    """In the list of them, and after a top-up."""
+    whose = {"team": "design", "owner": ""} | budget_fields(a_budget_state())
+    paid = {"object": "admin.top_up", "id": "1", "entry": "1-0", "budget": whose}
+
+    assert [] == _faults("AdminBudget", {"object": "admin.budget"} | whose)
+    assert [] == _faults("TopUp", paid)
+
+
+def test_a_field_too_many_is_noticed() -> None:
+    """So that a field that is new in an answer must be described."""
+    assert _faults("Amount", amount(1) | {"eur": "1"})
+
+
+def test_sums_are_as_described() -> None:
+    """The sums of a group, inside of a team's usage."""
+    spend = spend_fields(Spend(1, 2, 0, 0, {"image_output": 2}, {"image_output": 5}))
+    days = {"object": "usage", "team": "t", "key": "k", "since": "2026-11-01"}
+    usage = days | {"until": "2026-11-02", "budgets": [], "total": spend}
+    groups = {f"by_{name}": [{name: "2026-11-01"} | spend] for name in ("day", "model", "key")}
+
+    assert [] == _faults("Usage", usage | groups)
