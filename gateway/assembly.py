@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import httpx
 from prometheus_client import CollectorRegistry
@@ -140,11 +141,17 @@ class Gateway:
 
 @asynccontextmanager
 async def build(
-    loaded: Loaded, *, reached: Callable[[str], None] = lambda _: None
+    loaded: Loaded,
+    *,
+    reached: Callable[[str], None] = lambda _: None,
+    house: bytes = b"",
+    shared_metrics: Path | None = None,
 ) -> AsyncIterator[Gateway]:
     """Wire a gateway and open what it needs; close it all in reverse.
 
     `reached` is told where renders are, at every point where a crash would matter; for tests.
+    Workers of one parent are given their `house` (how their ids begin) and the folder of the
+    metrics that they share.
     Raises ConfigError for secrets that are missing or a weak admin key, EmbeddedServerError when
     the store of our own cannot be started, and AssetUnavailableError for a picture store that
     cannot be opened.
@@ -153,7 +160,7 @@ async def build(
     _refuse_weak(secrets.admin_key)
     settings = loaded.settings
     clock = SystemClock()
-    metrics = Metrics(CollectorRegistry(), version=__version__)
+    metrics = Metrics(CollectorRegistry(), version=__version__, shared=shared_metrics)
     async with AsyncExitStack() as stack:
         redis_url = secrets.redis_url.get_secret_value()
         embedded = None
@@ -168,7 +175,7 @@ async def build(
         replica = Replica(
             store,
             clock,
-            id=make_replica_id(randomness.token_bytes(ID_BYTES)),
+            id=make_replica_id(house + randomness.token_bytes(ID_BYTES - len(house))),
             lease_s=settings.server.lease_ms / 1000,
         )
         wake = Wake(store, id=replica.id)
@@ -187,7 +194,7 @@ async def build(
             clock=clock,
         )
         for name in settings.providers:
-            metrics.queue_length.labels(name).set_function(partial(turnstile.queue_length, name))
+            metrics.follow(metrics.queue_length.labels(name), partial(turnstile.queue_length, name))
         stack.push_async_callback(_last_flush, shelf, turnstile)
         background = await stack.enter_async_context(
             Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)

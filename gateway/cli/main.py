@@ -14,6 +14,7 @@ from gateway.cli.quote import quote
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.usage import usage
+from gateway.cli.worker import worker
 
 app = typer.Typer(
     name="gateway",
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command(hidden=True)(worker)
 app.command()(simulate)
 app.command()(check)
 app.command()(quote)
