@@ -179,7 +179,7 @@ async def build(
             lease_s=settings.server.lease_ms / 1000,
         )
         wake = Wake(store, id=replica.id)
-        tasks = RedisTaskStore(store, clock, owner=replica.id, keeping=_keeping(settings))
+        tasks = RedisTaskStore(store, clock, owner=replica.id, keeping=keeping_of(settings))
         assets = ObjectAssetStore.open(settings.assets.url)
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
@@ -328,7 +328,8 @@ async def build(
         )
 
 
-def _keeping(settings: Settings) -> Keeping:
+def keeping_of(settings: Settings) -> Keeping:
+    """Return how long tasks and what joins them is kept."""
     keep_ms = settings.assets.keep_ms
     return Keeping(
         record_ms=keep_ms,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import keys, ledger, teams
+from gateway.cli import keys, ledger, tasks, teams
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.quote import quote
@@ -32,6 +32,7 @@ app.command()(quote)
 app.command()(usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(teams.app, name="teams")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(ledger.app, name="ledger")
 
 

@@ -171,7 +171,7 @@ def test_what_is_followed_is_looked_at_whether_the_store_answers_or_not() -> Non
     metrics = _metrics()
     books = Books({"ops": (DAY,)})
     books.down = True
-    lengths = iter([3, 5])
+    lengths = iter([3, 5, 7])
     metrics.follow(metrics.queue_length.labels("evolink"), lambda: next(lengths))
 
     async def scenario() -> list[float | None]:
