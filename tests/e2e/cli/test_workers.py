@@ -204,7 +204,9 @@ async def test_a_stop_of_one_worker_is_its_own(tmp_path: Path) -> None:
     async with house(tmp_path) as it:
         first, second = it.workers()
         os.kill(first, signal.SIGTERM)
-        await until(lambda: not is_alive(first))
+        # Sooner than when it waits for the other one in vain.
+        async with asyncio.timeout(10):
+            await until(lambda: not is_alive(first))
         await until(lambda: len(it.workers()) == 2)
         async with it.client(second) as two:
             answer = await picture(two)
@@ -220,11 +222,17 @@ async def test_a_killed_parent_leaves_nothing(tmp_path: Path) -> None:
     async with house(tmp_path, latency_s=0.0) as it:
         await it.served.picture()
         pids = children(it.parent)
+        # One that is stopped cannot notice by itself.
+        os.kill(it.workers()[0], signal.SIGSTOP)
         it.served.process.send_signal(signal.SIGKILL)
-        await it.served.process.wait()
-        async with asyncio.timeout(5):
-            while any(map(is_alive, pids)):  # noqa: ASYNC110 - as in `until`
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(5):
+                while any(map(is_alive, pids)):  # noqa: ASYNC110 - as in `until`
+                    await asyncio.sleep(0.02)
+        finally:
+            # What should not be there would hold the pipe of the parent for ever.
+            for pid in filter(is_alive, pids):
+                os.kill(pid, signal.SIGKILL)
         async with serving_gateway(it.config, *WORKERS) as next_one:
             answer = await next_one.picture("another fox")
 
@@ -244,6 +252,16 @@ async def test_what_no_worker_can_do_is_told_once(tmp_path: Path) -> None:
     assert f"gateway: {config} cannot be used:" == lines[0]
     assert ["server.admin_key_env"] == re.findall(r"server\.admin_key_env", "\n".join(lines))
     assert not any(map(is_alive, pids))
+
+
+async def test_workers_that_break_while_they_start_end_their_parent(tmp_path: Path) -> None:
+    """A defect that keeps workers from serving is no reason to start them again and again."""
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    process = await start_gateway(config, *WORKERS, **ENVIRON, GATEWAY_TEST_FAULT="no such fault")
+    code, errors = await ended(process)
+
+    assert 1 == code
+    assert 1 == errors.count("gateway: a worker ended with code 1 while it started.\n")
 
 
 async def test_workers_share_no_memory(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,9 @@ class Started:
             return await self.process.wait()
 
 
-async def start(folder: Path, store: ValkeyProcess, **environ: str) -> Started:
-    """Start a worker as its parent would, but for what the kernel does for it."""
+@asynccontextmanager
+async def started(folder: Path, store: ValkeyProcess, **environ: str) -> AsyncIterator[Started]:
+    """Start a worker as its parent would, but for what the kernel does for it; end it after."""
     config = write_config(folder, "http://127.0.0.1:9", redis=f'url = "{store.url}"')
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -64,23 +66,28 @@ async def start(folder: Path, store: ValkeyProcess, **environ: str) -> Started:
             env={**process_environ(), FOLDER_ENV: str(folder)},
             pass_fds=(theirs.fileno(), listener.fileno()),
         )
-    ours.sendall(pickle.dumps(order))
-    return Started(process, ours)
+    try:
+        with ours:
+            ours.sendall(pickle.dumps(order))
+            yield Started(process, ours)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 async def test_a_worker_ends_when_its_parent_tells_it_to(
     tmp_path: Path, store: object, valkey_process: ValkeyProcess
 ) -> None:
     """It says when it serves and when no call waits; it leaves when it may."""
-    worker = await start(tmp_path, valkey_process)
-    ready = await worker.says()
-    worker.process.send_signal(signal.SIGTERM)
-    idle = await worker.says()
-    await asyncio.sleep(0.2)
-    waited = worker.process.returncode is None
-    worker.line.send(b"go\n")
-    code = await worker.code()
-    worker.line.close()
+    async with started(tmp_path, valkey_process) as worker:
+        ready = await worker.says()
+        worker.process.send_signal(signal.SIGTERM)
+        idle = await worker.says()
+        await asyncio.sleep(0.2)
+        waited = worker.process.returncode is None
+        worker.line.send(b"go\n")
+        code = await worker.code()
 
     assert [{"ready": True}, {"idle": True}] == [ready, idle]
     assert (True, 0) == (waited, code)
@@ -90,21 +97,21 @@ async def test_a_worker_does_not_outlive_its_parent(
     tmp_path: Path, store: object, valkey_process: ValkeyProcess
 ) -> None:
     """Where no kernel ends it, the end of the line does."""
-    worker = await start(tmp_path, valkey_process)
-    await worker.says()
-    worker.line.close()
+    async with started(tmp_path, valkey_process) as worker:
+        await worker.says()
+        worker.line.close()
+        code = await worker.code()
 
-    assert -signal.SIGKILL == await worker.code()
+    assert -signal.SIGKILL == code
 
 
 async def test_a_worker_tells_its_parent_why_it_cannot_serve(
     tmp_path: Path, store: object, valkey_process: ValkeyProcess
 ) -> None:
     """Once, over the line: nothing of it is printed here."""
-    worker = await start(tmp_path, valkey_process, GATEWAY_ADMIN_KEY="short")
-    said = await worker.says()
-    code = await worker.code()
-    worker.line.close()
+    async with started(tmp_path, valkey_process, GATEWAY_ADMIN_KEY="short") as worker:
+        said = await worker.says()
+        code = await worker.code()
 
     assert isinstance(said["refused"], list)
     assert f"{tmp_path / 'config.toml'} cannot be used:" == said["refused"][0]

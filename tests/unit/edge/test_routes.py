@@ -56,7 +56,7 @@ class Edge:
             QuoteRoutes(keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""),
             ModelRoutes(keys=keys, images=images, help_url=""),
             UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
-            OpsRoutes(checks={}, registry=self.metrics.registry),
+            OpsRoutes(checks={}, metrics=self.metrics),
         )
         app = Starlette(
             routes=self.routes,
