@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded, process_environ
 from gateway.domain.ids import HOUSE_BYTES
 from gateway.store.embedded import EmbeddedServer, die_with_parent, next_backoff_s
-from gateway.telemetry.workers import FOLDER_ENV, forget_gauges
+from gateway.telemetry.workers import FOLDER_ENV, forget_gauges, shared_folder
 
 log = structlog.get_logger(__name__)
 
@@ -74,14 +73,14 @@ async def serve_with_workers(
             stack.push_async_callback(embedded.stop)
             await embedded.start()
             loaded = _with_store(loaded, embedded.url)
-        metrics_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-metrics-"))
+        metrics_dir = stack.enter_context(shared_folder())
         order = Order(
             config=config,
             loaded=loaded,
             listener_fd=listener.fileno(),
             house=randomness.token_bytes(HOUSE_BYTES),
             slot=0,
-            metrics_dir=Path(metrics_dir),
+            metrics_dir=metrics_dir,
         )
         workers = Workers(order, count=count, on_started=on_started, on_refused=stop.set)
         stack.push_async_callback(workers.kill)

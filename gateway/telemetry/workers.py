@@ -7,7 +7,13 @@ totals never fall, and no number of restarts makes more files.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, values
@@ -16,6 +22,40 @@ from prometheus_client.values import MultiProcessValue, MutexValue
 
 #: The variable that names the folder; the library reads it when it is imported.
 FOLDER_ENV = "PROMETHEUS_MULTIPROC_DIR"
+
+_PREFIX = "gateway-metrics-"
+
+
+@contextmanager
+def shared_folder(place: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder for the workers of this process, gone after.
+
+    It is in the system's folder for temporary files unless another is given. Those that parents
+    left there when they were killed go first: the kernel has given their locks back.
+    """
+    place = place or Path(tempfile.gettempdir())
+    for left in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    with _locked(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock. Raises OSError when it is held, is another user's, or is a link."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(held).st_uid != os.getuid():
+            raise PermissionError(folder)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def count_as_worker(slot: int) -> None:

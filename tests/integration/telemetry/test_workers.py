@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.workers import FOLDER_ENV, forget_gauges
+from gateway.telemetry.workers import FOLDER_ENV, forget_gauges, shared_folder
 
 #: A worker of slot argv[1] that has as many tasks, pictures and budgets as argv[2] says, and dies.
 WORKER = f"""
@@ -103,3 +103,19 @@ def test_only_the_dead_worker_is_forgotten(folder: Path) -> None:
 
     assert 2 == shared.get_sample_value("gateway_tasks_in_flight", {"provider": "evolink"})
     assert 3 == shared.get_sample_value("gateway_recovered_tasks_total")
+
+
+def test_folders_of_killed_parents_go_when_the_next_one_starts(tmp_path: Path) -> None:
+    """One that is in use stays, and so does what only looks like one; each is gone at its end."""
+    left = tmp_path / "gateway-metrics-left"
+    left.mkdir()
+    (left / "counter_0.db").write_bytes(b"x")
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "gateway-metrics-link").symlink_to(target)
+    with shared_folder(tmp_path) as first, shared_folder(tmp_path) as second:
+        there = {path.name for path in tmp_path.iterdir()}
+        assert [] == [*first.iterdir(), *second.iterdir()]
+
+    assert {first.name, second.name, "target", "gateway-metrics-link"} == there
+    assert {"target", "gateway-metrics-link"} == {path.name for path in tmp_path.iterdir()}
