@@ -6,7 +6,7 @@ import asyncio
 import secrets as randomness
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -19,6 +19,7 @@ from gateway import __version__
 from gateway.assembly import Gateway
 from gateway.config.catalog import catalog_from
 from gateway.domain.errors import GatewayError
+from gateway.domain.ids import are_siblings
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
@@ -88,7 +89,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         links=gateway.links,
         help_url=server.help_url,
     )
-    ops = OpsRoutes(checks=_checks(gateway, drain), registry=gateway.metrics.registry)
+    ops = OpsRoutes(checks=_checks(gateway, drain), metrics=gateway.metrics)
     document = DocumentRoutes(
         [*catalog_from(gateway.settings).models.values()], version=__version__
     )
@@ -177,16 +178,22 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
+async def _at_once() -> None:
+    """Wait for nobody."""
+
+
 async def serve(
     gateway: Gateway,
     listener: socket.socket,
     *,
     stop: asyncio.Event,
     on_started: Callable[[], None] = lambda: None,
+    on_idle: Callable[[], Awaitable[None]] = _at_once,
 ) -> None:
     """Serve until `stop` is set, then let running calls finish within `server.drain`.
 
     Meanwhile the server still answers: readiness is red, and new calls are told to go elsewhere.
+    When no call waits any more, it ends as soon as `on_idle` returns.
 
     Raises LoopDiedError after the same orderly stop when a background loop died.
     """
@@ -206,11 +213,10 @@ async def serve(
     server = Server(config, on_started)
     gateway.background.on_death(stop.set)
     gateway.start()
-    drain_s = gateway.settings.server.drain_ms / 1000
 
     async def stopping() -> None:
         await stop.wait()
-        await _stop(gateway, server, drain, drain_s)
+        await _stop(gateway, server, drain, on_idle)
 
     gateway.background.step("stop", stopping())
     await server.serve(sockets=[listener])
@@ -219,19 +225,26 @@ async def serve(
         raise LoopDiedError(f"background loop died: {', '.join(dead)}")
 
 
-async def _stop(gateway: Gateway, server: uvicorn.Server, drain: Drain, drain_s: float) -> None:
+async def _stop(
+    gateway: Gateway,
+    server: uvicorn.Server,
+    drain: Drain,
+    on_idle: Callable[[], Awaitable[None]],
+) -> None:
     """Let others have what is not waited for at once, and the rest when its calls are over.
 
-    Where there is nobody else, this process goes on with all of it until time is up.
+    Where there is nobody else, this process goes on with all of it until time is up. The other
+    workers of one parent are nobody else: they stop together.
     """
     log.info("stopping", action="stopping")
     gateway.recovery.stop()
     async with asyncio.TaskGroup() as group:
-        if gateway.replica.others:
+        if any(not are_siblings(gateway.replica.id, other) for other in gateway.replica.others):
             group.create_task(gateway.engine.hand_over())
-        waiting = await drain.finish(drain_s)
+        waiting = await drain.finish(gateway.settings.server.drain_ms / 1000)
         if waiting:
             log.warning("calls_cut_off", action="calls_cut_off", calls=waiting)
+        await on_idle()
         server.should_exit = True
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import httpx
 from prometheus_client import CollectorRegistry
@@ -173,11 +174,17 @@ class Gateway:
 
 @asynccontextmanager
 async def build(  # noqa: PLR0915 - one for each part
-    loaded: Loaded, *, reached: Callable[[str], None] = lambda _: None
+    loaded: Loaded,
+    *,
+    reached: Callable[[str], None] = lambda _: None,
+    house: bytes = b"",
+    shared_metrics: Path | None = None,
 ) -> AsyncIterator[Gateway]:
     """Wire a gateway and open what it needs; close it all in reverse.
 
     `reached` is told where renders are, at every point where a crash would matter; for tests.
+    Workers of one parent are given their `house` (how their ids begin) and the folder of the
+    metrics that they share.
     Raises ConfigError for secrets that are missing, a weak admin key or a store that would lose
     money, EmbeddedServerError when the store of our own cannot be started, and
     AssetUnavailableError for a picture store that cannot be opened.
@@ -186,7 +193,7 @@ async def build(  # noqa: PLR0915 - one for each part
     _refuse_weak(secrets.admin_key)
     settings = loaded.settings
     clock = SystemClock()
-    metrics = Metrics(CollectorRegistry(), version=__version__)
+    metrics = Metrics(CollectorRegistry(), version=__version__, shared=shared_metrics)
     async with AsyncExitStack() as stack:
         redis_url = secrets.redis_url.get_secret_value()
         embedded = None
@@ -202,7 +209,7 @@ async def build(  # noqa: PLR0915 - one for each part
         replica = Replica(
             store,
             clock,
-            id=make_replica_id(randomness.token_bytes(ID_BYTES)),
+            id=make_replica_id(house + randomness.token_bytes(ID_BYTES - len(house))),
             lease_s=settings.server.lease_ms / 1000,
         )
         wake = Wake(store, id=replica.id)
@@ -213,7 +220,7 @@ async def build(  # noqa: PLR0915 - one for each part
             store,
             clock,
             owner=replica.id,
-            keeping=_keeping(settings),
+            keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
         )
         assets = ObjectAssetStore.open(settings.assets.url)
@@ -400,7 +407,8 @@ async def build(  # noqa: PLR0915 - one for each part
         )
 
 
-def _keeping(settings: Settings) -> Keeping:
+def keeping_of(settings: Settings) -> Keeping:
+    """Return how long tasks and what joins them is kept."""
     keep_ms = settings.assets.keep_ms
     return Keeping(
         record_ms=keep_ms,
@@ -514,7 +522,7 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
 
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:
     for name in settings.providers:
-        metrics.queue_length.labels(name).set_function(partial(turnstile.queue_length, name))
+        metrics.follow(metrics.queue_length.labels(name), partial(turnstile.queue_length, name))
 
 
 def _courier_settings(settings: Settings) -> CourierSettings:

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import keys, ledger, teams
+from gateway.cli import keys, ledger, tasks, teams
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.quote import quote
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.usage import usage
+from gateway.cli.worker import worker
 
 app = typer.Typer(
     name="gateway",
@@ -24,12 +25,14 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command(hidden=True)(worker)
 app.command()(simulate)
 app.command()(check)
 app.command()(quote)
 app.command()(usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(teams.app, name="teams")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(ledger.app, name="ledger")
 
 

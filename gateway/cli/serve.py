@@ -1,22 +1,23 @@
-"""`gateway serve`: the server."""
+"""`gateway serve`: the server, in this process or with workers."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 import uvloop
 
-from gateway.app import LoopDiedError, listen, stop_on_signals
+from gateway.app import listen, stop_on_signals
 from gateway.app import serve as serve_app
 from gateway.assembly import build
-from gateway.assets.interface import AssetUnavailableError
+from gateway.cli.books import refuse
 from gateway.cli.fault_points import FAULT_ENV, fault_point
+from gateway.cli.refusals import REFUSALS, lines_of
+from gateway.cli.workers import WorkersRefusedError, serve_with_workers
 from gateway.config.load import Loaded, load, process_environ
-from gateway.config.problems import ConfigError
-from gateway.store.embedded import EmbeddedServerError
 from gateway.telemetry.log import configure_logging
 
 
@@ -26,21 +27,28 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Instead of server.port.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that serve; one for each core.")
+    ] = 1,
 ) -> None:
     """Serve OpenAI's Images API until it is stopped."""
     configure_logging()
     try:
         loaded = load(config, process_environ())
         loaded.require_secrets()
+        if workers > 1 and loaded.settings.assets.folder is None:
+            refuse("assets.url: workers share no memory: set it to a folder, or serve with one.")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(loaded, host, port))
-    except ConfigError as error:
-        _refuse(f"{config} cannot be used:", *(str(problem) for problem in error.problems))
-    except (EmbeddedServerError, AssetUnavailableError, LoopDiedError) as error:
-        _refuse(str(error))
+            runner.run(_serve(config, loaded, host, port, workers))
+    except REFUSALS as error:
+        refuse(*lines_of(error, config))
+    except WorkersRefusedError as error:
+        refuse(*error.lines)
 
 
-async def _serve(loaded: Loaded, host: str | None, port: int | None) -> None:
+async def _serve(
+    config: Path, loaded: Loaded, host: str | None, port: int | None, workers: int
+) -> None:
     host = loaded.settings.server.host if host is None else host
     port = loaded.settings.server.port if port is None else port
     stop = asyncio.Event()
@@ -48,20 +56,15 @@ async def _serve(loaded: Loaded, host: str | None, port: int | None) -> None:
     try:
         listener = listen(host, port)
     except OSError as error:
-        _refuse(f"cannot listen on {host}:{port}: {error.strerror}")
+        refuse(f"cannot listen on {host}:{port}: {error.strerror}")
     with listener:
         address = "http://{}:{}".format(*listener.getsockname()[:2])
+        on_started = partial(typer.echo, f"gateway: listening on {address}/v1")
+        if workers > 1:
+            await serve_with_workers(
+                config, loaded, listener, count=workers, stop=stop, on_started=on_started
+            )
+            return
         reached = fault_point(process_environ().get(FAULT_ENV, ""))
         async with build(loaded, reached=reached) as gateway:
-            await serve_app(
-                gateway,
-                listener,
-                stop=stop,
-                on_started=lambda: typer.echo(f"gateway: listening on {address}/v1"),
-            )
-
-
-def _refuse(*lines: str) -> NoReturn:
-    for line in lines:
-        typer.echo(f"gateway: {line}", err=True)
-    raise typer.Exit(1)
+            await serve_app(gateway, listener, stop=stop, on_started=on_started)

@@ -17,6 +17,9 @@ ORGANIZATION = TeamId("(organization)")
 #: Bytes of randomness in every id: 128 bits, never guessed and never repeated.
 ID_BYTES = 16
 
+#: Of these, how many the ids of all workers of one parent share; the rest still never repeats.
+HOUSE_BYTES = 8
+
 
 def make_task_id(random_bytes: bytes) -> TaskId:
     """Return ``imgtask_`` and 32 hex digits; it is also the id of the task's hold."""
@@ -39,3 +42,12 @@ def make_attempt_id(random_bytes: bytes) -> str:
 def make_replica_id(random_bytes: bytes) -> str:
     """Return ``replica_`` and 32 hex digits: one gateway process, new at each start."""
     return f"replica_{random_bytes.hex()}"
+
+
+def are_siblings(one: str, other: str) -> bool:
+    """Tell whether two replicas are workers of one parent: their ids begin alike, by HOUSE_BYTES.
+
+    Such replicas stop together.
+    """
+    digits = len("replica_") + 2 * HOUSE_BYTES
+    return one[:digits] == other[:digits]

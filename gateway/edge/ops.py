@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+
+from gateway.telemetry.metrics import Metrics
 
 #: A check that takes longer than this has failed.
 CHECK_WITHIN_S = 1.0
@@ -21,9 +22,9 @@ Check = Callable[[], Awaitable[None]]
 class OpsRoutes:
     """Handlers for probes and scrapes."""
 
-    def __init__(self, *, checks: Mapping[str, Check], registry: CollectorRegistry) -> None:
+    def __init__(self, *, checks: Mapping[str, Check], metrics: Metrics) -> None:
         self._checks = checks
-        self._registry = registry
+        self._metrics = metrics
 
     async def healthz(self, _request: Request) -> Response:
         """Answer as long as the process serves at all."""
@@ -48,7 +49,10 @@ class OpsRoutes:
         except (TypeError, ValueError):
             # The library compares versions that it could not read.
             encode, content_type = choose_encoder("")
-        return Response(encode(self._registry), headers={"content-type": content_type})
+        self._metrics.refresh()
+        # Thousands of samples, of several workers even, take long enough to be felt by requests.
+        text = await asyncio.to_thread(encode, self._metrics.registry)
+        return Response(text, headers={"content-type": content_type})
 
     async def _state(self, check: Check) -> str:
         try:

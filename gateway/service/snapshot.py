@@ -60,6 +60,7 @@ class Snapshot:
     async def run(self) -> None:
         """Copy the figures every few seconds for ever."""
         while True:
+            self._metrics.refresh()
             try:
                 await self.take()
             except StoreUnavailable:

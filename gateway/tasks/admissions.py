@@ -227,7 +227,7 @@ def _window_order(window: HeldWindow) -> dict[str, object]:
 
 
 def call_order(
-    team: TeamId, call: Call, keeping: Keeping, *, patience_ms: int = 0
+    team: TeamId, call: Call, keeping: Keeping, *, replica: str, patience_ms: int = 0
 ) -> dict[str, object]:
     """Return a call as `calls.lua` reads it."""
     return {
@@ -241,6 +241,7 @@ def call_order(
         "keep_ms": keeping.answer_ms,
         "place_ms": keeping.listed_ms,
         "prefix": task_key(team, TaskId("")),
+        "replica": replica,
     }
 
 

@@ -104,7 +104,13 @@ class RedisTaskStore(RedisTaskOwnership):
         asked = ask(admission, now_ms=self._clock.now_ms(), owner=self._owner)
         call = admission.call
         order = asked.order() | {
-            "call": call_order(team, call, self._keeping, patience_ms=admission.patience_ms)
+            "call": call_order(
+                team,
+                call,
+                self._keeping,
+                replica=self._owner,
+                patience_ms=admission.patience_ms,
+            )
         }
         fields = call_fields(team, call)
         reply = await self._run_admit(asked.task, order, asked.keys, fields, call.idempotency)
@@ -165,7 +171,7 @@ class RedisTaskStore(RedisTaskOwnership):
             "id": task.id,
             "created_ms": task.created_ms,
             "tombstone_ms": TOMBSTONE_MS,
-            "call": call_order(team, admission.call, self._keeping),
+            "call": call_order(team, admission.call, self._keeping, replica=self._owner),
             "entries": [records.release_entry(task, render.index) for render in task.renders],
         }
         reply = await self._store.run(

@@ -6,7 +6,12 @@ prompt, a task id or anything a client can invent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.telemetry.workers import Reading, sum_over_workers
 
 #: Seconds; pictures take up to a quarter of an hour.
 RENDER_BUCKETS = (
@@ -23,19 +28,35 @@ MICROUSD_PER_USD = 1_000_000
 
 
 class Metrics:
-    """All counters, gauges and histograms of one process."""
+    """All counters, gauges and histograms of one process.
 
-    def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
+    With `shared` (the folder of `telemetry/workers.py`) `registry` tells what all workers have
+    counted together. A gauge is a *part* of what all workers have, which are added up, or a
+    *reading* of something that is the same whoever reads it.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, version: str, shared: Path | None = None
+    ) -> None:
         self.registry = registry
+        self._followed: list[tuple[Gauge, Callable[[], float]]] = []
+        own = registry
+        if shared is not None:
+            # What is counted here is told from the files, together with the other workers'.
+            own = CollectorRegistry()
+            sum_over_workers(registry, shared)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"gateway_{name}", text, labels, registry=registry)
+            return Counter(f"gateway_{name}", text, labels, registry=own)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"gateway_{name}", text, labels, registry=registry)
+        def part(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, labels, registry=own, multiprocess_mode="livesum")
+
+        def reading(name: str, text: str, *labels: str) -> Gauge:
+            return Reading(f"gateway_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"gateway_{name}", text, labels, registry=registry, buckets=buckets)
+            return Histogram(f"gateway_{name}", text, labels, registry=own, buckets=buckets)
 
         self.requests = counter(
             "requests_total",
@@ -73,15 +94,15 @@ class Metrics:
         self.tokens = counter(
             "tokens_total", "Tokens the upstream reported.", *("team", "model", "category")
         )
-        self.budget_limit = gauge(
+        self.budget_limit = reading(
             "budget_limit_usd", "US dollars a budget allows.", *("scope", "team", "name", "per")
         )
-        self.budget_spent = gauge(
+        self.budget_spent = reading(
             "budget_spent_usd",
             "US dollars settled in the budget's current window (a snapshot, at most 10 s old).",
             *("scope", "team", "name", "per"),
         )
-        self.budget_held = gauge(
+        self.budget_held = reading(
             "budget_held_usd",
             "US dollars held by calls in progress (a snapshot, at most 10 s old).",
             *("scope", "team", "name", "per"),
@@ -89,10 +110,10 @@ class Metrics:
         self.rejections = counter(
             "rejections_total", "Calls refused before anything was submitted.", "team", "reason"
         )
-        self.tasks_in_flight = gauge(
+        self.tasks_in_flight = part(
             "tasks_in_flight", "Tasks between admission and their stored picture.", "provider"
         )
-        self.queue_length = gauge(
+        self.queue_length = part(
             "queue_length", "Renders that wait here for their turn at the provider.", "provider"
         )
         self.renders = counter(
@@ -151,9 +172,20 @@ class Metrics:
         self.alerts = counter(
             "alerts_total", "Tries to announce what is spent of a budget, by outcome.", "outcome"
         )
-        self.store_up = gauge("store_up", "Whether the ledger store answered its last ping (1/0).")
-        build = gauge("build_info", "The running version.", "version")
+        self.store_up = reading(
+            "store_up", "Whether the ledger store answered its last ping (1/0)."
+        )
+        build = reading("build_info", "The running version.", "version")
         build.labels(version).set(1)
+
+    def follow(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        """Show in this gauge what `read` returns at every `refresh`."""
+        self._followed.append((gauge, read))
+
+    def refresh(self) -> None:
+        """Look at what is followed: before a scrape, and often enough for the other workers'."""
+        for gauge, read in self._followed:
+            gauge.set(read())
 
 
 def usd(microusd: int) -> float:

@@ -238,9 +238,11 @@ async def start_gateway(config: Path, *options: str, **environ: str) -> asyncio.
 
 
 @asynccontextmanager
-async def serving_gateway(config: Path, **environ: str) -> AsyncIterator[ServedProcess]:
+async def serving_gateway(
+    config: Path, *options: str, **environ: str
+) -> AsyncIterator[ServedProcess]:
     """Start the command, wait for its line, and end it if the test did not."""
-    process = await start_gateway(config, **ENVIRON, **environ)
+    process = await start_gateway(config, *options, **ENVIRON, **environ)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_S):

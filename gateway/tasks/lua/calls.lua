@@ -20,6 +20,7 @@
 --   keep_ms     how long after its end an answer that was not delivered may be joined
 --   place_ms    how long a task can be joined at all
 --   prefix      of the keys of task records
+--   replica     where it waits
 
 -- An answer that has left may still be lost on its way, so a retry may have it again for this long.
 local DELIVERED_MS = 60000
@@ -63,8 +64,15 @@ end
 
 local function attach(call, places, member)
   local id = id_of(member)
-  redis.call('HSET', call.prefix .. id, 'waiter', call.waiter, 'waiting', '1',
+  local key = call.prefix .. id
+  redis.call('HSET', key, 'waiter', call.waiter, 'waiting', '1',
     'count', string.format('%d', call.count))
+  -- Whoever sees to the task tells the replica where the call waits.
+  local watchers = redis.call('HGET', key, 'watchers') or ''
+  if redis.call('HGET', key, 'owner') ~= call.replica
+    and not string.find(watchers, call.replica, 1, true) then
+    redis.call('HSET', key, 'watchers', watchers .. call.replica .. ' ')
+  end
   redis.call('ZREM', places.orphans, member)
   redis.call('ZADD', places.calls, call.count, member)
   return {'joined', id}

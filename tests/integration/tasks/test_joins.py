@@ -234,3 +234,17 @@ async def test_the_index_of_a_busy_call_stays_small(tasks: RedisTaskStore, store
 
     [key] = await store.command("KEYS", "{t:design}:calls:*")  # type: ignore[misc]
     assert 3 >= await store.command("ZCARD", key)  # type: ignore[operator]
+
+
+async def test_whoever_sees_to_a_task_knows_where_its_calls_wait(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """A retry on another replica is told of the end at once; one on the owner's needs no word."""
+    task = await begun(tasks, "task1")
+    await joined(tasks, a_call("req_2", count=1))
+    elsewhere = a_journal(store, owner="replica_2")
+    for count in (2, 3):
+        await joined(elsewhere, a_call(f"req_{count}", count=count))
+    concluded = await tasks.conclude(task, await submitted(tasks, task), finished())
+
+    assert ("replica_2",) == concluded.watchers

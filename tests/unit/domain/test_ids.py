@@ -4,6 +4,7 @@ import pytest
 
 from gateway.domain.ids import (
     ID_BYTES,
+    are_siblings,
     make_attempt_id,
     make_replica_id,
     make_request_id,
@@ -28,3 +29,13 @@ def test_ids_are_a_prefix_and_the_bytes_in_hex(make: Callable[[bytes], str], pre
 def test_ids_are_never_guessed() -> None:
     """Ids carry 128 random bits: 32 hex digits, as OpenAI writes request ids."""
     assert ID_BYTES == 16
+
+
+def test_siblings_have_ids_that_begin_alike() -> None:
+    """Workers of one parent are told apart from replicas elsewhere by half of their ids."""
+    first, second = (make_replica_id(b"parent-1" + tail) for tail in (b"worker-1", b"worker-2"))
+    other = make_replica_id(b"parent-2" + b"worker-1")
+
+    assert first != second
+    assert are_siblings(first, second)
+    assert not are_siblings(first, other)

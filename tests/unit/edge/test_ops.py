@@ -31,9 +31,7 @@ async def _slow() -> None:
 
 
 def _ops(checks: dict[str, Check] | None = None) -> OpsRoutes:
-    return OpsRoutes(
-        checks=checks or {}, registry=Metrics(CollectorRegistry(), version="7").registry
-    )
+    return OpsRoutes(checks=checks or {}, metrics=Metrics(CollectorRegistry(), version="7"))
 
 
 async def test_healthz() -> None:
@@ -93,3 +91,12 @@ async def test_metrics(accept: str, content_type: str) -> None:
 
     assert content_type == response.headers["content-type"]
     assert b'gateway_build_info{version="7"} 1.0' in bytes(response.body)
+
+
+async def test_a_scrape_looks_at_what_is_followed() -> None:
+    """What has a length of its own is measured when somebody asks."""
+    metrics = Metrics(CollectorRegistry(), version="7")
+    metrics.follow(metrics.queue_length.labels("evolink"), lambda: 3)
+    response = await OpsRoutes(checks={}, metrics=metrics).metrics(a_request("/metrics"))
+
+    assert b'gateway_queue_length{provider="evolink"} 3.0' in bytes(response.body)

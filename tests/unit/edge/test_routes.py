@@ -84,7 +84,7 @@ class Edge:
                     help_url="",
                 ),
                 callbacks=CallbackRoutes(None),
-                ops=OpsRoutes(checks={}, registry=self.metrics.registry),
+                ops=OpsRoutes(checks={}, metrics=self.metrics),
                 evolink=EvolinkRoutes(
                     keys=keys,
                     images=images,

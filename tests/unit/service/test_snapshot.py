@@ -165,3 +165,29 @@ def test_the_loop_outlives_the_store() -> None:
     assert EVERY_S <= 10
     # The organization's are read first, and what fails is not gone on with.
     assert in_virtual_time(scenario()) == [(1, 2), (0, 3), (1, 5)]
+
+
+def test_what_is_followed_is_looked_at_whether_the_store_answers_or_not() -> None:
+    """Other workers tell figures of this one that are at most as old as a budget's."""
+    metrics = _metrics()
+    books = Books({"ops": (DAY,)})
+    books.down = True
+    lengths = iter([3, 5, 7])
+    metrics.follow(metrics.queue_length.labels("evolink"), lambda: next(lengths))
+
+    async def scenario() -> list[float | None]:
+        seen = []
+        async with asyncio.TaskGroup() as group:
+            loop = group.create_task(Snapshot(books, Teams(OPS), metrics, Listener()).run())
+            for _ in range(2):
+                await asyncio.sleep(EVERY_S / 2)
+                seen.append(
+                    metrics.registry.get_sample_value(
+                        "gateway_queue_length", {"provider": "evolink"}
+                    )
+                )
+                await asyncio.sleep(EVERY_S / 2)
+            loop.cancel()
+        return seen
+
+    assert [3, 5] == in_virtual_time(scenario())

@@ -3,6 +3,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics import MetricWrapperBase
 
 from gateway.telemetry.metrics import OTHER, RENDER_BUCKETS, Metrics, usd
+from gateway.telemetry.workers import Reading
 
 #: Name, kind and labels of every metric: dashboards and alerts rely on them (design §5.4).
 TABLE: list[tuple[str, type, tuple[str, ...]]] = [
@@ -13,9 +14,9 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("cost_usd", Counter, ("team", "model", "provider", "category")),
     ("images", Counter, ("team", "model", "provider", "quality", "size")),
     ("tokens", Counter, ("team", "model", "category")),
-    ("budget_limit_usd", Gauge, ("scope", "team", "name", "per")),
-    ("budget_spent_usd", Gauge, ("scope", "team", "name", "per")),
-    ("budget_held_usd", Gauge, ("scope", "team", "name", "per")),
+    ("budget_limit_usd", Reading, ("scope", "team", "name", "per")),
+    ("budget_spent_usd", Reading, ("scope", "team", "name", "per")),
+    ("budget_held_usd", Reading, ("scope", "team", "name", "per")),
     ("rejections", Counter, ("team", "reason")),
     ("tasks_in_flight", Gauge, ("provider",)),
     ("queue_length", Gauge, ("provider",)),
@@ -32,7 +33,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("joined_retries", Counter, ("team",)),
     ("saved_usd", Counter, ("team",)),
     ("alerts", Counter, ("outcome",)),
-    ("store_up", Gauge, ()),
+    ("store_up", Reading, ()),
 ]
 
 #: The attribute each is used by, where it is not the name.
@@ -103,6 +104,20 @@ def test_other_buckets(metrics: Metrics, name: str, first: float, last: float) -
     bounds = getattr(metrics, name)._upper_bounds
 
     assert (first, last) == (bounds[0], bounds[-2])
+
+
+def test_followed_gauges_show_what_is_read_at_a_refresh(metrics: Metrics) -> None:
+    """Each refresh reads anew."""
+    lengths = iter([3, 5])
+    metrics.follow(metrics.queue_length.labels("evolink"), lambda: next(lengths))
+    seen = []
+    for _ in range(2):
+        metrics.refresh()
+        seen.append(
+            metrics.registry.get_sample_value("gateway_queue_length", {"provider": "evolink"})
+        )
+
+    assert [3, 5] == seen
 
 
 def test_build_info(metrics: Metrics) -> None:

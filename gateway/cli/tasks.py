@@ -1,0 +1,311 @@
+"""`gateway tasks`: what runs and how it ended, for operators, out of the journal itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from gateway.access.redis_accounts import RedisAccounts
+from gateway.assembly import keeping_of
+from gateway.background import SystemClock
+from gateway.cli.books import refuse
+from gateway.cli.opened_store import opened_store
+from gateway.config.load import Loaded, load, process_environ
+from gateway.config.problems import ConfigError
+from gateway.domain.errors import StoreUnavailable
+from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.money import format_usd
+from gateway.domain.pricing import ChargeBasis
+from gateway.domain.task import Render, RenderState, Task
+from gateway.service.task_json import task_fields
+from gateway.service.tasks import render_status, status_of
+from gateway.store.embedded import EmbeddedServerError
+from gateway.tasks.live import Outcome
+from gateway.tasks.records import UnreadableTaskError
+from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.wake import Kind, Message, Wake
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Tasks of teams.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")]
+Team = Annotated[str, typer.Option(help="One team; all of them when absent.")]
+Config = Annotated[Path, typer.Option(help="The settings file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+SETTINGS = Path("config.toml")
+MAX_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal of all teams, open for one command."""
+
+    tasks: RedisTaskStore
+    wake: Wake
+    accounts: RedisAccounts
+    in_file: frozenset[TeamId]
+
+    async def teams(self, only: str) -> list[TeamId]:
+        """Return the teams there are or were, or the one that is asked for."""
+        if only:
+            return [TeamId(only)]
+        return sorted(
+            self.in_file | set(await self.accounts.teams()) | set(await self.tasks.teams())
+        )
+
+    async def newest(self, team: str, limit: int) -> list[Task]:
+        """Return the newest tasks of all teams, or of one."""
+        found: list[Task] = []
+        for name in await self.teams(team):
+            found += await self.tasks.listed(name, after="", limit=limit)
+        return sorted(found, key=lambda task: task.created_ms, reverse=True)[:limit]
+
+    async def find(self, task: str, team: str) -> Task | None:
+        """Return a task, whose ever it is."""
+        for name in await self.teams(team):
+            if (found := await self.tasks.read(name, TaskId(task))) is not None:
+                return found
+        return None
+
+    async def cancel(self, task: Task) -> str:
+        """Mark a task as cancelled and tell whoever sees to it; return who that is.
+
+        Raises StoreUnavailable; then it is to be cancelled again: who runs a task hears the
+        message, and only who takes it over looks at the mark.
+        """
+        owner = await self.tasks.cancel(task.team, task.id)
+        if owner:
+            await self.wake.send(owner, Message(Kind.CANCEL, task.team, task.id))
+        return owner or ""
+
+
+@app.command("list")
+def list_tasks(
+    *,
+    team: Team = "",
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="How many at most.")] = 20,
+    config: Config = SETTINGS,
+    json_output: Json = False,
+) -> None:
+    """List tasks, the newest first."""
+    tasks = _in_journal(config, lambda journal: journal.newest(team, limit))
+    if json_output:
+        typer.echo(json.dumps([described(task) for task in tasks], indent=2))
+    elif tasks:
+        _print(_table(tasks))
+
+
+@app.command()
+def show(
+    task: Id, *, team: Team = "", config: Config = SETTINGS, json_output: Json = False
+) -> None:
+    """Show a task: how each of its pictures stands, and where its money is."""
+    found = _found(task, _in_journal(config, lambda journal: journal.find(task, team)))
+    if json_output:
+        typer.echo(json.dumps(described(found), indent=2))
+        return
+    for name, value in _facts(found).items():
+        typer.echo(f"{name:<10} {value}")
+    _print(_renders(found))
+
+
+@app.command()
+def cancel(
+    task: Id, *, team: Team = "", config: Config = SETTINGS, json_output: Json = False
+) -> None:
+    """Cancel what was not submitted yet of a task; what was goes on, and may be charged."""
+
+    async def work(journal: Journal) -> tuple[Task | None, str]:
+        found = await journal.find(task, team)
+        if found is None or found.over:
+            return found, ""
+        owner = await journal.cancel(found)
+        # Read after the mark: what was posted until then goes on.
+        return await journal.find(task, found.team), owner
+
+    read, owner = _in_journal(config, work)
+    found = _found(task, read)
+    if not found.cancelled:
+        refuse(f"nothing of '{found.id}' can be cancelled any more: it is {status_of(found)}.")
+    gone = sum(one.state is not RenderState.QUEUED for one in found.renders)
+    if json_output:
+        told = {"id": found.id, "team": found.team, "cancelled": True, "owner": owner}
+        typer.echo(json.dumps(told | {"submitted": gone}, indent=2))
+        return
+    typer.echo(f"The task '{found.id}' of team '{found.team}' is cancelled.")
+    if gone:
+        typer.echo(
+            f"{gone} of {len(found.renders)} pictures were on their way upstream before; they go on"
+            " and may be charged."
+        )
+
+
+def described(task: Task) -> dict[str, object]:
+    """Return a task for operators' programs: what its team is told, and what only we know.
+
+    Never what was ordered, nor a link: prompts and pictures are the team's.
+    """
+    told = task_fields(task)
+    renders = [
+        {
+            **fields,
+            "state": render.state,
+            "upstream_id": render.upstream_id,
+            "attempt_id": render.attempt_id,
+            "tries": render.tries,
+            "submitted": render.submitted_ms // 1000 or None,
+            "basis": render.result.basis if render.result else None,
+        }
+        for fields, render in zip(told["renders"], task.renders, strict=True)  # type: ignore[call-overload] # a list of tables
+    ]
+    return told | {
+        "team": task.team,
+        "user": task.user,
+        "owner": task.owner,
+        "epoch": task.epoch,
+        "cancelled": task.cancelled,
+        "detached": task.detached,
+        "held_usd": format_usd(_held_microusd(task)),
+        "possible_charge_usd": format_usd(_possible_microusd(task)),
+        "renders": renders,
+    }
+
+
+def _in_journal(config: Path, work: Callable[[Journal], Awaitable[T]]) -> T:
+    """Run a command's work on the journal; what cannot be done ends the command with 1."""
+    try:
+        loaded = load(config, process_environ())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_work(loaded, work))
+    except ConfigError as error:
+        refuse(f"{config} cannot be used:", *(str(problem) for problem in error.problems))
+    except EmbeddedServerError as error:
+        refuse(str(error))
+    except UnreadableTaskError as error:
+        refuse(f"a task cannot be read: {error}.")
+    except StoreUnavailable:
+        refuse("the store did not answer in time.")
+
+
+async def _work(loaded: Loaded, work: Callable[[Journal], Awaitable[T]]) -> T:
+    async with opened_store(loaded) as store:
+        keeping = keeping_of(loaded.settings)
+        journal = Journal(
+            # Nobody's: a command sees to no task.
+            tasks=RedisTaskStore(store, SystemClock(), owner="", keeping=keeping),
+            wake=Wake(store, id=""),
+            accounts=RedisAccounts(store),
+            in_file=frozenset(map(TeamId, loaded.settings.teams)),
+        )
+        return await work(journal)
+
+
+def _found(task: str, found: Task | None) -> Task:
+    if found is None:
+        refuse(f"there is no task '{task}'.")
+    return found
+
+
+def _held_microusd(task: Task) -> int:
+    return task.hold.amount_microusd * sum(one.result is None for one in task.renders)
+
+
+def _possible_microusd(task: Task) -> int:
+    return sum(
+        one.result.cost_microusd
+        for one in task.renders
+        if one.result is not None and one.result.basis is ChargeBasis.POSSIBLE
+    )
+
+
+def _table(tasks: list[Task]) -> Table:
+    table = Table(box=None)
+    for name in ("created (UTC)", "team", "task", "status", "model", "size", "quality", "pictures"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("cost $", justify="right", no_wrap=True)
+    for task in tasks:
+        outcome = Outcome(task)
+        table.add_row(
+            _moment(task.created_ms),
+            task.team,
+            task.id,
+            status_of(task),
+            task.model,
+            task.size,
+            task.quality,
+            f"{len(outcome.delivered)}/{len(task.renders)}",
+            format_usd(outcome.cost_microusd),
+        )
+    return table
+
+
+def _facts(task: Task) -> dict[str, object]:
+    facts = {
+        "task": task.id,
+        "team": task.team,
+        "key": task.key_name,
+        "user": task.user,
+        "status": f"{status_of(task)}{', cancelled' if task.cancelled else ''}",
+        "picture": f"{task.model}, {task.operation}, {task.size}, {task.quality}",
+        "provider": f"{task.order.provider} ({task.order.account})",
+        "owner": task.owner or "nobody",
+        "created": _moment(task.created_ms),
+        "ended": _moment(task.ended_ms),
+        "cost": f"${format_usd(Outcome(task).cost_microusd)}",
+        "held": f"${format_usd(_held_microusd(task))}" if _held_microusd(task) else "",
+        "possible": f"${format_usd(_possible_microusd(task))}" if _possible_microusd(task) else "",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _renders(task: Task) -> Table:
+    table = Table(box=None)
+    for name in ("picture", "status", "state", "upstream id", "tries", "submitted (UTC)"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("cost $", justify="right", no_wrap=True)
+    table.add_column("why", no_wrap=True)
+    for render in task.renders:
+        table.add_row(
+            str(render.index),
+            render_status(render),
+            render.state,
+            render.upstream_id,
+            str(render.tries),
+            _moment(render.submitted_ms),
+            *_end_of(render),
+        )
+    return table
+
+
+def _end_of(render: Render) -> tuple[str, str]:
+    result = render.result
+    if result is None:
+        return "", ""
+    why = "possible charge" if result.basis is ChargeBasis.POSSIBLE else ""
+    reasons = (result.failure or "", "result_lost" if result.lost else "", why)
+    return format_usd(result.cost_microusd), ", ".join(filter(None, reasons))
+
+
+def _print(table: Table) -> None:
+    """Print a table as wide as it is: an id that is cut off is of no use."""
+    console = Console(highlight=False)
+    wide = console.options.update(max_width=1000)
+    console.width = max(console.width, Measurement.get(console, wide, table).maximum)
+    console.print(table)
+
+
+def _moment(unix_ms: int) -> str:
+    return f"{datetime.fromtimestamp(unix_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}" if unix_ms else ""
