@@ -257,7 +257,8 @@ def test_a_call_as_the_scripts_read_it() -> None:
     """Which retry it is, who waits, how long answers are kept, and where the records are."""
     call = a_call("req_7", count=2, idempotency="key", joins=False)
 
-    assert call_order(TeamId("design"), call, KEEPING, patience_ms=500) == {
+    assert call_order(TeamId("design"), call, KEEPING, replica="replica_1", patience_ms=500) == {
+        "replica": "replica_1",
         "count": 2,
         "waiter": "req_7",
         "detached": False,
