@@ -242,7 +242,8 @@ class Task:
     end user's hash, empty when the call named none. `call` is the fingerprint of the call.
     `detached` is a task that nobody is expected to wait for. `references` is how many pictures it
     is made from. `ended_ms` is when its last render ended (0 before). `cancelled` tasks are not
-    submitted any more. `callback_url` is told of its end, empty for nobody.
+    submitted any more. `callback_url` is told of its end, empty for nobody;
+    `watchers` are replicas where requests wait for it.
     """
 
     id: TaskId
@@ -265,6 +266,7 @@ class Task:
     ended_ms: int = 0
     cancelled: bool = False
     callback_url: str = field(default="", repr=False)
+    watchers: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:

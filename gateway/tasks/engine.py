@@ -113,6 +113,7 @@ class Engine:
             admitted_s=self._house.clock.monotonic_s(),
             budgets=(),
             done=asyncio.get_running_loop().create_future(),
+            watchers=task.watchers,
             adopted=True,
             cancelled=task.cancelled,
         )

@@ -120,8 +120,10 @@ class Finishing:
             self._steps.house.turnstile.leave(one.live.task.order.provider, one.id)
             self._steps.accounting.tried_again(one)
             one.queued_s = self._steps.clock.monotonic_s()
-            return await self._go_on(one)
-        return await self._steps.end(one, Event.FAIL, failed.kind, charge=charge)
+            # By itself: it may wait for its turn, and polls must not wait with it.
+            self._steps.start(one, "render", self._go_on(one))
+            return
+        await self._steps.end(one, Event.FAIL, failed.kind, charge=charge)
 
     def _charge(
         self, one: LiveRender, usage: TokenUsage | None, credits_used: Fraction | None
@@ -157,7 +159,8 @@ class Finishing:
             self._read_again_later(one, ending.charge, tries=READ_AGAIN_TRIES)
         self._steps.house.reached("concluded")
         if failure is None:
-            await self.ingest(one)
+            # By itself: a picture is fetched for as long as it takes.
+            self._steps.start(one, "ingest", self.ingest(one))
         else:
             self._steps.settled(one)
 

@@ -70,9 +70,8 @@ class Poller:
         return due
 
     def _hasten(self, due: Due) -> None:
-        # What is in the heap stays there and is passed over when it comes up.
-        due.waiting = False
-        self._push(self._clock.monotonic_s(), Due(due.provider, due.step, self._hasten))
+        # Whichever entry comes up first starts it, and the other is passed over.
+        self._push(self._clock.monotonic_s(), due)
 
     def _push(self, due_s: float, due: Due) -> None:
         heapq.heappush(self._due, (due_s, next(self._order), due))

@@ -121,6 +121,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             ended_ms=int(fields.get("ended_ms", "0")),
             cancelled=fields.get("cancelled") == "1",
             callback_url=fields.get("callback_url", ""),
+            watchers=tuple(fields.get("watchers", "").split()),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error

@@ -119,6 +119,7 @@ class RedisTaskStore(RedisTaskOwnership):
     async def restore(self, task: Task) -> None:
         """Write a task and its open holds anew from memory, also over budget."""
         keys = [window.key for window in task.hold.windows]
+        await self._store.command("SADD", active_teams_key(), task.team)
         await self._run_admit(task, anew(task), keys, {}, "")
 
     async def _run_admit(

@@ -34,7 +34,6 @@ class Rendering:
                 clock = self._steps.clock
                 elapsed_s = (clock.now_ms() - one.render.submitted_ms) / 1000
                 one.submitted_s = one.last_pending_s = clock.monotonic_s() - elapsed_s
-                one.asked_s = one.submitted_s
                 await self._finishing.poll(one)
             case RenderState.COMPLETED if not one.render.settled:
                 await self._finishing.ingest(one)

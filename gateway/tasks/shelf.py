@@ -26,6 +26,7 @@ class Shelf:
     def __init__(self, store: TaskStore) -> None:
         self._store = store
         self._pending: defaultdict[TeamId, dict[TaskId, ShelfNote]] = defaultdict(dict)
+        self._leaving: set[TaskId] = set()
 
     def stored(
         self, team: TeamId, task: TaskId, render: int, picture: StoredPicture | None
@@ -44,7 +45,7 @@ class Shelf:
 
     def holds(self, team: TeamId, task: TaskId) -> bool:
         """Tell whether something of this task has not been written down yet."""
-        return task in self._pending.get(team, ())
+        return task in self._pending.get(team, ()) or task in self._leaving
 
     def _note(self, team: TeamId, task: TaskId) -> ShelfNote:
         return self._pending[team].setdefault(task, ShelfNote())
@@ -57,11 +58,14 @@ class Shelf:
                 # Taken out first: what is remembered meanwhile must not be lost with it.
                 for task in batch:
                     del waiting[task]
+                self._leaving.update(batch)
                 try:
                     await self._store.shelve(team, batch)
                 except StoreUnavailable:
                     self._put_back(team, batch)
                     raise
+                finally:
+                    self._leaving.difference_update(batch)
             del self._pending[team]
 
     def _put_back(self, team: TeamId, batch: dict[TaskId, ShelfNote]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -27,6 +27,7 @@ from gateway.domain.schedule import backoff_s
 from gateway.domain.task import Event, FailureKind, RenderState, SubmitOrder
 from gateway.providers.interface import Accepted, Failed, Finished, NotSent, Rejected, Running
 from gateway.tasks.gate import DeadlinePassedError
+from gateway.tasks.interface import OwnershipLostError
 from gateway.tasks.live import LiveRender
 from gateway.tasks.patience import until_stored
 from gateway.tasks.steps import Steps
@@ -50,7 +51,7 @@ RAISE_LIMIT = 4
 
 
 #: Goes on with a render from the state it is in now.
-GoOn = Callable[[LiveRender], Awaitable[None]]
+GoOn = Callable[[LiveRender], Coroutine[object, object, None]]
 
 
 class Submitting:
@@ -70,6 +71,8 @@ class Submitting:
                 return await self._steps.end(one, Event.EXPIRE, FailureKind.DEADLINE)
             if live.cancelled:
                 return await self._steps.end(one, Event.EXPIRE, FailureKind.WITHDRAWN)
+            if live.done.done():
+                raise OwnershipLostError(live.task.id)
             self._steps.house.reached("queued")
             won_s = self._steps.clock.monotonic_s()
             attempt_id = make_attempt_id(self._steps.house.chance.random_bytes(ID_BYTES))
@@ -115,16 +118,19 @@ class Submitting:
         left_s = self._steps.house.patience.deadline_s - self._steps.age_s(one)
         if left_s <= 0:
             return False
-        one.stirred.clear()
-        if one.live.cancelled:
-            return True
         async with asyncio.TaskGroup() as group:
             entering = group.create_task(self._enter(one, left_s, returning=returning))
-            stirred = group.create_task(one.stirred.wait())
-            await asyncio.wait({entering, stirred}, return_when=asyncio.FIRST_COMPLETED)
+            while not entering.done() and not self._is_called_off(one):
+                one.stirred.clear()
+                stirred = group.create_task(one.stirred.wait())
+                await asyncio.wait({entering, stirred}, return_when=asyncio.FIRST_COMPLETED)
+                stirred.cancel()
             entering.cancel()
-            stirred.cancel()
         return entering.cancelled() or entering.result()
+
+    def _is_called_off(self, one: LiveRender) -> bool:
+        """Tell whether a render is not to be submitted any more, or not by us."""
+        return one.live.cancelled or one.live.done.done()
 
     async def _enter(self, one: LiveRender, left_s: float, *, returning: bool) -> bool:
         task = one.live.task
@@ -179,7 +185,7 @@ class Submitting:
 
     async def _raise_hold(self, one: LiveRender, credits_reserved: Fraction | None) -> None:
         """Hold what the upstream has set aside when it is more than we have (rule 13)."""
-        if credits_reserved is None or one.live.offer is None:
+        if credits_reserved is None or one.live.offer is None or one.render.raised_microusd:
             return
         hold = one.live.task.hold.amount_microusd
         rate = one.live.offer.book.credits_per_usd

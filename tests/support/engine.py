@@ -174,6 +174,7 @@ class HandPoller(Poller):
         self._kept: list[tuple[float, Due]] = []
 
     def _push(self, due_s: float, due: Due) -> None:
+        self._kept = [kept for kept in self._kept if kept[1] is not due]
         self._kept.append((due_s - self._clock.monotonic_s(), due))
 
     @property

@@ -49,6 +49,7 @@ base_url = "{upstream}"
 result_hosts = ["{upstream_host}"]
 api_key_env = "EVOLINK_API_KEY"
 submit_timeout = "2s"
+max_submits_per_second = 0
 {provider}
 
 [models."gpt-image-1.5"]

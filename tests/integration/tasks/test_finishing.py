@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 from functools import partial
 
@@ -27,6 +28,7 @@ from tests.support.engine import (
     failures_of,
     open_house,
     over,
+    until,
 )
 from tests.support.journal import LINK, keys_in, seen_to_by
 
@@ -208,19 +210,35 @@ async def test_what_is_not_tried_again(house: House, why: str) -> None:
 
 
 async def test_who_is_tried_again_waits_for_a_turn(store: Store) -> None:
-    """A failure makes room for whoever has waited for it, before it takes it again itself."""
+    """A failure makes room for whoever has waited for it; and its poll does not wait along.
+
+    A poll has one of few places; those who wait for room need other polls to make it.
+    """
     async with open_house(store, max_in_flight=1) as house:
         house.provider.polls_of = {"up-1": [BROKE]}
         first = await house.admit("task1")
         await house.until_in(RenderState.SUBMITTED)
         second = await house.admit("task2")
-        await house.poller.poll()
+        async with asyncio.timeout(1.0):
+            await house.poller.poll()
         [waiting] = (await house.until_in(RenderState.SUBMITTED, task="task2")).renders
         for live in (second, first):
             await house.poller.poll()
             await over(live)
 
         assert ("up-2", 3) == (waiting.upstream_id, len(house.provider.keys))
+
+
+async def test_a_poll_does_not_wait_for_the_picture(house: House) -> None:
+    """However long a picture takes to be fetched, others are asked about meanwhile."""
+    house.fetcher.failures = 5 * [LinkUnavailableError()]
+    live = await house.admit()
+    await until(lambda: len(house.poller.delays_s) == 1)
+    async with asyncio.timeout(1.0):
+        await house.poller.poll()
+
+    assert (COST, 0) == await house.money()
+    assert not live.done.done()
 
 
 async def test_completed_and_empty_is_charged_and_fails(house: House) -> None:
@@ -256,6 +274,9 @@ async def test_a_task_is_over_when_its_last_render_is(house: House) -> None:
     steps = []
     for count in (3, 2, 1):
         await house.poller.poll(count)
+        await until(
+            lambda ended=4 - count: ended == sum(one.render.settled for one in live.renders)
+        )
         steps.append((await house.money(), live.done.done()))
     outcome = await over(live)
 

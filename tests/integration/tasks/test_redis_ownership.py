@@ -88,7 +88,10 @@ async def test_only_one_replica_takes_a_task(tasks: RedisTaskStore, store: Store
     taken = await second.take(TEAM.id, task.id, owner="replica_1")
     late = await third.take(TEAM.id, task.id, owner="replica_1")
 
-    assert replace(task.with_render(render), owner="replica_2", epoch=2) == taken
+    assert (
+        replace(task.with_render(render), owner="replica_2", epoch=2, watchers=("replica_1",))
+        == taken
+    )
     assert late is None
     assert ([], ["task1"]) == (await seen_to_by(store), await seen_to_by(store, "replica_2"))
     assert {"replica_2"} == await tasks.owners(TEAM.id)
