@@ -330,6 +330,7 @@ async def build(  # noqa: PLR0915 - one for each part
             guard=guard,
             wait_s=settings.server.wait_ms / 1000,
             random_bytes=randomness.token_bytes,
+            quantile=latencies.quantile,
         )
         yield Gateway(
             settings=settings,
