@@ -87,6 +87,7 @@ from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.steps import Chance, Patience, Surroundings
 from gateway.tasks.turnstile import Turnstile
+from gateway.tasks.unfetched import Unfetched
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
@@ -306,6 +307,7 @@ async def build(  # noqa: PLR0915 - one for each part
         waiting = Waiting(
             tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
         )
+        metrics.task_age.set_function(partial(_oldest_s, engine, clock))
         recovery = Recovery(tasks, engine, replica, shelf, clock)
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
@@ -379,6 +381,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 teams,
                 metrics,
                 tell=_nobody if alerts is None else alerts.see,
+                undelivered=Unfetched(store, clock).microusd,
                 shared=organization_budgets(settings.organization),
             ),
             alerts=alerts,
@@ -501,6 +504,12 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:
     for name in settings.providers:
         metrics.queue_length.labels(name).set_function(partial(turnstile.queue_length, name))
+
+
+def _oldest_s(engine: Engine, clock: Clock) -> float:
+    """Return how long ago the oldest task that runs here was admitted."""
+    oldest_ms = min((live.task.created_ms for live in engine.running.values()), default=None)
+    return 0.0 if oldest_ms is None else max(clock.now_ms() - oldest_ms, 0) / 1000
 
 
 def _courier_settings(settings: Settings) -> CourierSettings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -64,11 +66,18 @@ class TaskRoutes:
         ]
         length, chunks = streamed(around(body), pictures, pieces)
         return StreamingResponse(
-            chunks,
+            self._until_fetched(task, chunks) if pictures else chunks,
             status_code=status_code,
             headers={"content-length": str(length)},
             media_type="application/json",
         )
+
+    async def _until_fetched(
+        self, task: Task, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+        self._tasks.fetched(task)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel what was not submitted yet; what was goes on, and may be charged."""

@@ -63,6 +63,7 @@ from gateway.tasks.interface import (
     ShelfNote,
 )
 from gateway.tasks.redis_reader import RedisTaskReader, text_of
+from gateway.tasks.unfetched import unfetched_keys
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
@@ -327,6 +328,7 @@ class RedisTaskStore(RedisTaskReader):
                 spent_total_key(task.team),
                 *call_keys(task.team, task.call),
                 outbox_key(task.team),
+                *unfetched_keys(task.team),
                 *(window.key for window in task.hold.windows),
             ],
             [orjson.dumps(order)],
@@ -350,12 +352,13 @@ class RedisTaskStore(RedisTaskReader):
                 "id": task,
                 "stored": note.stored,
                 "delivered": note.delivered,
+                "fetched": note.fetched,
             }
             for task, note in notes.items()
         ]
         await self._store.run(
             self._shelve,
-            [task_key(team, task) for task in notes],
+            [*unfetched_keys(team), *(task_key(team, task) for task in notes)],
             [live_key(team, ""), self._clock.now_ms(), orjson.dumps(told)],
         )
 
@@ -363,8 +366,14 @@ class RedisTaskStore(RedisTaskReader):
         """Note that this request no longer waits for the task."""
         await self._store.run(
             self._leave,
-            [task_key(team, task), call_keys(team, place)[1]],
-            [task, waiter, self._keeping.listed_ms],
+            [task_key(team, task), call_keys(team, place)[1], *unfetched_keys(team)],
+            [
+                task,
+                waiter,
+                self._keeping.listed_ms,
+                self._clock.now_ms(),
+                self._keeping.record_ms,
+            ],
         )
 
     async def cancel(self, team: TeamId, task: TaskId) -> str | None:

@@ -92,6 +92,15 @@ class Metrics:
         self.tasks_in_flight = gauge(
             "tasks_in_flight", "Tasks between admission and their stored picture.", "provider"
         )
+        self.task_age = gauge(
+            "task_age_seconds_max", "Seconds since the oldest task that runs here was admitted."
+        )
+        self.paid_undelivered = gauge(
+            "paid_undelivered_usd",
+            "US dollars paid for pictures that nobody waits for and nobody has fetched"
+            " (a snapshot, at most 10 s old).",
+            "team",
+        )
         self.queue_length = gauge(
             "queue_length", "Renders that wait here for their turn at the provider.", "provider"
         )
