@@ -78,6 +78,7 @@ from gateway.tasks.admissions import Keeping
 from gateway.tasks.engine import Engine
 from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
+from gateway.tasks.lateness import Lateness
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
@@ -247,6 +248,7 @@ async def build(  # noqa: PLR0915 - one for each part
             background,
             max_concurrent=settings.polling.max_concurrent,
             take=poll_rates.take,
+            observe=Lateness(metrics, clock, settings.providers).observe,
         )
         callbacks = None
         if settings.server.public_url:

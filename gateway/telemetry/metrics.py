@@ -14,6 +14,7 @@ RENDER_BUCKETS = (
     *(120, 180, 240, 300, 450, 600, 900),
 )
 OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LATENESS_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 POLL_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 #: The label value for whatever is not in the catalogue or the configuration.
@@ -114,6 +115,17 @@ class Metrics:
         )
         self.polls_per_render = histogram(
             "polls_per_render", "Polls it took to see a render end.", POLL_BUCKETS, "provider"
+        )
+        self.poll_lateness = histogram(
+            "poll_lateness_seconds",
+            "Seconds by which polls started after their time, waits for a free slot among them.",
+            LATENESS_BUCKETS,
+            "provider",
+        )
+        self.poll_lateness_max = gauge(
+            "poll_lateness_seconds_max",
+            "The worst of it in the last one to two minutes.",
+            "provider",
         )
         self.detection_lag = histogram(
             "detection_lag_seconds",

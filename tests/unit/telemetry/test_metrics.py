@@ -104,7 +104,8 @@ def test_buckets_reach_a_quarter_of_an_hour(metrics: Metrics, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "last"), [("overhead", 0.001, 10), ("polls_per_render", 1, 100)]
+    ("name", "first", "last"),
+    [("overhead", 0.001, 10), ("polls_per_render", 1, 100), ("poll_lateness", 0.001, 60)],
 )
 def test_other_buckets(metrics: Metrics, name: str, first: float, last: float) -> None:
     """Overhead is measured from a millisecond, polls from one."""
