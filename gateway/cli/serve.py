@@ -13,6 +13,7 @@ from gateway.app import LoopDiedError, listen, stop_on_signals
 from gateway.app import serve as serve_app
 from gateway.assembly import build
 from gateway.assets.interface import AssetUnavailableError
+from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError
@@ -29,6 +30,7 @@ def serve(
 ) -> None:
     """Serve OpenAI's Images API until it is stopped."""
     configure_logging()
+    collect_seldom()
     try:
         loaded = load(config, process_environ())
         loaded.require_secrets()
