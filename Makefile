@@ -5,9 +5,10 @@
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make fuzz                the document at /openapi.json against the server, for minutes
+#   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores fuzz check bench bench-polling
+.PHONY: demo test test-stores fuzz check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -31,6 +32,9 @@ bench: .venv/.dev
 
 bench-polling: .venv/.dev
 	@.venv/bin/python scripts/bench_polling.py
+
+bench-tasks: .venv/.dev
+	@.venv/bin/python scripts/bench_tasks.py $(ARGS)
 
 .venv/.demo: pyproject.toml constraints.txt scripts/install
 	@scripts/install demo

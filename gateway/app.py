@@ -65,6 +65,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         assets=gateway.assets,
         drain=drain,
         help_url=server.help_url,
+        keepalive_s=server.keepalive_after_ms / 1000,
     )
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
     quotes = QuoteRoutes(

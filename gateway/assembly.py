@@ -81,6 +81,7 @@ from gateway.tasks.admissions import Keeping
 from gateway.tasks.engine import Engine
 from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
+from gateway.tasks.lateness import Lateness
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
@@ -90,6 +91,7 @@ from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.steps import Chance, Patience, Surroundings
 from gateway.tasks.turnstile import Turnstile
+from gateway.tasks.unfetched import Unfetched
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
@@ -258,6 +260,7 @@ async def build(  # noqa: PLR0915 - one for each part
             background,
             max_concurrent=settings.polling.max_concurrent,
             take=poll_rates.take,
+            observe=Lateness(metrics, clock, settings.providers).observe,
         )
         signing = ServerSigner(
             store,
@@ -318,6 +321,7 @@ async def build(  # noqa: PLR0915 - one for each part
         waiting = Waiting(
             tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
         )
+        metrics.follow(metrics.task_age, partial(_oldest_s, engine, clock))
         recovery = Recovery(tasks, engine, replica, shelf, clock)
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
@@ -341,6 +345,7 @@ async def build(  # noqa: PLR0915 - one for each part
             guard=guard,
             wait_s=settings.server.wait_ms / 1000,
             random_bytes=randomness.token_bytes,
+            quantile=latencies.quantile,
         )
         shown = TaskService(tasks, engine)
         usage = UsageService(ledger=ledger, rollups=books, clock=clock)
@@ -400,6 +405,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 teams,
                 metrics,
                 tell=_nobody if alerts is None else alerts.see,
+                undelivered=Unfetched(store, clock).microusd,
                 shared=organization_budgets(settings.organization),
             ),
             alerts=alerts,
@@ -523,6 +529,12 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:
     for name in settings.providers:
         metrics.follow(metrics.queue_length.labels(name), partial(turnstile.queue_length, name))
+
+
+def _oldest_s(engine: Engine, clock: Clock) -> float:
+    """Return how long ago the oldest task that runs here was admitted."""
+    oldest_ms = min((live.task.created_ms for live in engine.running.values()), default=None)
+    return 0.0 if oldest_ms is None else max(clock.now_ms() - oldest_ms, 0) / 1000
 
 
 def _courier_settings(settings: Settings) -> CourierSettings:

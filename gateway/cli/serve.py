@@ -14,6 +14,7 @@ from gateway.app import listen, stop_on_signals
 from gateway.app import serve as serve_app
 from gateway.assembly import build
 from gateway.cli.books import refuse
+from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.cli.workers import WorkersRefusedError, serve_with_workers
@@ -33,6 +34,7 @@ def serve(
 ) -> None:
     """Serve OpenAI's Images API until it is stopped."""
     configure_logging()
+    collect_seldom()
     try:
         loaded = load(config, process_environ())
         loaded.require_secrets()

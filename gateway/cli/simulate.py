@@ -78,6 +78,9 @@ def simulate(
     references: Annotated[
         References, typer.Option(help="When reference images are fetched and checked.")
     ] = References.TASK,
+    plain_pictures: Annotated[
+        bool, typer.Option("--plain-pictures", help="Grey pictures, which cost nothing to draw.")
+    ] = False,
     strict_callbacks: Annotated[
         bool,
         typer.Option(
@@ -104,6 +107,7 @@ def simulate(
         retry_after=retry_after,
         idempotency=idempotency,
         references=references,
+        plain_pictures=plain_pictures,
         strict_callbacks=strict_callbacks,
         max_in_flight=max_in_flight,
         submits_per_second=submits_per_second,

@@ -54,6 +54,12 @@ class ServerSettings(Section):
         alias="wait",
         description="Longest one HTTP call waits for its picture; then it is answered 504.",
     )
+    keepalive_after_ms: DurationMs = Field(
+        default=0,
+        alias="keepalive_after",
+        description="How long an answer may be silent: after that it begins with 200 and a space"
+        " every so often, and errors cut it off. Zero lets it be silent.",
+    )
     deadline_ms: PositiveDurationMs = Field(
         default=600_000,
         alias="deadline",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -15,6 +17,7 @@ from gateway.domain.errors import (
     ClientFault,
     GatewayError,
     ShuttingDown,
+    StillRunning,
     StoreUnavailable,
     UpstreamFailed,
 )
@@ -23,7 +26,9 @@ from gateway.domain.pricing import QuoteBasis
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
+from gateway.edge.expectation import expectation
 from gateway.edge.hangup import while_connected
+from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
@@ -41,7 +46,7 @@ UPSTREAM_PHASES = ("submit", "render", "fetch")
 
 
 class ImageRoutes:
-    """Handlers for making pictures."""
+    """Handlers for making pictures. After `keepalive_s` of silence answers begin; zero: never."""
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class ImageRoutes:
         assets: AssetStore,
         drain: Drain,
         help_url: str,
+        keepalive_s: float = 0.0,
     ) -> None:
         self._keys = keys
         self._images = images
@@ -59,6 +65,7 @@ class ImageRoutes:
         self._assets = assets
         self._drain = drain
         self._help_url = help_url
+        self._keepalive_s = keepalive_s
 
     async def generations(self, request: Request) -> Response:
         """Make pictures from words and answer when they are done."""
@@ -76,11 +83,12 @@ class ImageRoutes:
             detached=wants_no_answer(request),
         )
         try:
-            with self._drain.call():
+            with ExitStack() as held:
+                held.enter_context(self._drain.call())
                 ticket = await self._start(request, caller, asked, call)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)
-                return await self._answer(request, ticket, asked)
+                return await self._answer(request, ticket, asked, held)
         except ShuttingDown:
             if not record.task:
                 self._images.turned_away(caller, call)
@@ -133,23 +141,71 @@ class ImageRoutes:
         self, request: Request, caller: Caller, asked: ImageRequest, call: Call
     ) -> Ticket:
         plan = self._images.plan(caller, asked)
-        record_of(request).unpriced = plan.quote.basis is QuoteBasis.CONFIGURED
+        record = record_of(request)
+        record.unpriced = plan.quote.basis is QuoteBasis.CONFIGURED
+        record.expectation = expectation(
+            self._images.expected_s(plan), request.headers, silence_s=self._keepalive_s
+        )
         return await self._images.start(caller, asked, plan, call)
 
-    async def _answer(self, request: Request, ticket: Ticket, asked: ImageRequest) -> Response:
-        """Wait for the task and answer with it; a call that goes away leaves it to its retry."""
+    async def _answer(
+        self, request: Request, ticket: Ticket, asked: ImageRequest, held: ExitStack
+    ) -> Response:
+        """Wait for the task and answer with it, or begin to answer; `held` is until it is there."""
         record = record_of(request)
         record.task, record.joined = ticket.task, ticket.joined
+        first, *more = silences(self._images.wait_s, self._keepalive_s)
+        response = await self._after(request, ticket, asked, first)
+        if response is None:
+            # What it costs is not known when the headers leave.
+            record.remaining_microusd = None
+            late = partial(self._late, request, ticket, asked, more)
+            response = EarlyResponse(late, held.pop_all())
+        return response
+
+    async def _late(
+        self,
+        request: Request,
+        ticket: Ticket,
+        asked: ImageRequest,
+        more: Sequence[Silence],
+        space: Space,
+    ) -> Response:
+        """Wait on with a space after each silence. Raises AnswerCutError for every error."""
+        for silence in more:
+            try:
+                response = await self._after(request, ticket, asked, silence)
+            except GatewayError as error:
+                raise AnswerCutError(error) from error
+            if response is not None:
+                return response
+            await space()
+        raise AssertionError("the last silence ends with an answer or an error")
+
+    async def _after(
+        self, request: Request, ticket: Ticket, asked: ImageRequest, silence: Silence
+    ) -> Response | None:
+        """Wait for the task and answer with it; None when there is more time to wait.
+
+        A call that goes away leaves the task to its retry.
+        """
+        record = record_of(request)
         try:
-            outcome = await while_connected(request, self._drain, self._images.finish(ticket))
+            waiting = self._images.outcome(ticket, within_s=silence.seconds)
+            outcome = await while_connected(request, self._drain, waiting)
+            if outcome is None:
+                if silence.last:
+                    raise StillRunning
+                return None
             _note_outcome(record, ticket, outcome)
             pieces = [
                 await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
                 for picture in pictures_of(outcome)
             ]
         except GatewayError as error:
-            # What is final was an answer: only a retry that says so is given it again.
-            if isinstance(error, ClientFault | UpstreamFailed):
+            # What is final was an answer: only a retry that says so is given it again. Unless the
+            # answer had begun: then it cannot be told to anybody but the retry.
+            if isinstance(error, ClientFault | UpstreamFailed) and silence.first:
                 self._images.delivered(ticket)
             else:
                 await self._images.leave(ticket)

@@ -15,6 +15,7 @@ from gateway.domain.clock import Clock
 from gateway.domain.errors import BodyTooLarge, BodyTooSlow, InternalError
 from gateway.domain.ids import ID_BYTES, make_request_id
 from gateway.edge.errors import respond, to_http
+from gateway.edge.keepalive import AnswerCutError
 from gateway.edge.record import RequestRecord
 from gateway.telemetry.metrics import OTHER, Metrics, usd
 
@@ -76,6 +77,9 @@ class RecordMiddleware:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             record.error_code = "client_disconnected"
+        except AnswerCutError as cut:
+            # The server closes the connection of an application that ends before its answer does.
+            record.error_code = to_http(cut.error).code or "internal_error"
         except Exception:  # a defect of ours must still be an answer in OpenAI's envelope
             log.exception("request_broke", action="request_broke", request_id=record.request_id)
             record.error_code = "internal_error"

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from gateway.domain.ids import RequestId
 from gateway.domain.money import format_usd
+from gateway.edge.expectation import Expectation
 from gateway.ledger.quotas import RateState
 from gateway.telemetry.metrics import OTHER
 
@@ -39,6 +40,7 @@ class RequestRecord:
     joined: bool = False
     saved_microusd: int = 0
     partial: str = ""
+    expectation: Expectation | None = None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that tell about the task and the quotas, as far as there are any."""
@@ -50,6 +52,8 @@ class RequestRecord:
             "x-gateway-joined": "true" if self.joined else "",
             "x-gateway-partial": self.partial,
         }
+        if self.expectation is not None:
+            told |= self.expectation.headers()
         for rate in self.rates:
             told[f"x-ratelimit-limit-{rate.resource}"] = str(rate.limit)
             told[f"x-ratelimit-remaining-{rate.resource}"] = str(rate.remaining)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 from starlette.requests import Request
@@ -82,11 +82,18 @@ class TaskRoutes:
         ]
         length, chunks = streamed(around(body), pictures, pieces)
         return StreamingResponse(
-            chunks,
+            self._until_fetched(task, chunks) if pictures else chunks,
             status_code=status_code,
             headers={"content-length": str(length)},
             media_type="application/json",
         )
+
+    async def _until_fetched(
+        self, task: Task, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+        self._tasks.fetched(task)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel what was not submitted yet; what was goes on, and may be charged."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -128,7 +127,7 @@ def _client(
 ) -> httpx.AsyncClient:
     # At INFO httpx prints every URL with its query.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return httpx.AsyncClient(
+    client = httpx.AsyncClient(
         transport=transport,
         headers={
             "user-agent": f"image-gateway/{__version__}",
@@ -136,8 +135,6 @@ def _client(
             "accept-encoding": "identity",
             **headers,
         },
-        # httpx keeps cookies of its own; this jar takes none.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx.Timeout(
             connect=CONNECT_TIMEOUT_S,
             pool=OPEN_TIMEOUT_S,
@@ -148,6 +145,15 @@ def _client(
         follow_redirects=max_redirects > 0,
         max_redirects=max_redirects,
     )
+    client._cookies = _NoCookies()  # noqa: SLF001 - its setter makes an ordinary jar of any cookies
+    return client
+
+
+class _NoCookies(httpx.Cookies):
+    """Takes no cookies, and spends no time on looking for some: polls are many."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave the answer alone."""
 
 
 def tls_context(ca_file: str) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from urllib.parse import quote
 
 import httpx
@@ -52,6 +53,12 @@ class EvolinkSettings:
     def account(self) -> str:
         """The account in words that may be stored: the name and a short hash of the key."""
         return f"{self.name}:{hashlib.sha256(self.api_key.encode()).hexdigest()[:12]}"
+
+
+@lru_cache(maxsize=8192)
+def _url(text: str) -> httpx.URL:
+    """Read a URL once for all polls of a task: it costs a sixth of a poll."""
+    return httpx.URL(text)
 
 
 class EvolinkProvider:
@@ -147,7 +154,7 @@ class EvolinkProvider:
             return PollFailed(reason="the task id cannot be put into a URL")
         request = self._poll_client.build_request(
             "GET",
-            f"{self._base_url}/v1/tasks/{quote(upstream_id, safe='')}",
+            _url(f"{self._base_url}/v1/tasks/{quote(upstream_id, safe='')}"),
             headers=self._authorization,
         )
         reply = await exchange(

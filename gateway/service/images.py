@@ -26,6 +26,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.ids import ID_BYTES, make_task_id
 from gateway.domain.images import ImageRequest, Picture
+from gateway.domain.latency import LatencyClass, size_class
 from gateway.domain.pricing import Quote
 from gateway.domain.task import PASSING_FAILURES, FailureKind, Render, Task
 from gateway.ledger.holds import user_hash
@@ -40,6 +41,12 @@ from gateway.tasks.waiting import Waiting
 RETRY_AFTER_S = 10
 MAX_RETRY_AFTER_S = 60
 
+#: What a caller is told to expect is enough for this share of pictures of the kind.
+EXPECTED_SHARE = 0.95
+
+#: Tells within how many seconds a share of the renders of a class ends; None where nobody knows.
+Quantile = Callable[[LatencyClass, float], float | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -49,6 +56,22 @@ class Plan:
     offer: Offer
     picture: Picture
     quote: Quote
+
+    @property
+    def latency_class(self) -> LatencyClass:
+        """Its picture takes about as long as others of this class."""
+        return LatencyClass(
+            provider=self.offer.provider,
+            model=self.offer.upstream_model,
+            operation=self.picture.operation,
+            quality=self.picture.quality,
+            size_class=size_class(self.picture.size),
+        )
+
+
+def _unknown(_class: LatencyClass, _share: float) -> float | None:
+    """Know nothing of how long pictures take."""
+    return None
 
 
 class ImageService:
@@ -64,6 +87,7 @@ class ImageService:
         guard: Guard,
         wait_s: float,
         random_bytes: Callable[[int], bytes],
+        quantile: Quantile = _unknown,
     ) -> None:
         self._catalog = catalog
         self._providers = providers
@@ -72,6 +96,19 @@ class ImageService:
         self._guard = guard
         self._wait_s = wait_s
         self._random_bytes = random_bytes
+        self._quantile = quantile
+
+    @property
+    def wait_s(self) -> float:
+        """How long one HTTP call waits at the most."""
+        return self._wait_s
+
+    def expected_s(self, plan: Plan) -> float | None:
+        """Return seconds within which a picture like this is nearly always done, once submitted.
+
+        None where nothing is known of its kind.
+        """
+        return self._quantile(plan.latency_class, EXPECTED_SHARE)
 
     def models_for(self, team: Team) -> tuple[Model, ...]:
         """Return the models this team may use, by name."""
@@ -152,7 +189,20 @@ class ImageService:
 
         Raises StillRunning when the wait ends first, and the error a failed task stands for.
         """
-        outcome = await self._waiting.outcome(ticket.team, ticket.task, timeout_s=self._wait_s)
+        outcome = await self.outcome(ticket, within_s=self._wait_s)
+        if outcome is None:
+            raise StillRunning
+        return outcome
+
+    async def outcome(self, ticket: Ticket, *, within_s: float) -> Outcome | None:
+        """Wait so long for the pictures; None when they are not there by then.
+
+        Raises the error a failed task stands for. May be called again.
+        """
+        try:
+            outcome = await self._waiting.outcome(ticket.team, ticket.task, timeout_s=within_s)
+        except StillRunning:
+            return None
         if outcome.delivered:
             return outcome
         raise error_of(outcome)

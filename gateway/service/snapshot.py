@@ -6,7 +6,7 @@ The same reading of the budgets is handed to whoever announces what is spent of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from gateway.access.interface import TeamKeys, TeamList
 from gateway.domain.errors import StoreUnavailable
@@ -22,12 +22,15 @@ EVERY_S = 5.0
 #: Takes what was read.
 Tell = Callable[[Sequence[Standing]], None]
 
+#: Tells the micro-dollars a team has paid for pictures that nobody has fetched.
+Undelivered = Callable[[TeamId], Awaitable[int]]
+
 #: Scope, team, name and period of a budget, as the gauges are told apart.
 _Labels = tuple[str, TeamId, str, str]
 
 
 class Snapshot:
-    """Copies the budgets of all teams into gauges; `store_up` tells whether that worked.
+    """Copies figures of all teams into gauges; `store_up` tells whether that worked.
 
     `shared` are the organization's.
     """
@@ -38,23 +41,30 @@ class Snapshot:
         teams: TeamList,
         metrics: Metrics,
         tell: Tell,
+        *,
+        undelivered: Undelivered,
         shared: Sequence[Budget] = (),
     ) -> None:
         self._ledger = ledger
         self._teams = teams
         self._metrics = metrics
         self._tell = tell
+        self._undelivered = undelivered
         self._shared = tuple(
             ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in shared
         )
         self._shown: set[_Labels] = set()
+        self._shown_teams: set[TeamId] = set()
 
     async def take(self) -> None:
         """Copy the figures once. Raises StoreUnavailable."""
         standings = list(await self._ledger.standings(self._shared))
+        undelivered: dict[TeamId, int] = {}
         for entry in await self._teams.read():
             standings += await self._ledger.standings(tuple(watched(entry)))
+            undelivered[entry.team.id] = await self._undelivered(entry.team.id)
         self._show([standing for standing in standings if _in_gauges(standing)])
+        self._show_undelivered(undelivered)
         self._tell(standings)
 
     async def run(self) -> None:
@@ -83,6 +93,14 @@ class Snapshot:
             for gauge in (gauges.budget_limit, gauges.budget_spent, gauges.budget_held):
                 gauge.remove(*labels)
         self._shown = shown
+
+    def _show_undelivered(self, undelivered: Mapping[TeamId, int]) -> None:
+        gauge = self._metrics.paid_undelivered
+        for team, microusd in undelivered.items():
+            gauge.labels(team).set(usd(microusd))
+        for team in self._shown_teams - set(undelivered):
+            gauge.remove(team)
+        self._shown_teams = set(undelivered)
 
 
 def watched(entry: TeamKeys) -> Iterator[ScopedBudget]:

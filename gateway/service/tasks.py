@@ -49,6 +49,10 @@ class TaskService:
             raise NotFound(f"There is no task '{task[:100]}'.", param="id", code="task_not_found")
         return read
 
+    def fetched(self, task: Task) -> None:
+        """Note that the task's pictures have left for somebody who asked for them."""
+        self._engine.fetched(task.team, task.id)
+
     async def newest(self, caller: Caller, *, after: str, limit: int) -> Sequence[Task]:
         """Return the team's tasks, the newest first, from the one after `after` on."""
         return await self._store.listed(caller.team.id, after=after, limit=limit)

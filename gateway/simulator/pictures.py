@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from random import Random
 
@@ -46,6 +47,17 @@ def draw(picture: Picture) -> bytes:
     _caption(image, picture)
     output = BytesIO()
     image.save(output, format=picture.output_format, **_SAVE_OPTIONS[picture.output_format])
+    return output.getvalue()
+
+
+@lru_cache(maxsize=32)
+def plain(width: int, height: int, output_format: str, *, transparent: bool) -> bytes:
+    """Return a grey file of this size, or a clear one; drawn once, for tests under load."""
+    ground = ("RGBA", (0, 0, 0, 0)) if transparent else ("RGB", (128, 128, 128))
+    output = BytesIO()
+    Image.new(ground[0], (width, height), ground[1]).save(
+        output, format=output_format, **_SAVE_OPTIONS[output_format]
+    )
     return output.getvalue()
 
 

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway.simulator.file_routes import served
 from gateway.simulator.files import Files
-from gateway.simulator.pictures import Picture, draw
+from gateway.simulator.pictures import Picture, draw, plain
 from gateway.simulator.references import UnreachableError
 from gateway.simulator.refusals import Refusals
 from gateway.simulator.replies import distorted
@@ -44,7 +44,7 @@ class Results:
         stored = self._world.file(path)
         reply = self._stage.next("result").other
         if stored is not None:
-            proper = await _served(stored)
+            proper = await self._served(stored)
             own = self._world.plays(stored.task.script.result, "result", path)
             reply = own or reply
         else:
@@ -65,7 +65,30 @@ class Results:
         stored = self._world.file(path)
         if stored is None:
             raise UnreachableError("the file host answered 404")
-        return await asyncio.to_thread(draw, _picture(stored))
+        return await self._drawn(stored)
+
+    async def _drawn(self, stored: StoredFile) -> bytes:
+        picture = _picture(stored)
+        if self._settings.plain_pictures:
+            return plain(
+                picture.width,
+                picture.height,
+                picture.output_format,
+                transparent=picture.transparent,
+            )
+        return await asyncio.to_thread(draw, picture)
+
+    async def _served(self, stored: StoredFile) -> Response:
+        media_type = f"image/{stored.task.order.output_format}"
+        file = stored.task.script.file
+        if file is ResultFile.NOT_AN_IMAGE:
+            return Response("<html>this is not an image</html>", media_type=media_type)
+        content = await self._drawn(stored)
+        if file is ResultFile.CORRUPT:
+            content = content[:_HEAD_BYTES].ljust(len(content), b"\0")
+        if file is ResultFile.UNTYPED:
+            media_type = "application/octet-stream"
+        return Response(content, media_type=media_type)
 
     def _uploaded(self, path: str) -> Response:
         upload = self._files.by_path(path)
@@ -74,19 +97,6 @@ class Results:
         gone = self._world.expired(path)
         status = self._settings.expired_result_status if gone else 404
         return PlainTextResponse(f"{status} page not found", status_code=status)
-
-
-async def _served(stored: StoredFile) -> Response:
-    media_type = f"image/{stored.task.order.output_format}"
-    file = stored.task.script.file
-    if file is ResultFile.NOT_AN_IMAGE:
-        return Response("<html>this is not an image</html>", media_type=media_type)
-    content = await asyncio.to_thread(draw, _picture(stored))
-    if file is ResultFile.CORRUPT:
-        content = content[:_HEAD_BYTES].ljust(len(content), b"\0")
-    if file is ResultFile.UNTYPED:
-        media_type = "application/octet-stream"
-    return Response(content, media_type=media_type)
 
 
 def _picture(stored: StoredFile) -> Picture:

@@ -136,6 +136,8 @@ class SimulatorSettings:
     """HTTP status of an expired result link: 403, 404 or 410; the true one is unknown (§17.3)."""
     idempotency: Idempotency = Idempotency.IGNORED
     """What a repeated ``Idempotency-Key`` does, where the prompt does not choose."""
+    plain_pictures: bool = False
+    """Answer every link with a grey picture of the right size, which costs nothing to draw."""
     references: References = References.TASK
     """When references are checked, where the prompt does not choose."""
     strict_callbacks: bool = False

@@ -70,6 +70,19 @@ def tombstone_key(team: TeamId, task: TaskId) -> str:
     return f"{{t:{team}}}:tombstone:{task}"
 
 
+def unfetched_key(team: TeamId) -> str:
+    """Name the hash of what was paid for pictures that nobody has fetched, by task, and in all.
+
+    Expires when the last of them has gone.
+    """
+    return f"{{t:{team}}}:unfetched"
+
+
+def unfetched_ends_key(team: TeamId) -> str:
+    """Name the sorted set of the same tasks by when their pictures are gone (Unix ms)."""
+    return f"{{t:{team}}}:unfetched:ends"
+
+
 def in_flight_key(team: TeamId) -> str:
     """Name the sorted set of the team's tasks that hold money, by their number of images."""
     return f"{{t:{team}}}:in_flight"

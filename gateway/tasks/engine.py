@@ -202,6 +202,10 @@ class Engine:
         """Note that the answer for a call has left; written down a moment later."""
         self._house.shelf.delivered(ticket.team, ticket.task)
 
+    def fetched(self, team: TeamId, task: TaskId) -> None:
+        """Note that somebody has got the pictures of a task; written down a moment later."""
+        self._house.shelf.fetched(team, task)
+
     def expect_retry(self, team: TeamId, call: Call) -> None:
         """Note that a call was sent away before it was a task: its retry is a new call."""
         note = partial(self._store.expect_retry, team, call)

@@ -110,10 +110,12 @@ class ShelfNote:
     """What to note of a task: its pictures as a record says them, and whether it was delivered.
 
     `stored` is by index of the render; `CALLBACK` stands for the callback that is on its way.
+    `fetched` pictures were had by another way than the answer of the call.
     """
 
     stored: dict[str, str] = field(default_factory=dict)
     delivered: bool = False
+    fetched: bool = False
 
 
 class NotJoinedError(Exception):

@@ -19,8 +19,16 @@ PollStep = Callable[[], Coroutine[object, object, None]]
 Take = Callable[[str], Coroutine[object, object, None]]
 
 
+#: Is told how many seconds after its time a provider's poll starts.
+Observe = Callable[[str, float], None]
+
+
 async def _at_once(_provider: str) -> None:
     """Let every poll go ahead."""
+
+
+def _unnoticed(_provider: str, _late_s: float) -> None:
+    """Let polls be late."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,9 +60,11 @@ class Poller:
         *,
         max_concurrent: int,
         take: Take = _at_once,
+        observe: Observe = _unnoticed,
     ) -> None:
         self._clock = clock
         self._take = take
+        self._observe = observe
         self._background = background
         self._due: list[tuple[float, int, Due]] = []
         self._order = itertools.count()
@@ -99,10 +109,11 @@ class Poller:
             heapq.heappop(self._due)
             if due.waiting:
                 due.waiting = False
-                self._background.step("poll", self._in_slot(due))
+                self._background.step("poll", self._in_slot(due, due_s))
         return None
 
-    async def _in_slot(self, due: Due) -> None:
+    async def _in_slot(self, due: Due, due_s: float) -> None:
         async with self._slots[due.provider]:
             await self._take(due.provider)
+            self._observe(due.provider, max(self._clock.monotonic_s() - due_s, 0.0))
             await due.step()

@@ -157,7 +157,7 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
 
 def window_facts(window: HeldWindow) -> str:
     """Return a window as a text that a record keeps; numbers stay exact."""
-    return _json(asdict(window))
+    return _json(window)
 
 
 def parse_window(facts: Mapping[str, object]) -> HeldWindow:
@@ -202,7 +202,7 @@ def _result_fields(result: Result) -> dict[str, str]:
     if result.links:
         fields["links"] = _json(result.links)
     if result.usage is not None:
-        fields["usage"] = _json(asdict(result.usage))
+        fields["usage"] = _json(result.usage)
     if result.stored is not None:
         fields["stored"] = stored_note(result.stored)
     elif result.lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.domain.clock import Clock
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import Task
 from gateway.store.client import Reply, Store
@@ -11,6 +12,7 @@ from gateway.tasks import records
 from gateway.tasks.admissions import Keeping, call_keys
 from gateway.tasks.interface import RecordMissingError
 from gateway.tasks.redis_reader import RedisTaskReader, text_of
+from gateway.tasks.unfetched import unfetched_keys
 
 #: An upstream's task id stays bound for longer than the upstream knows it.
 CLAIM_S = 7 * 86_400
@@ -19,8 +21,9 @@ CLAIM_S = 7 * 86_400
 class RedisTaskOwnership(RedisTaskReader):
     """The part of `TaskStore` that says who a task belongs to: `owner` is this process."""
 
-    def __init__(self, store: Store, *, owner: str, keeping: Keeping) -> None:
+    def __init__(self, store: Store, clock: Clock, *, owner: str, keeping: Keeping) -> None:
         super().__init__(store)
+        self._clock = clock
         self._owner = owner
         self._keeping = keeping
         self._cancel = load_script("tasks/lua/cancel.lua")
@@ -36,8 +39,14 @@ class RedisTaskOwnership(RedisTaskReader):
         """Note that this request no longer waits for the task."""
         await self._store.run(
             self._leave,
-            [task_key(team, task), call_keys(team, place)[1]],
-            [task, waiter, self._keeping.listed_ms],
+            [task_key(team, task), call_keys(team, place)[1], *unfetched_keys(team)],
+            [
+                task,
+                waiter,
+                self._keeping.listed_ms,
+                self._clock.now_ms(),
+                self._keeping.record_ms,
+            ],
         )
 
     async def cancel(self, team: TeamId, task: TaskId) -> str | None:

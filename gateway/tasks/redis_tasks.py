@@ -62,6 +62,7 @@ from gateway.tasks.interface import (
     ShelfNote,
 )
 from gateway.tasks.redis_ownership import RedisTaskOwnership
+from gateway.tasks.unfetched import unfetched_keys
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
@@ -82,8 +83,7 @@ class RedisTaskStore(RedisTaskOwnership):
         keeping: Keeping,
         tells_organization: bool = False,
     ) -> None:
-        super().__init__(store, owner=owner, keeping=keeping)
-        self._clock = clock
+        super().__init__(store, clock, owner=owner, keeping=keeping)
         self._tells_organization = tells_organization
         self._known_teams: set[TeamId] = set()
         self._admit = load_script("tasks/lua/admit.lua")
@@ -320,6 +320,7 @@ class RedisTaskStore(RedisTaskOwnership):
                 spent_total_key(task.team),
                 *call_keys(task.team, task.call),
                 outbox_key(task.team),
+                *unfetched_keys(task.team),
                 *(window.key for window in task.hold.windows),
             ],
             [orjson.dumps(order)],
@@ -343,12 +344,13 @@ class RedisTaskStore(RedisTaskOwnership):
                 "id": task,
                 "stored": note.stored,
                 "delivered": note.delivered,
+                "fetched": note.fetched,
             }
             for task, note in notes.items()
         ]
         await self._store.run(
             self._shelve,
-            [task_key(team, task) for task in notes],
+            [*unfetched_keys(team), *(task_key(team, task) for task in notes)],
             [live_key(team, ""), self._clock.now_ms(), orjson.dumps(told)],
         )
 

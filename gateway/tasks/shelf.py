@@ -43,6 +43,10 @@ class Shelf:
         """Remember that the answer with this task's pictures has left."""
         self._note(team, task).delivered = True
 
+    def fetched(self, team: TeamId, task: TaskId) -> None:
+        """Remember that somebody has got this task's pictures, whoever waits for its answer."""
+        self._note(team, task).fetched = True
+
     def holds(self, team: TeamId, task: TaskId) -> bool:
         """Tell whether something of this task has not been written down yet."""
         return task in self._pending.get(team, ()) or task in self._leaving
@@ -73,6 +77,7 @@ class Shelf:
             newer = self._note(team, task)
             newer.stored = note.stored | newer.stored
             newer.delivered = note.delivered or newer.delivered
+            newer.fetched = note.fetched or newer.fetched
 
     async def run(self) -> None:
         """Flush once a second for ever."""

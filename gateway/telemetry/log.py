@@ -24,6 +24,9 @@ _QUIET = (
     "uvicorn.access",
 )
 
+#: What uvicorn says of an answer that is cut off on purpose; its request's own line tells why.
+_SAID_ALREADY = "ASGI callable returned without completing response."
+
 
 def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:
     """Send our own events and everybody's warnings to `stream` as JSON lines."""
@@ -58,3 +61,8 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg != _SAID_ALREADY

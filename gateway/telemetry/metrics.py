@@ -19,6 +19,7 @@ RENDER_BUCKETS = (
     *(120, 180, 240, 300, 450, 600, 900),
 )
 OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LATENESS_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 POLL_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 #: The label value for whatever is not in the catalogue or the configuration.
@@ -31,8 +32,8 @@ class Metrics:
     """All counters, gauges and histograms of one process.
 
     With `shared` (the folder of `telemetry/workers.py`) `registry` tells what all workers have
-    counted together. A gauge is a *part* of what all workers have, which are added up, or a
-    *reading* of something that is the same whoever reads it.
+    counted together. A gauge is a *part* of what all workers have, which are added up, the *worst*
+    of what any of them has, or a *reading* of something that is the same whoever reads it.
     """
 
     def __init__(
@@ -51,6 +52,9 @@ class Metrics:
 
         def part(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"gateway_{name}", text, labels, registry=own, multiprocess_mode="livesum")
+
+        def worst(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, labels, registry=own, multiprocess_mode="livemax")
 
         def reading(name: str, text: str, *labels: str) -> Gauge:
             return Reading(f"gateway_{name}", text, labels, registry=registry)
@@ -113,6 +117,15 @@ class Metrics:
         self.tasks_in_flight = part(
             "tasks_in_flight", "Tasks between admission and their stored picture.", "provider"
         )
+        self.task_age = worst(
+            "task_age_seconds_max", "Seconds since the oldest task that runs here was admitted."
+        )
+        self.paid_undelivered = reading(
+            "paid_undelivered_usd",
+            "US dollars paid for pictures that nobody waits for and nobody has fetched"
+            " (a snapshot, at most 10 s old).",
+            "team",
+        )
         self.queue_length = part(
             "queue_length", "Renders that wait here for their turn at the provider.", "provider"
         )
@@ -126,6 +139,17 @@ class Metrics:
         )
         self.polls_per_render = histogram(
             "polls_per_render", "Polls it took to see a render end.", POLL_BUCKETS, "provider"
+        )
+        self.poll_lateness = histogram(
+            "poll_lateness_seconds",
+            "Seconds by which polls started after their time, waits for a free slot among them.",
+            LATENESS_BUCKETS,
+            "provider",
+        )
+        self.poll_lateness_max = worst(
+            "poll_lateness_seconds_max",
+            "The worst of it in the last one to two minutes.",
+            "provider",
         )
         self.detection_lag = histogram(
             "detection_lag_seconds",

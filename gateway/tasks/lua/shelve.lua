@@ -1,17 +1,23 @@
 #!lua flags=allow-oom
 -- shelve: note which pictures are in the asset store, and which answers have left.
 --
--- KEYS[i]  task records (hashes) of one team
+-- KEYS[1,2]  pictures of the team that nobody has fetched (hash, sorted set)
+-- KEYS[3..]  task records (hashes) of the team
 -- ARGV[1]  prefix of the keys of tasks by who has to see to them
 -- ARGV[2]  the gateway's clock, Unix ms
 -- ARGV[3]  notes, JSON: one for each key: {id, stored: {index: "format bytes" or "lost"},
---          delivered: whether its answer has left}
+--          delivered: whether its answer has left, fetched: whether its pictures were}
 -- Returns  how many tasks need nobody any more. Idempotent.
+-- include: tasks/lua/unfetched.lua
 
 local live, now_ms, notes = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
+local unfetched = {paid = KEYS[1], ends = KEYS[2]}
 local finished = 0
 for position, note in ipairs(notes) do
-  local task_key = KEYS[position]
+  local task_key = KEYS[position + 2]
+  if note.delivered or note.fetched then
+    forget_unfetched(unfetched, note.id)
+  end
   local record = redis.call('HMGET', task_key, 'open', 'unstored', 'owner')
   local open, unstored, owner = tonumber(record[1] or '0'), tonumber(record[2] or '0'), record[3]
   if record[1] then

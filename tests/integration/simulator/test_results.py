@@ -117,3 +117,11 @@ def test_rules_of_results(start_simulator: Any) -> None:
     link = simulator.finish()["results"][0]
 
     assert [httpx.get(link).status_code for _ in range(3)] == [200, 503, 200]
+
+
+def test_plain_pictures(start_simulator: Any) -> None:
+    """Where it is asked for, every picture is grey and of the right size."""
+    simulator = start_simulator(SimulatorSettings(plain_pictures=True))
+    picture = opened(httpx.get(simulator.finish("a fox", size="1536x1024")["results"][0]))
+
+    assert ((1536, 1024), [(1536 * 1024, (128, 128, 128))]) == (picture.size, picture.getcolors())

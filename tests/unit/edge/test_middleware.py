@@ -11,7 +11,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from gateway.domain.errors import BodyTooSlow
+from gateway.domain.errors import BodyTooSlow, StillRunning
+from gateway.edge.keepalive import AnswerCutError
 from gateway.edge.middleware import (
     MIN_BYTES_PER_S,
     BodyLimitMiddleware,
@@ -20,7 +21,7 @@ from gateway.edge.middleware import (
     SlashMiddleware,
 )
 from gateway.edge.record import RequestRecord
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import OTHER, Metrics
 from tests.support.clock import FixedClock, LoopClock, in_virtual_time
 from tests.support.factories import a_scope
 
@@ -525,3 +526,19 @@ def test_time_begins_when_the_body_is_asked_for() -> None:
         await timed(a_scope(), receive, _no_send)
 
     in_virtual_time(serve())
+
+
+async def test_an_answer_that_was_cut_off_is_accounted_for() -> None:
+    """It ends without its end and without noise, and its error is the one that cut it."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise AnswerCutError(StillRunning())
+
+    stage = Stage(app)
+    with capture_logs() as lines:
+        await stage.serve(a_scope())
+
+    assert [200] == [message["status"] for message in stage.sent]
+    assert {(OTHER, OTHER, OTHER, "200", "still_running"): 1.0} == stage.samples("requests_total")
+    assert ["request"] == [line["event"] for line in lines]

@@ -1,6 +1,7 @@
 import pytest
 
 from gateway.domain.ids import RequestId
+from gateway.edge.expectation import Expectation
 from gateway.edge.record import RequestRecord, go_duration, record_of
 from gateway.ledger.quotas import RateState
 from tests.support.factories import a_record, a_request
@@ -51,6 +52,17 @@ def test_joined_and_partial_answers_say_so() -> None:
         (b"x-gateway-cost-usd", b"0.00"),
         (b"x-gateway-joined", b"true"),
         (b"x-gateway-partial", b"3/4"),
+    ]
+
+
+def test_what_to_expect_is_told() -> None:
+    """How long such pictures take is among the headers, also before there is a task."""
+    record = a_record()
+    record.expectation = Expectation(43, fits=False)
+
+    assert record.headers() == [
+        (b"x-gateway-expected-seconds", b"43"),
+        (b"x-gateway-timeout-hint", b"raise your timeout above 43s"),
     ]
 
 

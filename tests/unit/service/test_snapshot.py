@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from gateway.access.interface import TeamKeys
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import BudgetState, StoreUnavailable
+from gateway.domain.ids import TeamId
 from gateway.domain.limits import Period
 from gateway.ledger.holds import ScopedBudget, Standing
 from gateway.service.snapshot import EVERY_S, Snapshot
@@ -77,6 +78,10 @@ def _metrics() -> Metrics:
     return Metrics(CollectorRegistry(), version="1")
 
 
+async def _nothing(_team: TeamId) -> int:
+    return 0
+
+
 def _value(metrics: Metrics, name: str, team: str, budget: str, per: str) -> float | None:
     labels = {"scope": "team", "team": team, "name": budget, "per": per}
     return metrics.registry.get_sample_value(f"gateway_budget_{name}_usd", labels)
@@ -96,7 +101,7 @@ async def test_take(
 ) -> None:
     """Every budget of every team is shown in dollars: its limit, what is spent and what is held."""
     metrics, books = _metrics(), Books({"design": (DAY, GRANT), "ops": (DAY,)})
-    await Snapshot(books, Teams(DESIGN, OPS), metrics, Listener()).take()
+    await Snapshot(books, Teams(DESIGN, OPS), metrics, Listener(), undelivered=_nothing).take()
 
     assert figures == tuple(
         _value(metrics, name, team, budget, per) for name in ("limit", "spent", "held")
@@ -110,7 +115,9 @@ async def test_what_was_read_is_told() -> None:
     keys = (ApiKey("ci", budgets=(loud, quiet)), ApiKey("web", budgets=(quiet,)))
     metrics, listener = _metrics(), Listener()
     books = Books({"design": (DAY, mine, replace(mine, name="week"))})
-    await Snapshot(books, Teams(replace(DESIGN, keys=keys)), metrics, listener).take()
+    await Snapshot(
+        books, Teams(replace(DESIGN, keys=keys)), metrics, listener, undelivered=_nothing
+    ).take()
 
     assert [DAY, mine] == [standing.state for standing in listener.told]
     assert (
@@ -125,7 +132,9 @@ async def test_what_was_read_is_told() -> None:
 async def test_budgets_that_are_gone_are_shown_no_more() -> None:
     """A figure that nobody refreshes would stand there for ever."""
     metrics, teams = _metrics(), Teams(DESIGN, OPS)
-    snapshot = Snapshot(Books({"design": (DAY,), "ops": (DAY,)}), teams, metrics, Listener())
+    snapshot = Snapshot(
+        Books({"design": (DAY,), "ops": (DAY,)}), teams, metrics, Listener(), undelivered=_nothing
+    )
     await snapshot.take()
     teams.teams = (DESIGN,)
     await snapshot.take()
@@ -140,7 +149,7 @@ async def test_a_store_that_does_not_answer_is_told() -> None:
     books, listener = Books({}), Listener()
     books.down = True
     with pytest.raises(StoreUnavailable):
-        await Snapshot(books, Teams(DESIGN), _metrics(), listener).take()
+        await Snapshot(books, Teams(DESIGN), _metrics(), listener, undelivered=_nothing).take()
 
     assert [] == listener.told
 
@@ -153,7 +162,9 @@ def test_the_loop_outlives_the_store() -> None:
     async def scenario() -> list[tuple[float | None, int]]:
         seen = []
         async with asyncio.TaskGroup() as group:
-            loop = group.create_task(Snapshot(books, Teams(OPS), metrics, Listener()).run())
+            loop = group.create_task(
+                Snapshot(books, Teams(OPS), metrics, Listener(), undelivered=_nothing).run()
+            )
             for down in (True, False, False):
                 await asyncio.sleep(EVERY_S / 2)
                 seen.append((metrics.registry.get_sample_value("gateway_store_up"), books.reads))
@@ -178,7 +189,8 @@ def test_what_is_followed_is_looked_at_whether_the_store_answers_or_not() -> Non
     async def scenario() -> list[float | None]:
         seen = []
         async with asyncio.TaskGroup() as group:
-            loop = group.create_task(Snapshot(books, Teams(OPS), metrics, Listener()).run())
+            snapshot = Snapshot(books, Teams(OPS), metrics, Listener(), undelivered=_nothing)
+            loop = group.create_task(snapshot.run())
             for _ in range(2):
                 await asyncio.sleep(EVERY_S / 2)
                 seen.append(
@@ -191,3 +203,27 @@ def test_what_is_followed_is_looked_at_whether_the_store_answers_or_not() -> Non
         return seen
 
     assert [3, 5] == in_virtual_time(scenario())
+
+
+async def test_what_nobody_fetched_is_shown_by_team() -> None:
+    """In dollars, zero too; a team that is gone is shown no more."""
+    metrics, teams = _metrics(), Teams(DESIGN, OPS)
+    paid = {"design": 30_417, "ops": 0}
+
+    async def undelivered(team: TeamId) -> int:
+        return paid[team]
+
+    books = Books({"design": (DAY,), "ops": (DAY,)})
+    snapshot = Snapshot(books, teams, metrics, Listener(), undelivered=undelivered)
+    seen = []
+    for known in ((DESIGN, OPS), (OPS,)):
+        teams.teams = known
+        await snapshot.take()
+        seen.append(
+            [
+                metrics.registry.get_sample_value("gateway_paid_undelivered_usd", {"team": team})
+                for team in ("design", "ops")
+            ]
+        )
+
+    assert [[0.030417, 0.0], [None, 0.0]] == seen

@@ -4,7 +4,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from gateway.simulator.pictures import Picture, draw
+from gateway.simulator.pictures import Picture, draw, plain
 
 PICTURE = Picture(
     width=320,
@@ -66,3 +66,16 @@ def test_smallest_edges() -> None:
     """An edge of sixteen pixels still has a picture."""
     with Image.open(BytesIO(draw(replace(PICTURE, width=16, height=16)))) as image:
         assert image.size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "transparent", "pixel"),
+    [("png", False, (128, 128, 128)), ("webp", True, (0, 0, 0, 0))],
+)
+def test_plain_pictures(output_format: str, transparent: bool, pixel: tuple[int, ...]) -> None:
+    """One colour, of the asked size and format, and made once."""
+    content = plain(320, 208, output_format, transparent=transparent)
+    with Image.open(BytesIO(content)) as image:
+        assert (output_format.upper(), (320, 208)) == (image.format, image.size)
+        assert {pixel} == set(image.get_flattened_data())
+    assert content is plain(320, 208, output_format, transparent=transparent)

@@ -40,6 +40,8 @@ from gateway.store.keyspace import (
     tasks_key,
     tombstone_key,
     turns_key,
+    unfetched_ends_key,
+    unfetched_key,
     wake_key,
 )
 
@@ -51,6 +53,8 @@ KEYS = [
     (live_key(TEAM, "replica_1"), "{t:design}:live:replica_1"),
     (owners_key(TEAM), "{t:design}:owners"),
     (tasks_key(TEAM), "{t:design}:tasks"),
+    (unfetched_key(TEAM), "{t:design}:unfetched"),
+    (unfetched_ends_key(TEAM), "{t:design}:unfetched:ends"),
     (calls_key(TEAM, "f00d"), "{t:design}:calls:f00d"),
     (orphans_key(TEAM, "f00d"), "{t:design}:orphans:f00d"),
     (refused_key(TEAM, "f00d"), "{t:design}:refused:f00d"),

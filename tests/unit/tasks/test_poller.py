@@ -259,3 +259,28 @@ def test_dropping_a_poll_that_has_started_lets_it_end() -> None:
     _poll(plan)
 
     assert ended == [5.0]
+
+
+def test_lateness_counts_from_when_a_poll_was_due() -> None:
+    """A poll that waits for a free slot is late by its wait, one that was dropped is none."""
+    late: list[tuple[str, float]] = []
+
+    async def scenario() -> None:
+        async with Background(grace_s=0.0) as background:
+            poller = Poller(
+                LoopClock(),
+                background,
+                max_concurrent=1,
+                observe=lambda provider, late_s: late.append((provider, round(late_s, 3))),
+            )
+            background.loop("poller", poller.run)
+            journal = Journal()
+            poller.schedule("p", 1.0, journal.step("slow", takes_s=5.0))
+            poller.schedule("p", 2.0, journal.step("waits"))
+            poller.schedule("p", 3.0, journal.step("dropped")).drop()
+            poller.schedule("p", 100.0, journal.step("wanted")).hurry()
+            await asyncio.sleep(200)
+
+    in_virtual_time(scenario())
+
+    assert [("p", 0.0), ("p", 0.0), ("p", 4.0)] == late

@@ -98,3 +98,13 @@ def test_level(stream: io.StringIO, level: int, lines: int) -> None:
     structlog.get_logger(f"gateway.debug{level}").debug("hello")
 
     assert (lines, 0) == (len(_lines(second)), len(_lines(stream)))
+
+
+def test_an_answer_that_is_cut_off_is_no_news(stream: io.StringIO) -> None:
+    """The server's line about it has no request; the request's own line tells why."""
+    logger = logging.getLogger("uvicorn.error")
+    logger.error("ASGI callable returned without completing response.")
+    logger.error("ASGI callable returned without starting response.")
+
+    (line,) = _lines(stream)
+    assert line["event"] == "ASGI callable returned without starting response."

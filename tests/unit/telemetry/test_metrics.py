@@ -19,10 +19,14 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("budget_held_usd", Reading, ("scope", "team", "name", "per")),
     ("rejections", Counter, ("team", "reason")),
     ("tasks_in_flight", Gauge, ("provider",)),
+    ("task_age_seconds_max", Gauge, ()),
+    ("paid_undelivered_usd", Reading, ("team",)),
     ("queue_length", Gauge, ("provider",)),
     ("renders", Counter, ("provider", "model", "outcome")),
     ("upstream_requests", Counter, ("provider", "call", "status")),
     ("polls_per_render", Histogram, ("provider",)),
+    ("poll_lateness_seconds", Histogram, ("provider",)),
+    ("poll_lateness_seconds_max", Gauge, ("provider",)),
     ("detection_lag_seconds", Histogram, ("provider",)),
     ("callbacks", Counter, ("direction", "outcome")),
     ("hold_overrun_usd", Counter, ("team",)),
@@ -45,6 +49,10 @@ ATTRIBUTES = {
     "budget_limit_usd": "budget_limit",
     "budget_spent_usd": "budget_spent",
     "budget_held_usd": "budget_held",
+    "task_age_seconds_max": "task_age",
+    "paid_undelivered_usd": "paid_undelivered",
+    "poll_lateness_seconds": "poll_lateness",
+    "poll_lateness_seconds_max": "poll_lateness_max",
     "detection_lag_seconds": "detection_lag",
     "hold_overrun_usd": "hold_overrun",
     "possible_charge_usd": "possible_charge",
@@ -97,7 +105,8 @@ def test_buckets_reach_a_quarter_of_an_hour(metrics: Metrics, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "last"), [("overhead", 0.001, 10), ("polls_per_render", 1, 100)]
+    ("name", "first", "last"),
+    [("overhead", 0.001, 10), ("polls_per_render", 1, 100), ("poll_lateness", 0.001, 60)],
 )
 def test_other_buckets(metrics: Metrics, name: str, first: float, last: float) -> None:
     """Overhead is measured from a millisecond, polls from one."""

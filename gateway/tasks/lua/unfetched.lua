@@ -1,0 +1,29 @@
+-- Fragment: what was paid for and nobody waits for, until somebody fetches it or nobody can.
+--
+-- `paid` holds micro-dollars by task id, and their sum as 'total'; `ends` holds the ids by the
+-- moment from which their pictures are gone (Unix ms). Fields of a record only these scripts know:
+--   paid  micro-dollars of its pictures so far
+--   left  1 when a request that waited for it went away
+
+-- Count a task with this amount, whatever it was counted with before.
+local function count_unfetched(places, id, microusd, now_ms, keep_ms)
+  local before = tonumber(redis.call('HGET', places.paid, id) or '0')
+  redis.call('HSET', places.paid, id, string.format('%d', microusd))
+  redis.call('HINCRBY', places.paid, 'total', string.format('%d', microusd - before))
+  redis.call('ZADD', places.ends, string.format('%d', now_ms + keep_ms), id)
+  for _, key in ipairs({places.paid, places.ends}) do
+    if redis.call('PTTL', key) < keep_ms then
+      redis.call('PEXPIRE', key, string.format('%d', keep_ms))
+    end
+  end
+end
+
+-- Count it no more.
+local function forget_unfetched(places, id)
+  local microusd = redis.call('HGET', places.paid, id)
+  if microusd then
+    redis.call('HINCRBY', places.paid, 'total', string.format('%d', -tonumber(microusd)))
+    redis.call('HDEL', places.paid, id)
+    redis.call('ZREM', places.ends, id)
+  end
+end

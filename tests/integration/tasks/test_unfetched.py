@@ -1,0 +1,169 @@
+"""What was paid for and nobody has fetched, through everything that may happen to a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from gateway.domain.task import Task
+from gateway.store.client import Store
+from gateway.tasks.interface import Ending, Joined, ShelfNote
+from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.unfetched import Unfetched
+from tests.support.factories import TEAM_ID, a_call, an_admission
+from tests.support.journal import (
+    KEEPING,
+    LaterClock,
+    a_journal,
+    admitted,
+    failed,
+    finished,
+    keys_in,
+    submitted,
+)
+
+PLACE = a_call().fingerprint
+
+
+@dataclass
+class House:
+    """A journal and its readings."""
+
+    clock: LaterClock
+    tasks: RedisTaskStore
+    unfetched: Unfetched
+
+    async def a_new(self, task: str = "task1", *, images: int = 1, detached: bool = False) -> Task:
+        """Return a task that was just admitted."""
+        call = a_call(task, fingerprint=PLACE, detached=detached)
+        return (await admitted(self.tasks, an_admission(task, images=images, call=call))).task
+
+    async def ends(self, task: Task, *endings: Ending) -> None:
+        """End renders of a task, from its first on."""
+        for index, ending in enumerate(endings):
+            render = await submitted(self.tasks, task, index)
+            for _ in range(2):
+                await self.tasks.conclude(task, render, ending)
+
+    async def leaves(self, task: Task, waiter: str = "") -> None:
+        """Let the request that waits for a task go away."""
+        for _ in range(2):
+            await self.tasks.leave(TEAM_ID, task.id, place=PLACE, waiter=waiter or task.id)
+
+    async def microusd(self) -> int:
+        """Return what nobody has fetched."""
+        return await self.unfetched.microusd(TEAM_ID)
+
+
+@pytest.fixture
+def house(store: Store) -> House:
+    """Keep tasks in the real server."""
+    clock = LaterClock()
+    return House(clock, a_journal(store, clock=clock), Unfetched(store, clock))
+
+
+async def test_a_picture_that_is_waited_for_is_not_counted(house: House) -> None:
+    """Its answer is on its way."""
+    await house.ends(await house.a_new(), finished(30))
+
+    assert 0 == await house.microusd()
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+async def test_a_request_that_left_leaves_its_pictures(house: House, leaves_first: bool) -> None:
+    """Before or after they are paid; each picture counts once however often it was told."""
+    task = await house.a_new(images=2)
+    if leaves_first:
+        await house.leaves(task)
+    await house.ends(task, finished(30), finished(12))
+    if not leaves_first:
+        await house.leaves(task)
+
+    assert 42 == await house.microusd()
+
+
+async def test_a_request_that_leaves_between_two_pictures(house: House) -> None:
+    """What was paid before it went away and what was paid after add up."""
+    task = await house.a_new(images=2)
+    await house.ends(task, finished(30))
+    await house.leaves(task)
+    before = await house.microusd()
+    await house.tasks.conclude(task, await submitted(house.tasks, task, 1), finished(12))
+
+    assert (30, 42) == (before, await house.microusd())
+
+
+async def test_what_is_no_picture_is_not_counted(house: House) -> None:
+    """Nobody can fetch what failed, charged or not, nor what was free."""
+    task = await house.a_new(images=3)
+    await house.leaves(task)
+    await house.ends(task, failed(30), failed(), finished(0))
+
+    assert 0 == await house.microusd()
+
+
+async def test_a_task_that_nobody_waits_for_is_counted_until_it_is_fetched(house: House) -> None:
+    """Asynchronous calls have their pictures fetched by another call, or not at all."""
+    first, second = await house.a_new("task1", detached=True), await house.a_new("task2")
+    await house.leaves(second)
+    for task in (first, second):
+        await house.ends(task, finished(30))
+    readings = [await house.microusd()]
+    for note in (
+        ShelfNote(fetched=True),
+        ShelfNote(fetched=True),
+        ShelfNote(stored={"0": "png 3"}),
+    ):
+        await house.tasks.shelve(TEAM_ID, {first.id: note})
+        readings.append(await house.microusd())
+
+    assert [60, 30, 30, 30] == readings
+
+
+async def test_a_retry_that_was_answered_has_fetched_it(house: House) -> None:
+    """Coming back is not enough: the answer must have left."""
+    task = await house.a_new()
+    await house.leaves(task)
+    await house.ends(task, finished(30))
+    retry = await house.tasks.admit(an_admission("task2", call=a_call("again", count=1)))
+    waiting = await house.microusd()
+    await house.tasks.shelve(TEAM_ID, {task.id: ShelfNote(delivered=True)})
+
+    assert (Joined(task.id), 30, 0) == (retry, waiting, await house.microusd())
+
+
+async def test_a_request_that_is_not_the_last_to_wait_leaves_nothing(house: House) -> None:
+    """Its retry waits already."""
+    task = await house.a_new()
+    await house.tasks.admit(an_admission("task2", call=a_call("again", count=1)))
+    await house.ends(task, finished(30))
+    await house.leaves(task)
+
+    assert 0 == await house.microusd()
+
+
+async def test_a_task_that_changed_hands_is_counted(house: House, store: Store) -> None:
+    """Nobody knows whether the request that waited for it is still there."""
+    task = await house.a_new()
+    other = a_journal(store, owner="replica_2", clock=house.clock)
+    taken = await other.take(TEAM_ID, task.id, owner="replica_1")
+    assert taken is not None
+    await other.conclude(taken, await submitted(other, taken), finished(30))
+
+    assert 30 == await house.microusd()
+
+
+async def test_pictures_that_are_gone_cannot_be_fetched(house: House, store: Store) -> None:
+    """Each is dropped when its keep is over, and nothing stays when all are."""
+    for task in (await house.a_new("task1"), await house.a_new("task2")):
+        await house.leaves(task)
+        await house.ends(task, finished(30))
+        house.clock.advance(KEEPING.record_ms / 2000)
+    readings = [await house.microusd()]
+    house.clock.advance(KEEPING.record_ms / 2000)
+    readings.append(await house.microusd())
+
+    assert [30, 0] == readings
+    [counts] = await keys_in(store, "*:unfetched")
+    assert 0 < int(await store.command("PTTL", counts)) <= KEEPING.record_ms  # type: ignore[arg-type]
