@@ -22,7 +22,7 @@ from gateway.domain.images import ImageRequest
 from gateway.domain.pricing import QuoteBasis
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
-from gateway.edge.hangup import while_connected
+from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
@@ -76,6 +76,8 @@ class ImageRoutes:
         )
         try:
             with self._drain.call():
+                if not call.detached:
+                    await still_connected(request)
                 ticket = await self._start(request, caller, asked, call)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)

@@ -103,7 +103,8 @@ def _wrong_charges(evidence: Evidence) -> Iterator[str]:
             case _:
                 if render.cost_microusd != bill:
                     yield f"{_name(render)} was charged {render.cost_microusd}, billed is {bill}"
-                if order is not None and render.upstream != order.id:
+                # A failure that cost nothing is queued again, and may end there.
+                if order is not None and order.state != "failed" and render.upstream != order.id:
                     yield f"{_name(render)} was bound to {render.upstream}, ordered was {order.id}"
 
 

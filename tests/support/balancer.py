@@ -72,7 +72,8 @@ class Balancer:
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    # uvloop's way to say that a transport is closed is RuntimeError.
+    with suppress(OSError, RuntimeError):
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
