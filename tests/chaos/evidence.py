@@ -205,21 +205,17 @@ async def _attempt(store: Store, task: str, index: int) -> str:
 async def _correct(
     world: World, renders: Sequence[Ended], orders: Sequence[Order]
 ) -> list[str]:
-    """Correct each task's possible charges to what the upstream billed; return what was refused."""
+    """Correct every possible charge to what the upstream billed; return what was refused."""
     costs = {order.key: order.cost_microusd for order in orders}
-    deltas: dict[str, int] = {}
-    for render in renders:
-        if render.verb == "possible_charge":
-            delta = costs.get(render.attempt, 0) - render.cost_microusd
-            deltas[render.task] = deltas.get(render.task, 0) + delta
     refused = []
-    for task, delta in deltas.items():
-        if delta:
-            usd = f"{Decimal(delta) / 1_000_000:f}"
-            words = ("--task", task, f"--usd={usd}", "--reason", "the upstream's bill")
-            done = await _run(world, "ledger", "adjust", *words)
+    for render in renders:
+        delta = costs.get(render.attempt, 0) - render.cost_microusd
+        if render.verb == "possible_charge" and delta:
+            usd = f"--usd={Decimal(delta) / 1_000_000:f}"
+            which = ("--task", render.task, "--render", str(render.index))
+            done = await _run(world, "ledger", "adjust", *which, usd, "--reason", "as billed")
             if done.exit_code != 0:
-                refused.append(f"{task} by {usd}: {done.output.strip()}")
+                refused.append(f"{render.task}:{render.index} {usd}: {done.output.strip()}")
     return refused
 
 
