@@ -2,11 +2,12 @@
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
+#   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores check bench bench-polling
+.PHONY: demo test test-stores chaos check bench bench-polling
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -18,6 +19,9 @@ test: .venv/.dev
 
 test-stores: .venv/.dev
 	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
+
+chaos: .venv/.dev
+	@.venv/bin/python -m tests.chaos.run $(ARGS)
 
 check: .venv/.dev
 	@scripts/check

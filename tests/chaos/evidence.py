@@ -143,7 +143,7 @@ async def _until(is_so: Callable[[], Awaitable[bool]], within_s: float) -> None:
     """Look again and again, for so long at the most."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
-    while not await is_so() and loop.time() < until_s:
+    while not await is_so() and loop.time() < until_s:  # noqa: ASYNC110 - it is another process
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -202,9 +202,7 @@ async def _attempt(store: Store, task: str, index: int) -> str:
     return attempt.decode() if isinstance(attempt, bytes) else ""
 
 
-async def _correct(
-    world: World, renders: Sequence[Ended], orders: Sequence[Order]
-) -> list[str]:
+async def _correct(world: World, renders: Sequence[Ended], orders: Sequence[Order]) -> list[str]:
     """Correct every possible charge to what the upstream billed; return what was refused."""
     costs = {order.key: order.cost_microusd for order in orders}
     refused = []

@@ -130,10 +130,12 @@ def summary(rounds: Sequence[Round], *, seed: int) -> str:
     evidences = [played.evidence for played in rounds if played.evidence is not None]
     bad = sorted(played.plan.number for played in rounds if played.differences)
     lines = [
-        f"seed {seed}: {len(rounds)} rounds, {len(bad)} of them differ;"
-        f" {sum(len(evidence.answers) for evidence in evidences)} calls,"
-        f" {sum(len(evidence.orders) for evidence in evidences)} submissions,"
-        f" ${sum(evidence.bill_microusd for evidence in evidences) / 1e6:.6f} billed"
+        (
+            f"seed {seed}: {len(rounds)} rounds, {len(bad)} of them differ;"
+            f" {sum(len(evidence.answers) for evidence in evidences)} calls,"
+            f" {sum(len(evidence.orders) for evidence in evidences)} submissions,"
+            f" ${sum(evidence.bill_microusd for evidence in evidences) / 1e6:.6f} billed"
+        )
     ]
     lines += [f'replay: make chaos ARGS="--seed {seed} --round {number}"' for number in bad]
     return "\n".join(lines)

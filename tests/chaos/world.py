@@ -79,7 +79,7 @@ class Replica:
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env={"PATH": os.environ["PATH"], FAULT_ENV: trap, **ENVIRON},  # noqa: TID251 - a child's environment
-            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - two system calls
+            preexec_fn=lambda: die_with_parent(parent),
         )
 
     async def until_serving(self) -> None:

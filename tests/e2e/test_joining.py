@@ -127,7 +127,7 @@ async def test_a_client_that_hangs_up_leaves_its_picture_to_the_next_call(tmp_pa
 
 
 async def test_a_call_whose_client_has_gone_already_is_not_a_picture(tmp_path: Path) -> None:
-    """What lay in the socket of a process that stood still is not bought: its retry is elsewhere."""
+    """What lay in the socket of a process that stood still is not bought; its retry may be."""
     async with running_gateway(tmp_path, simulator=QUICK) as running:
         body = b'{"model":"gpt-image-1.5","prompt":"a small red fox","quality":"low"}'
         head = (
@@ -139,7 +139,7 @@ async def test_a_call_whose_client_has_gone_already_is_not_a_picture(tmp_path: P
             left.sendall(head.encode() + body)
         gone = 'code="client_disconnected"'
         async with asyncio.timeout(5):
-            while not any(gone in name for name in await running.metrics()):  # noqa: ASYNC110 - a test may look now and then
+            while not any(gone in name for name in await running.metrics()):  # noqa: ASYNC110 - a test may look
                 await asyncio.sleep(0.05)
 
         assert await running.budget() == (0, 0)
