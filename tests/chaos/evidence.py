@@ -169,8 +169,9 @@ async def _orders(world: World, client: httpx.AsyncClient) -> list[Order]:
 
 
 async def _renders(world: World, tasks: Sequence[dict[str, Any]]) -> list[Ended]:
-    export = await _run(world, "ledger", "export", "--to", "-", "--format", "jsonl")
-    lines = [json.loads(line) for line in export.stdout.splitlines()]
+    path = world.folder / "ledger.jsonl"
+    await _run(world, "ledger", "export", "--to", str(path), "--format", "jsonl")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     ends = {
         (line["task"], int(line["render"])): line
         for line in lines
