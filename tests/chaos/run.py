@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = sys.stdout
 
     def tell(line: str) -> None:
-        print(line, file=out, flush=True)  # noqa: T201 - a command talks by printing
+        print(line, file=out, flush=True)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         played = runner.run(play_all(plans, root, lanes=asked.lanes, tell=tell))
