@@ -132,14 +132,15 @@ class Plan:
     """One round.
 
     `embedded` is one replica with a store of its own, otherwise two share one. `proven` says
-    whether the upstream honours idempotency keys, and the gateway is told so. `probe` is where the
-    balancer asks who is ready.
+    whether the upstream honours idempotency keys, and the gateway is told so. `organization` has
+    a budget beside the team's. `probe` is where the balancer asks who is ready.
     """
 
     seed: int
     number: int
     embedded: bool
     proven: bool
+    organization: bool
     latency_s: float
     probe: str
     traps: tuple[Trap, ...]
@@ -159,6 +160,7 @@ class Plan:
     def __str__(self) -> str:
         """Name what is done, for the table."""
         kind = "embedded" if self.embedded else "two"
+        kind += " org" if self.organization else ""
         idempotency = "proven" if self.proven else "unproven"
         deeds = [moment for moment in self.moments if moment.act is not Act.CONTINUE]
         return f"{kind} {idempotency}: " + ", ".join(map(str, (*self.traps, *deeds)))
@@ -196,6 +198,7 @@ def plan_of(seed: int, number: int) -> Plan:
         number=number,
         embedded=embedded,
         proven=(place + block) % 2 == 0,
+        organization=number % 4 == 0,
         latency_s=draw.choice((0.2, 0.6, 1.2)),
         probe=draw.choice(("/readyz", "/healthz")),
         traps=traps,

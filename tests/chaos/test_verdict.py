@@ -14,7 +14,7 @@ from tests.chaos.verdict import differences
 MONTH = "{t:design}:budget:team::month:0"
 CALL = PlannedCall("c1", 0.0, "", copies=1, pictures=1, keyed=False, patience_s=30.0)
 LOST = replace(CALL, label="c2")
-PLAN = Plan(7, 1, False, False, 0.2, "/readyz", (), (), (CALL, LOST))
+PLAN = Plan(7, 1, False, False, False, 0.2, "/readyz", (), (), (CALL, LOST))
 MADE = Ended("t1", 0, "completed", "", "k1", "up1", "settle", 7_852)
 UNKNOWN = Ended("t2", 0, "unknown", "submit_unknown", "k2", "", "possible_charge", 10_000)
 ORDERS = (

@@ -30,6 +30,7 @@ RESTART_AFTER_S = 0.7
 #: What nobody knows the fate of is written off after this.
 DEADLINE = "5s"
 WAIT = "40s"
+ORGANIZATION = '[organization]\nbudgets = [{ usd = 50, per = "month" }]'
 
 #: What replicas may end with: an orderly stop, and SIGKILL.
 _EXPECTED_ENDS = (0, -signal.SIGKILL)
@@ -216,6 +217,7 @@ async def _running_replicas(
         budget="50",
         server=f'lease = "1s"\ndeadline = "{DEADLINE}"\npublic_url = "{balancer.url}"',
         redis='data_dir = "valkey"' if valkey is None else f'url = "{valkey.url}"',
+        sections=ORGANIZATION if plan.organization else "",
         provider=f'idempotency = "{"proven" if plan.proven else "unproven"}"',
     )
     world = World(folder, config, upstream, balancer, valkey)
