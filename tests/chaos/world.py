@@ -145,8 +145,8 @@ class World:
         if self.valkey is not None:
             pids = list(self.valkey.pids)
         else:
-            pid, _ = read_note(self.folder / "valkey" / SERVER_LOCK)
-            pids = [int(pid)]
+            noted, _ = read_note(self.folder / "valkey" / SERVER_LOCK)
+            pids = [int(noted)]
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
