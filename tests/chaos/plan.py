@@ -73,7 +73,7 @@ class Act(StrEnum):
     TERM = "term"
     #: SIGSTOP, and SIGCONT after a while.
     STOP = "stop"
-    #: SIGCONT for a replica that may have paused itself.
+    #: SIGCONT for a replica that may have paused itself, again and again while calls wait.
     CONTINUE = "continue"
     #: SIGSTOP of the store, and SIGCONT after a while.
     STALL = "stall"

@@ -24,7 +24,7 @@ import uvloop
 
 from tests.chaos.clients import answers_of
 from tests.chaos.evidence import Evidence, gather
-from tests.chaos.plan import Plan, plan_of
+from tests.chaos.plan import Act, Plan, plan_of
 from tests.chaos.verdict import differences
 from tests.chaos.world import running_world
 
@@ -87,8 +87,11 @@ async def _evidence_of(plan: Plan, folder: Path) -> Evidence:
     async with running_world(plan, folder) as world:
         async with asyncio.TaskGroup() as group:
             calling = group.create_task(answers_of(plan, f"{world.balancer.url}/v1"))
-            for moment in plan.moments:
-                group.create_task(world.play(moment))
+            playing = [(one, group.create_task(world.play(one))) for one in plan.moments]
+            await asyncio.wait({calling})
+            for moment, played in playing:
+                if moment.act is Act.CONTINUE:
+                    played.cancel()
         await world.heal()
         return await gather(world, calling.result())
 

@@ -32,8 +32,8 @@ DEADLINE = "5s"
 WAIT = "40s"
 ORGANIZATION = '[organization]\nbudgets = [{ usd = 50, per = "month" }]'
 
-#: What replicas may end with: an orderly stop, and SIGKILL.
-_EXPECTED_ENDS = (0, -signal.SIGKILL)
+#: What replicas may end with: an orderly stop, SIGKILL, and SIGTERM before they listen for it.
+_EXPECTED_ENDS = (0, -signal.SIGKILL, -signal.SIGTERM)
 
 
 class Replica:
@@ -133,7 +133,10 @@ class World:
             case Act.TERM:
                 replica.send(signal.SIGTERM)
             case Act.CONTINUE:
-                replica.send(signal.SIGCONT)
+                # It may pause itself only later; whoever calls it must not wait for ever.
+                while True:
+                    replica.send(signal.SIGCONT)
+                    await asyncio.sleep(moment.at_s)
             case Act.CRASH:
                 self._signal_store(signal.SIGKILL)
             case Act.STOP:
