@@ -2,13 +2,14 @@
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
+#   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make fuzz                the document at /openapi.json against the server, for minutes
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores fuzz check bench bench-polling bench-tasks
+.PHONY: demo test test-stores fuzz chaos check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -23,6 +24,9 @@ test-stores: .venv/.dev
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
+
+chaos: .venv/.dev
+	@.venv/bin/python -m tests.chaos.run $(ARGS)
 
 check: .venv/.dev
 	@scripts/check

@@ -14,6 +14,21 @@ from gateway.edge.drain import Drain
 
 T = TypeVar("T")
 
+#: Turns of the loop until it has read from a socket what lay behind a request, and told of it.
+TURNS = 3
+
+
+async def still_connected(request: Request) -> None:
+    """Raise ClientDisconnect when the client has left by now; the body must have been read.
+
+    What lay in a socket, of a process that stood still or before a balancer, comes with its
+    client's leaving right behind it: the retry is elsewhere by then, and has perhaps been paid for.
+    """
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    if await request.is_disconnected():
+        raise ClientDisconnect
+
 
 async def while_connected(request: Request, drain: Drain, work: Coroutine[object, object, T]) -> T:
     """Return what the work returns. It is cancelled when it is not waited for any more.

@@ -27,7 +27,7 @@ from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
 from gateway.edge.expectation import expectation
-from gateway.edge.hangup import while_connected
+from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
 from gateway.edge.parse import parse_generation
 from gateway.edge.record import RequestRecord, record_of
@@ -85,6 +85,8 @@ class ImageRoutes:
         try:
             with ExitStack() as held:
                 held.enter_context(self._drain.call())
+                if not call.detached:
+                    await still_connected(request)
                 ticket = await self._start(request, caller, asked, call)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)

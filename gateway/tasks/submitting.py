@@ -226,13 +226,16 @@ class Submitting:
         for tries in itertools.count(1):
             if one.candidate and await self._bind(one, one.candidate):
                 return None
+            if provider.proves_idempotency:
+                await self._until_steady(one)
+            # Read before it asks: a process that stands still meanwhile asks once more.
+            left_s = until_s - self._steps.clock.monotonic_s()
             if provider.proves_idempotency and self._steps.house.replica.may_submit():
                 outcome = await provider.submit(
                     self._order(one), idempotency_key=one.render.attempt_id
                 )
                 if isinstance(outcome, Accepted):
                     return await self._submitted(one, outcome)
-            left_s = until_s - self._steps.clock.monotonic_s()
             if left_s <= 0 or not self._may_turn_up(one):
                 return await self._write_off(one)
             one.stirred.clear()

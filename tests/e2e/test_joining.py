@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -124,6 +125,26 @@ async def test_a_client_that_hangs_up_leaves_its_picture_to_the_next_call(tmp_pa
 
         assert (answer.status_code, answer.headers["x-gateway-joined"]) == (200, "true")
         assert (await running.simulated())["submits"] == 1
+
+
+async def test_a_call_whose_client_has_gone_already_is_not_a_picture(tmp_path: Path) -> None:
+    """What lay in the socket of a process that stood still is not bought; its retry may be."""
+    async with running_gateway(tmp_path, simulator=QUICK) as running:
+        body = b'{"model":"gpt-image-1.5","prompt":"a small red fox","quality":"low"}'
+        head = (
+            "POST /v1/images/generations HTTP/1.1\r\nhost: gateway\r\n"
+            f"authorization: Bearer {TEAM_KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        # Sent and left before the loop of both sides turns again.
+        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))) as left:
+            left.sendall(head.encode() + body)
+        gone = 'code="client_disconnected"'
+        async with asyncio.timeout(5):
+            while not any(gone in name for name in await running.metrics()):  # noqa: ASYNC110 - a test may look
+                await asyncio.sleep(0.05)
+
+        assert await running.budget() == (0, 0)
+        assert (await running.simulated())["submits"] == 0
 
 
 async def test_an_idempotency_key_is_one_picture(tmp_path: Path) -> None:

@@ -9,27 +9,39 @@ from contextlib import asynccontextmanager, suppress
 import httpx
 
 LOOK_EVERY_S = 0.1
+#: How long one look may take, and how long a connection waits for any server to be ready.
+LOOK_WITHIN_S = 1.0
+CONNECT_WITHIN_S = 10.0
 
 
 class Balancer:
-    """Forwards bytes to `backends` (URLs such as http://127.0.0.1:8080) that are ready."""
+    """Forwards bytes to `backends` (URLs such as http://127.0.0.1:8080) that are ready.
 
-    def __init__(self) -> None:
+    A backend is ready while it answers `probe` with 200.
+    """
+
+    def __init__(self, probe: str = "/readyz") -> None:
         self.backends: list[str] = []
         self.url = ""
+        self._probe = probe
         self._ready: list[str] = []
         self._turn = 0
 
     async def look(self) -> None:
         """Ask every server again and again whether it is ready."""
-        async with httpx.AsyncClient(timeout=2) as client:
+        async with httpx.AsyncClient(timeout=LOOK_WITHIN_S) as client:
+
+            async def is_ready(backend: str) -> bool:
+                with suppress(httpx.TransportError):
+                    return (await client.get(f"{backend}{self._probe}")).status_code == 200
+                return False
+
             while True:
-                ready = []
-                for backend in self.backends:
-                    with suppress(httpx.TransportError):
-                        if (await client.get(f"{backend}/readyz")).status_code == 200:
-                            ready.append(backend)
-                self._ready = ready
+                backends = tuple(self.backends)
+                answers = await asyncio.gather(*map(is_ready, backends))
+                self._ready = [
+                    backend for backend, ready in zip(backends, answers, strict=True) if ready
+                ]
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def until_ready(self, count: int) -> None:
@@ -39,19 +51,29 @@ class Balancer:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        with suppress(OSError, asyncio.IncompleteReadError):
-            self._turn += 1
-            host, _, port = self._ready[self._turn % len(self._ready)][7:].partition(":")
-            server_reader, server_writer = await asyncio.open_connection(host, int(port))
+        """Serve one connection; close it when no server takes it for a while."""
+        with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                server_reader, server_writer = await self._connect()
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pipe(reader, server_writer))
                 group.create_task(_pipe(server_reader, writer))
         writer.close()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a server whose turn it is; to the next one when it has just gone."""
+        while True:
+            if self._ready:
+                self._turn += 1
+                host, _, port = self._ready[self._turn % len(self._ready)][7:].partition(":")
+                with suppress(OSError):
+                    return await asyncio.open_connection(host, int(port))
+            await asyncio.sleep(LOOK_EVERY_S)
+
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    # uvloop's way to say that a transport is closed is RuntimeError.
+    with suppress(OSError, RuntimeError):
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
@@ -60,9 +82,9 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def balancing() -> AsyncIterator[Balancer]:
+async def balancing(probe: str = "/readyz") -> AsyncIterator[Balancer]:
     """Serve a balancer on a free port; its backends are set by the test."""
-    balancer = Balancer()
+    balancer = Balancer(probe)
     server = await asyncio.start_server(balancer.forward, "127.0.0.1", 0)
     balancer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with asyncio.TaskGroup() as group:

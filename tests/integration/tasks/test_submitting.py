@@ -340,6 +340,53 @@ async def test_where_keys_are_proven_the_same_order_is_sent_again(
         assert "https://gateway.example/task1/0" == forgetful.orders[0].body["callback_url"]
 
 
+@pytest.mark.parametrize("keeps_place", [True, False])
+async def test_a_process_that_stood_still_asks_once_more(
+    store: Store, forgetful: ScriptedProvider, *, keeps_place: bool
+) -> None:
+    """Time that passed while it asked is not held against an upstream that can still tell."""
+    forgetful.submits = [LOST_ANSWER, LOST_ANSWER, Accepted("up-1")]
+    forgetful.proves_idempotency = True
+    async with open_house(store, provider=forgetful) as house:
+
+        async def stand_still() -> None:
+            if len(forgetful.keys) == 2:
+                house.clock.advance(PATIENCE.unknown_s + 1.0)
+                if keeps_place:
+                    await house.replica.renew()
+
+        forgetful.before_submit = stand_still
+        live = await house.admit()
+        await until(lambda: len(forgetful.keys) == 2)
+        await house.replica.renew()
+        live.renders[0].stir()
+        await house.poller.poll()
+        outcome = await over(live)
+
+        assert 1 == len(outcome.delivered)
+        assert (3, 1) == (len(forgetful.keys), len(set(forgetful.keys)))
+
+
+async def test_patience_that_ends_without_a_place_ends_with_a_question(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """Without its place it may not ask, so it waits for it before it gives a picture up."""
+    forgetful.submits = [LOST_ANSWER, LOST_ANSWER, Accepted("up-1")]
+    forgetful.proves_idempotency = True
+    async with open_house(store, provider=forgetful) as house:
+        live = await house.admit()
+        await until(lambda: len(forgetful.keys) == 2)
+        house.clock.advance(PATIENCE.unknown_s + 1.0)
+        live.renders[0].stir()
+        await asyncio.sleep(0.1)
+        asked = len(forgetful.keys)
+        await house.replica.renew()
+        await house.poller.poll()
+        outcome = await over(live)
+
+        assert (2, 1) == (asked, len(outcome.delivered))
+
+
 async def test_where_keys_are_not_proven_nothing_is_sent_again(house: House) -> None:
     """Nobody would ever tell what became of it: it is written off at once, not waited for."""
     house.provider.submits = [LOST_ANSWER, Accepted("up-1")]

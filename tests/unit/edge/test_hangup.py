@@ -8,7 +8,7 @@ from starlette.types import Message
 
 from gateway.domain.errors import ModerationBlocked, ShuttingDown
 from gateway.edge.drain import Drain
-from gateway.edge.hangup import while_connected
+from gateway.edge.hangup import still_connected, while_connected
 from tests.support.clock import in_virtual_time
 from tests.support.factories import a_scope
 
@@ -59,6 +59,31 @@ def _run(scenario: Coroutine[object, object, T]) -> tuple[T, float]:
         return await scenario, asyncio.get_running_loop().time()
 
     return in_virtual_time(timed())
+
+
+def test_a_client_that_is_there() -> None:
+    """Whoever is still connected may be served."""
+
+    async def scenario() -> None:
+        client = Client()
+        await client.request.body()
+        await still_connected(client.request)
+
+    assert (None, 0.0) == _run(scenario())
+
+
+def test_a_client_that_has_left_by_now() -> None:
+    """Its leaving is known a turn of the loop after its words."""
+
+    async def scenario() -> None:
+        client = Client()
+        await client.request.body()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, client.leaves.set)
+        with pytest.raises(ClientDisconnect):
+            await still_connected(client.request)
+
+    assert (None, 0.0) == _run(scenario())
 
 
 def test_the_result() -> None:
