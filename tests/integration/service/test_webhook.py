@@ -52,9 +52,10 @@ async def test_what_is_not_taken(client: httpx.AsyncClient, script: Script, reas
     assert failure.value.__cause__ is None
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{closed_port()}{PATH}", "http://[::bad/s3cr3t"])
-async def test_nobody_there(client: httpx.AsyncClient, url: str) -> None:
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/s3cr3t", "http://[::bad/s3cr3t"])
+async def test_nobody_there(client: httpx.AsyncClient, address: str) -> None:
     """Also an address that is none fails as any other."""
+    url = address.format(port=closed_port())
     with pytest.raises(NotDeliveredError) as failure:
         await Webhook(client, SecretStr(url)).post("text")
 
