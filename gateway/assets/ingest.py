@@ -22,7 +22,7 @@ from gateway.assets.interface import (
     LinkUnavailableError,
 )
 from gateway.domain.images import PictureFormat, StoredPicture
-from gateway.network.transport import NeverSentError, NoAnswerError
+from gateway.network.transport import NeverSentError, NoAnswerError, let_go
 
 #: Bytes that tell a picture's format.
 _MAGIC_BYTES = 16
@@ -111,7 +111,7 @@ class HttpPictureFetcher:
                 async with aclosing(_joined(head, body)) as chunks:
                     size_bytes = await self._store.put(key, chunks)
         finally:
-            await response.aclose()
+            await let_go(response)
         return StoredPicture(key=key, size_bytes=size_bytes, format=recognised)
 
     def _check_head(self, response: httpx.Response) -> None:

@@ -10,7 +10,7 @@ import gc
 
 #: Objects made and not freed until young garbage is looked for, and how many of these looks make a
 #: look at the older, and of those at all. By default 700, 10 and 10.
-THRESHOLDS = (20_000, 20, 50)
+THRESHOLDS = (10_000, 10, 10)
 
 
 def collect_seldom() -> None:

@@ -34,6 +34,10 @@ _BEFORE_THE_FIRST_BYTE = (
 _FAILURES = (aiohttp.ClientError, httpx.TransportError, OSError)
 
 
+#: Stands for a body that was read or is not wanted any more.
+_GONE = httpx.ByteStream(b"")
+
+
 class NeverSentError(httpx.TransportError):
     """No connection was made: no byte of the request left.
 
@@ -79,6 +83,16 @@ class TruthfulStream(httpx.AsyncByteStream):
         """
         with suppress(*_FAILURES):
             await self._inner.aclose()
+
+
+async def let_go(response: httpx.Response) -> None:
+    """Close an answer and free it, head excepted.
+
+    httpx ties an answer and its stream to each other in a circle, some fifty objects for each
+    call. Cut here, they go at once and not when the collector of cyclic garbage comes by.
+    """
+    await response.aclose()
+    response.stream = _GONE
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 from gateway.domain.clock import Clock
-from gateway.network.transport import NeverSentError, NoAnswerError
+from gateway.network.transport import NeverSentError, NoAnswerError, let_go
 
 #: Bytes of an answer that are read; a task with ten links has less than 4 KiB.
 MAX_BODY_BYTES = 1024 * 1024
@@ -80,7 +80,7 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request, clock: Clock)
     try:
         body = await _read(response)
     finally:
-        await response.aclose()
+        await let_go(response)
     return Answer(
         status=response.status_code,
         body=_parse(body),

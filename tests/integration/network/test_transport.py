@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -6,7 +8,7 @@ import httpx
 import pytest
 
 from gateway.network.clients import build_poll_client, build_submit_client
-from gateway.network.transport import NeverSentError, NoAnswerError
+from gateway.network.transport import NeverSentError, NoAnswerError, let_go
 from tests.support.sockets import (
     Script,
     answer,
@@ -201,3 +203,19 @@ async def test_polls_reuse_their_connection(poll_client: httpx.AsyncClient) -> N
             await poll_client.get(f"{server.url}/task")
 
     assert (len(server.requests), server.connections) == (5, 1)
+
+
+async def test_an_answer_that_was_let_go_is_free_at_once() -> None:
+    """Nothing of it waits for the collector of cyclic garbage, and its head can still be read."""
+    async with raw_server(answer(200, b"body")) as server, build_poll_client() as client:
+        response = await client.send(client.build_request("GET", server.url), stream=True)
+        body = b"".join([chunk async for chunk in response.aiter_bytes()])
+        gc.disable()
+        try:
+            await let_go(response)
+            assert (200, b"body") == (response.status_code, body)
+            held = weakref.ref(response)
+            del response
+            assert held() is None
+        finally:
+            gc.enable()
