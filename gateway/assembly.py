@@ -82,6 +82,7 @@ from gateway.tasks.engine import Engine
 from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
 from gateway.tasks.lateness import Lateness
+from gateway.tasks.patience import until_stored
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
@@ -272,7 +273,8 @@ async def build(  # noqa: PLR0915 - one for each part
             callbacks = Callbacks(
                 tasks,
                 wake,
-                await signing.signer(),
+                # A store that is just being restarted must not end the gateway.
+                await until_stored(signing.signer),
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )

@@ -79,7 +79,6 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         simulator=SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7),
         budget="1000000",
         server='public_url = "http://127.0.0.1:9"',
-        provider="max_submits_per_second = 0",
         team="limits = { requests_per_minute = 100_000, images_per_minute = 1_000_000 }",
     ) as served:
         yield served

@@ -103,7 +103,7 @@ _TASK = record(
         ),
         "error": nullable(record({"message": TEXT, "code": TEXT})),
         "usage": ref("TokenUsage"),
-        "data": each(_B64),
+        "data": each(record({"b64_json": TEXT, "url": TEXT}, optional=("b64_json",))),
     },
     optional=("usage", "data"),
 )
