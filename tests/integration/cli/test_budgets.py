@@ -17,7 +17,7 @@ def prepaid(config: Path, write_books: WriteBooks) -> Path:
     with config.open("a", encoding="utf-8") as file:
         file.write(
             'budgets = [{ usd = 10, per = "total", name = "prepaid" }]\n'
-            "[[teams.design.keys]]\nname = 'ci'\nenv = 'CI'\n"
+            "[[teams.design.keys]]\nname = 'ci'\nenv = 'CI_KEY'\n"
             'budgets = [{ usd = 1, per = "day" }]\n[teams.ops]\n'
         )
     write_books(

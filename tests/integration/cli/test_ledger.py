@@ -237,7 +237,7 @@ def prepaid(config: Path) -> Path:
     """Give the team a prepaid budget, and a key one, too."""
     budget = 'budgets = [{ usd = 10, per = "total", name = "prepaid" }, { usd = 1, per = "day" }]'
     with config.open("a", encoding="utf-8") as file:
-        file.write(f"{budget}\n[[teams.design.keys]]\nname = 'ci'\nenv = 'CI'\n{budget}\n")
+        file.write(f"{budget}\n[[teams.design.keys]]\nname = 'ci'\nenv = 'CI_KEY'\n{budget}\n")
     return config
 
 
