@@ -89,9 +89,12 @@ def test_a_dead_worker_leaves_what_it_counted(folder: Path) -> None:
     assert "gateway_recovered_tasks_total 7.0" in told
     assert 'gateway_overhead_seconds_count{route="images"} 2.0' in told
     assert 'gateway_tasks_in_flight{provider="evolink"} 2.0' in told
-    assert {"counter_0.db", "histogram_0.db", "gauge_livesum_0.db"} == {
-        file.name for file in folder.iterdir()
-    }
+    assert {
+        "counter_0.db",
+        "histogram_0.db",
+        "gauge_livemax_0.db",
+        "gauge_livesum_0.db",
+    } == {file.name for file in folder.iterdir()}
 
 
 def test_only_the_dead_worker_is_forgotten(folder: Path) -> None:
