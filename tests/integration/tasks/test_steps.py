@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
 from fractions import Fraction
 
 import pytest
@@ -78,7 +79,8 @@ async def test_answers_that_are_lost_on_byways(
 ) -> None:
     """However a render goes, a repeated step is no second submission and no second charge."""
     troubled.losing = 4 * ["advance"]
-    async with open_house(troubled, provider=provider) as house:
+    # The table's own is used once for each kind of store.
+    async with open_house(troubled, provider=deepcopy(provider)) as house:
         live = await house.admit()
         async with asyncio.timeout(10):
             while not live.done.done():
