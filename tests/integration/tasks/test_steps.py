@@ -78,9 +78,10 @@ async def test_answers_that_are_lost_on_byways(
     troubled: TroubledStore, provider: ScriptedProvider, keys: int, spent: int
 ) -> None:
     """However a render goes, a repeated step is no second submission and no second charge."""
-    troubled.losing = 4 * ["advance"]
     # The table's own is used once for each kind of store.
-    async with open_house(troubled, provider=deepcopy(provider)) as house:
+    provider = deepcopy(provider)
+    troubled.losing = 4 * ["advance"]
+    async with open_house(troubled, provider=provider) as house:
         live = await house.admit()
         async with asyncio.timeout(10):
             while not live.done.done():
