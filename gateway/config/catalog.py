@@ -277,6 +277,7 @@ class OfferRow(Section):
     qualities: tuple[str, ...]
     prompt_max_chars: Count | None = None
     max_references: Whole = 0
+    masks: bool = False
     latency: tuple[LatencyRow, ...] = ()
     prices: str
 
@@ -382,6 +383,7 @@ def _offers(
             prompt_max_chars=row.prompt_max_chars,
             book=book,
             max_references=row.max_references,
+            masks=row.masks,
             latency={
                 believed.quality: Lognormal(believed.median_s, believed.sigma)
                 for believed in row.latency

@@ -85,6 +85,7 @@ class Offer:
     prompt_max_chars: int | None
     book: PriceBook
     max_references: int = 0
+    masks: bool = False
     latency: Mapping[str, Lognormal] = field(default_factory=dict)
 
     def makes(self, picture: Picture) -> bool:
@@ -94,6 +95,7 @@ class Offer:
             and self.sizes.allows(picture.size)
             and picture.quality in self.qualities
             and picture.references <= self.max_references
+            and (self.masks or not picture.masked)
             and (self.prompt_max_chars is None or len(picture.prompt) <= self.prompt_max_chars)
         )
 
@@ -132,6 +134,11 @@ class Model:
         """Return the offers that do this operation, in the order they are tried."""
         return tuple(offer for offer in self.offers if offer.operation is operation)
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether one of its edits can be told by a mask where to be made."""
+        return any(offer.masks for offer in self.offers_for(Operation.EDIT))
+
     def picture(
         self,
         request: ImageRequest,
@@ -147,12 +154,14 @@ class Model:
         """
         size = request.size if request.size != "auto" else default_size
         quality = request.quality if request.quality != "auto" else default_quality
+        references = references or len(request.references.pictures)
         return Picture(
             operation=Operation.EDIT if references else Operation.GENERATION,
             prompt=request.prompt,
             size=Size.parse(size) if size is not None else self.default_size,
             quality=quality if quality is not None else self.default_quality,
             references=references,
+            masked=request.references.mask is not None,
         )
 
     def bids(self, picture: Picture) -> tuple[Bid, ...]:

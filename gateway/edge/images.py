@@ -42,7 +42,7 @@ from gateway.tasks.interface import AccountChangedError, Call
 from gateway.tasks.live import Outcome
 
 #: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
-UPSTREAM_PHASES = ("submit", "render", "fetch")
+UPSTREAM_PHASES = ("upload", "submit", "render", "fetch")
 
 
 class ImageRoutes:

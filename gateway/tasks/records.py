@@ -13,9 +13,17 @@ from datetime import UTC, datetime
 import orjson
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, PictureFormat, StoredPicture, TokenUsage
+from gateway.domain.images import (
+    NO_REFERENCES,
+    Operation,
+    PictureFormat,
+    References,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import Charge, ChargeBasis
+from gateway.domain.references import parse_references, references_said
 from gateway.domain.task import (
     SCHEMA,
     FailureKind,
@@ -69,6 +77,8 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **call,
     }
+    if task.order.references.pictures:
+        record["files"] = _json(references_said(task.order.references))
     if task.callback_url:
         record["callback_url"] = task.callback_url
     for render in task.renders:
@@ -80,6 +90,8 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
                 "tries": str(render.tries),
                 "submitted_ms": str(render.submitted_ms),
             }
+        if render.urls:
+            fields["urls"] = _json(render.urls)
         if render.result is not None:
             fields |= _result_fields(render.result)
         record |= {f"{render.index}:{name}": value for name, value in fields.items()}
@@ -107,6 +119,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
                 provider=fields["provider"],
                 account=fields["account"],
                 body=orjson.loads(fields.get("order", "{}")),
+                references=_parse_files(fields.get("files", "")),
             ),
             hold=Hold(
                 amount_microusd=int(fields["0:hold"]) - int(fields.get("0:raised", "0")),
@@ -152,7 +165,12 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
         submitted_ms=int(field("submitted_ms", "0")),
         raised_microusd=int(field("raised", "0")),
         result=result,
+        urls=tuple(orjson.loads(field("urls", "[]"))),
     )
+
+
+def _parse_files(said: str) -> References:
+    return parse_references(orjson.loads(said)) if said else NO_REFERENCES
 
 
 def window_facts(window: HeldWindow) -> str:

@@ -197,9 +197,12 @@ class RedisTaskStore(RedisTaskOwnership):
         keys = call_keys(team, place_of(call))
         await self._store.run(self._expect_retry, keys[2:], [call.count + 1])
 
-    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
-        """Win the right to post this render."""
-        return await self._move(task, render, Event.BEGIN, attempt_id=attempt_id)
+    async def begin_submit(
+        self, task: Task, render: Render, attempt_id: str, urls: Sequence[str] = ()
+    ) -> Render:
+        """Win the right to post this render, with these links to its references."""
+        with_urls = replace(render, urls=tuple(urls))
+        return await self._move(task, with_urls, Event.BEGIN, attempt_id=attempt_id)
 
     async def record_submitted(self, task: Task, render: Render, upstream_id: str) -> Render:
         """Write down the upstream's id."""
@@ -231,6 +234,8 @@ class RedisTaskStore(RedisTaskOwnership):
         fields = {f"{event}_ms": str(now_ms)}
         if event is Event.BEGIN:
             fields["tries"] = str(moved.tries)
+            if moved.urls:
+                fields["urls"] = orjson.dumps(moved.urls).decode()
         if event in (Event.SUBMIT, Event.RETRY):
             moved = replace(moved, submitted_ms=now_ms if event is Event.SUBMIT else 0)
             fields |= {"upstream_id": upstream_id, "submitted_ms": str(moved.submitted_ms)}

@@ -25,6 +25,7 @@ from gateway.domain.errors import (
     RateLimited,
     ShuttingDown,
     StillRunning,
+    StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
     UnsupportedImage,
@@ -87,6 +88,7 @@ SPECIMENS: Mapping[type[GatewayError], tuple[GatewayError, ...]] = {
     SubmitUnknown: (SubmitUnknown(),),
     StillRunning: (StillRunning(),),
     StoreUnavailable: (StoreUnavailable(),),
+    StorageUnavailable: (StorageUnavailable(),),
     ShuttingDown: (ShuttingDown(),),
     InternalError: (InternalError(),),
 }
