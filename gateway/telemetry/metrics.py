@@ -64,7 +64,7 @@ class Metrics:
 
         self.requests = counter(
             "requests_total",
-            "HTTP requests by their answer, counted at its end; code is the error code, empty if none.",
+            "HTTP requests by their answer, at its end; code is the error code, empty if none.",
             *("route", "team", "model", "status", "code"),
         )
         self.request_duration = histogram(
@@ -89,7 +89,7 @@ class Metrics:
         )
         self.cost = counter(
             "cost_usd_total",
-            "US dollars settled in the ledger, by price category; possible charges are in here too.",
+            "US dollars settled in the ledger by price category; possible charges are in here too.",
             *("team", "model", "provider", "category"),
         )
         self.images = counter(

@@ -108,7 +108,7 @@ async def test_an_account_that_runs_out_is_seen(tmp_path: Path) -> None:
             while (await running.metrics()).get(name) != 12.0:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.05)
             await running.generate()
-            while (left := (await running.metrics())[name]) == 12.0:
+            while (left := (await running.metrics())[name]) == 12.0:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
         up = (await running.metrics())['gateway_provider_up{provider="evolink"}']
 
