@@ -25,6 +25,7 @@ from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
+from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
@@ -37,6 +38,7 @@ from gateway.edge.middleware import (
 from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
+from gateway.edge.parse import FieldRules
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.tasks import TaskRoutes
@@ -58,9 +60,18 @@ class LoopDiedError(Exception):
 def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     """Return the application for a wired gateway; it starts nothing."""
     server = gateway.settings.server
+    rules = FieldRules(
+        gateway.images.find_model,
+        strict=server.compat == "strict",
+        default_model=server.default_model,
+    )
+    edits = EditReader(gateway.references, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
+        rules=rules,
+        edits=edits,
+        references=gateway.references,
         tasks=gateway.tasks,
         assets=gateway.assets,
         drain=drain,
@@ -70,7 +81,8 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
     quotes = QuoteRoutes(
         keys=gateway.keys,
-        images=gateway.images,
+        edits=edits,
+        references=gateway.references,
         quotes=gateway.quotes,
         help_url=server.help_url,
     )
@@ -92,7 +104,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     )
     ops = OpsRoutes(checks=_checks(gateway, drain), metrics=gateway.metrics)
     document = DocumentRoutes(
-        [*catalog_from(gateway.settings).models.values()], version=__version__
+        [*catalog_from(gateway.settings).models.values()], rules, version=__version__
     )
     handlers = Handlers(
         images,
@@ -112,7 +124,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )
-    table = [*routes(handlers), *admin.routes()]
+    table = [*routes(handlers, max_upload_bytes=server.max_upload_bytes), *admin.routes()]
     app = Starlette(
         routes=table,
         middleware=[

@@ -90,6 +90,10 @@ class Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free its files now. May be repeated."""
         self._held.close()
 
     def open(self) -> SpooledFile:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
+from gateway.assets.spool import Spool, SpooledFile
+from gateway.domain.catalog import Model
 from gateway.domain.errors import BadReference, GatewayError, InvalidRequest, UnsupportedImage
 from gateway.domain.images import (
     ImageRequest,
-    KeptReference,
     LinkedReference,
     Operation,
     PictureFormat,
@@ -28,8 +29,6 @@ from gateway.edge.params import Checker, Param, missing, unknown, wrong_type
 from gateway.edge.parse import FieldRules, Reading, json_object, read_fields
 from gateway.edge.spooled_json import MAX_URL_CHARS, DataUrl, decode_data_url, read_json
 from gateway.edge.uploads import Form, Upload, boundary_of, read_form
-from gateway.assets.spool import Spool, SpooledFile
-from gateway.domain.catalog import Model
 from gateway.service.references import Brought, unsupported_type
 from gateway.service.references import References as ReferenceService
 
@@ -90,9 +89,7 @@ class EditReader:
         fields: dict[str, object] = {"image": images, **form.fields}
         if masks:
             fields["mask"] = masks[-1]
-        return read_fields(
-            fields, self._rules, Operation.EDIT, own=FORM_PICTURES, as_text=True
-        )
+        return read_fields(fields, self._rules, Operation.EDIT, own=FORM_PICTURES, as_text=True)
 
     async def _uploaded(self, form: Form) -> tuple[list[Given], list[Given]]:
         """Return the pictures and masks of a form. Raises InvalidRequest for other files."""
@@ -139,9 +136,7 @@ class EditReader:
                 f"Invalid file '{param}': the file is empty.", param=param, code="empty_file"
             )
         try:
-            return await self._references.looked_at(
-                file, param=param, declared_type=declared_type
-            )
+            return await self._references.looked_at(file, param=param, declared_type=declared_type)
         except GatewayError as refusal:
             return refusal
 
@@ -220,9 +215,7 @@ class EditReader:
             tuple(each for each in everything if isinstance(each, Brought)),
         )
 
-    async def _found(
-        self, given: Given, model: Model, spool: Spool
-    ) -> Brought | LinkedReference:
+    async def _found(self, given: Given, model: Model, spool: Spool) -> Brought | LinkedReference:
         param, picture = given
         if isinstance(picture, GatewayError):
             raise picture

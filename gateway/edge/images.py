@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -11,13 +11,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
-from gateway.assets.interface import AssetStore
+from gateway.assets.interface import AssetStore, AssetUnavailableError
+from gateway.assets.spool import Spool
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import (
     ClientFault,
     GatewayError,
     ShuttingDown,
     StillRunning,
+    StorageUnavailable,
     StoreUnavailable,
     UpstreamFailed,
 )
@@ -26,23 +28,22 @@ from gateway.domain.pricing import QuoteBasis
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
+from gateway.edge.edits import Edit, EditReader
 from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
-from gateway.edge.parse import parse_generation
+from gateway.edge.parse import FieldRules, parse_generation
 from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
 from gateway.ledger.holds import tightest
 from gateway.service.calls import call_of
 from gateway.service.images import ImageService
+from gateway.service.references import References
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import TaskService
 from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import AccountChangedError, Call
 from gateway.tasks.live import Outcome
-
-#: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
-UPSTREAM_PHASES = ("upload", "submit", "render", "fetch")
 
 
 class ImageRoutes:
@@ -53,6 +54,9 @@ class ImageRoutes:
         *,
         keys: KeyDirectory,
         images: ImageService,
+        rules: FieldRules,
+        edits: EditReader,
+        references: References,
         tasks: TaskService,
         assets: AssetStore,
         drain: Drain,
@@ -61,6 +65,9 @@ class ImageRoutes:
     ) -> None:
         self._keys = keys
         self._images = images
+        self._rules = rules
+        self._edits = edits
+        self._references = references
         self._tasks = tasks
         self._assets = assets
         self._drain = drain
@@ -71,8 +78,37 @@ class ImageRoutes:
         """Make pictures from words and answer when they are done."""
         record = record_of(request)
         caller = await authenticate(request, self._keys, self._help_url)
-        asked = parse_generation(await request.body(), self._images.find_model)
+        asked = parse_generation(await request.body(), self._rules)
         record.model = asked.model
+        return await self._make(request, caller, asked)
+
+    async def edits(self, request: Request) -> Response:
+        """Make pictures from words and pictures and answer when they are done."""
+        caller = await authenticate(request, self._keys, self._help_url)
+        try:
+            with self._references.spool() as spool:
+                edit = await self._edits.read(request, spool)
+                record_of(request).model = edit.request.model
+                keep = partial(self._keep, caller, edit, spool)
+                return await self._make(request, caller, edit.request, keep)
+        except AssetUnavailableError as error:
+            raise StorageUnavailable from error
+
+    async def _keep(self, caller: Caller, edit: Edit, spool: Spool) -> None:
+        """Put what an edit brought where every replica finds it, if the edit can be made at all."""
+        self._images.plan(caller, edit.request)
+        await self._references.keep(caller.team.id, edit.brought)
+        spool.close()
+
+    async def _make(
+        self,
+        request: Request,
+        caller: Caller,
+        asked: ImageRequest,
+        keep: Callable[[], Awaitable[None]] | None = None,
+    ) -> Response:
+        """Admit a call, after what it needs is kept, and answer it."""
+        record = record_of(request)
         call = call_of(
             caller,
             request.url.path,
@@ -87,11 +123,13 @@ class ImageRoutes:
                 held.enter_context(self._drain.call())
                 if not call.detached:
                     await still_connected(request)
+                if keep is not None:
+                    await keep()
                 ticket = await self._start(request, caller, asked, call)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)
                 return await self._answer(request, ticket, asked, held)
-        except ShuttingDown:
+        except (ShuttingDown, StorageUnavailable):
             if not record.task:
                 self._images.turned_away(caller, call)
             raise
@@ -266,6 +304,6 @@ def _note_times(record: RequestRecord, ticket: Ticket) -> None:
     record.rates = live.rates
     record.provider = live.task.order.provider
     record.phases_s = dict(live.phases_s)
-    record.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)
+    record.upstream_s = live.upstream_s
     budget = tightest(live.budgets)
     record.remaining_microusd = None if budget is None else budget.remaining_microusd

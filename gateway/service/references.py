@@ -79,9 +79,7 @@ class References:
         except CannotFetchError as error:
             raise _unfetched(error, param) from None
 
-    async def looked_at(
-        self, file: SpooledFile, *, param: str, declared_type: str = ""
-    ) -> Brought:
+    async def looked_at(self, file: SpooledFile, *, param: str, declared_type: str = "") -> Brought:
         """Return a picture with what its header says. Raises BadReference and InvalidRequest."""
         try:
             return Brought(file, await inspect(file))
