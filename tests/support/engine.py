@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from gateway.assets.interface import Ingested
 from gateway.background import Background
 from gateway.domain.catalog import Offer
+from gateway.domain.ids import TeamId
 from gateway.domain.images import Picture, PictureFormat, StoredPicture, TokenUsage
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
@@ -34,6 +35,7 @@ from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poller import Due, Poller
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.steps import Chance, Patience, Surroundings
@@ -130,6 +132,10 @@ class ScriptedProvider:
         """Name the address in the body."""
         return replace(order, body=order.body | {"callback_url": url})
 
+    def with_references(self, order: SubmitOrder, urls: Sequence[str]) -> SubmitOrder:
+        """Name the links in the body."""
+        return replace(order, body=order.body | {"image_urls": [*urls]})
+
     async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
         """Answer the next submit."""
         self.orders.append(order)
@@ -166,6 +172,26 @@ class ScriptedFetcher:
             raise self.failures.pop(0)
         picture = StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
         return Ingested(picture, fetch_s=0.0, store_s=0.0)
+
+
+@dataclass
+class ScriptedLinks:
+    """Links to references: each answer once, or a name for each where there are no answers."""
+
+    answers: list[Exception] = field(default_factory=list)
+    asked: int = 0
+    forgotten: list[SubmitOrder] = field(default_factory=list)
+
+    async def urls(self, team: TeamId, order: SubmitOrder) -> tuple[str, ...]:
+        """Fail once for each answer, then name a link for each reference."""
+        self.asked += 1
+        if self.answers:
+            raise self.answers.pop(0)
+        return tuple(f"https://files/{number}" for number in range(len(order.references.all)))
+
+    async def forget(self, team: TeamId, order: SubmitOrder) -> None:
+        """Note it."""
+        self.forgotten.append(order)
 
 
 class HandPoller(Poller):
@@ -323,6 +349,7 @@ async def open_house(
     provider: ScriptedProvider | None = None,
     offer: Offer | None = OFFER,
     callback_url: Callable[[Task, int], str] | None = None,
+    references: ReferenceLinks | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,
 ) -> AsyncIterator[House]:
@@ -364,6 +391,7 @@ async def open_house(
             accounting=Accounting(metrics),
             patience=PATIENCE,
             chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
+            references=references or ScriptedLinks(),
             callback_url=callback_url,
             reached=points.append,
         )

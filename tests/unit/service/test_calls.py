@@ -4,7 +4,13 @@ import pytest
 
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.images import ImageRequest
+from gateway.domain.images import (
+    ImageRequest,
+    KeptReference,
+    LinkedReference,
+    PictureFormat,
+    References,
+)
 from gateway.service.calls import MAX_KEY_CHARS, call_of
 from gateway.tasks.interface import Call
 from tests.support.factories import a_caller, a_team
@@ -46,6 +52,8 @@ def test_a_retry_is_the_same_call() -> None:
     )
 
 
+PICTURE = KeptReference("0a", PictureFormat.PNG, 1)
+
 DIFFERENT = [
     {"model": "gpt-image-2"},
     {"prompt": "a dog"},
@@ -63,6 +71,11 @@ DIFFERENT = [
     {"safety_identifier": "kim"},
     {"max_cost_microusd": 10_000},
     {"callback_url": "https://client.example/done"},
+    {"references": References((PICTURE,))},
+    {"references": References((replace(PICTURE, digest="0b"),))},
+    {"references": References((PICTURE, PICTURE))},
+    {"references": References((PICTURE,), mask=PICTURE)},
+    {"references": References((LinkedReference("https://a.example/a.png"),))},
 ]
 
 
