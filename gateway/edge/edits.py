@@ -8,13 +8,14 @@ fetched when everything else is right.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
+from gateway.assets.interface import AssetUnavailableError
 from gateway.assets.spool import Spool, SpooledFile
-from gateway.domain.catalog import Model
 from gateway.domain.errors import BadReference, GatewayError, InvalidRequest, UnsupportedImage
 from gateway.domain.images import (
     ImageRequest,
@@ -201,8 +202,8 @@ class EditReader:
     async def _edit(self, reading: Reading, spool: Spool) -> Edit:
         """Fetch what links lead to, and check the mask against what it is of."""
         images, mask = _pictures_of(reading)
-        found = [await self._found(each, reading.model, spool) for each in images]
-        masked = None if mask is None else await self._found(mask, reading.model, spool)
+        found = await self._found([*images, *([] if mask is None else [mask])], reading, spool)
+        masked = None if mask is None else found.pop()
         if isinstance(masked, Brought):
             _check_mask(masked, found[0])
         references = References(
@@ -215,17 +216,35 @@ class EditReader:
             tuple(each for each in everything if isinstance(each, Brought)),
         )
 
-    async def _found(self, given: Given, model: Model, spool: Spool) -> Brought | LinkedReference:
+    async def _found(
+        self, given: Sequence[Given], reading: Reading, spool: Spool
+    ) -> list[Brought | LinkedReference]:
+        """Return pictures with those that are linked to fetched, unless links are handed on."""
+        fetches = not self._references.passes_links(reading.model)
+        async with asyncio.TaskGroup() as group:
+            finding = [group.create_task(self._one(each, spool, fetches=fetches)) for each in given]
+        found: list[Brought | LinkedReference] = []
+        for task in finding:
+            picture = task.result()
+            if isinstance(picture, GatewayError | AssetUnavailableError):
+                raise picture
+            found.append(picture)
+        return found
+
+    async def _one(
+        self, given: Given, spool: Spool, *, fetches: bool
+    ) -> Brought | LinkedReference | GatewayError | AssetUnavailableError:
         param, picture = given
-        if isinstance(picture, GatewayError):
-            raise picture
-        if isinstance(picture, Brought):
+        if not isinstance(picture, LinkedReference):
             return picture
-        if self._references.passes_links(model):
-            self._references.check_link(picture.url, param=param)
-            return picture
-        file = await self._references.fetch(picture.url, spool, param=param)
-        return await self._references.looked_at(file, param=param)
+        try:
+            if not fetches:
+                self._references.check_link(picture.url, param=param)
+                return picture
+            file = await self._references.fetch(picture.url, spool, param=param)
+            return await self._references.looked_at(file, param=param)
+        except (GatewayError, AssetUnavailableError) as error:
+            return error
 
 
 #: Stands for `images` that were left out: they are told as missing when it is their turn.
@@ -273,15 +292,18 @@ ENTRY: Mapping[str, object] = {
     "required": ["image_url"],
     "additionalProperties": False,
 }
-_ENTRIES = {"type": "array", "items": ENTRY, "minItems": 1, "maxItems": MAX_REFERENCES}
 _FILE = {"type": "string", "format": "binary"}
+_ENTRIES, _FILES = (
+    {"type": "array", "items": each, "minItems": 1, "maxItems": MAX_REFERENCES}
+    for each in (ENTRY, _FILE)
+)
 
 JSON_PICTURES = (
     Param("images", Checker(_checked_list, _ENTRIES), nullable=False),
     Param("mask", Checker(_checked_one, ENTRY)),
 )
 FORM_PICTURES = (
-    Param("image", Checker(_checked_list, {"type": "array", "items": _FILE}), nullable=False),
+    Param("image", Checker(_checked_list, _FILES), nullable=False),
     Param("mask", Checker(_checked_one, _FILE)),
 )
 

@@ -1,8 +1,9 @@
 """A JSON body whose long strings are pictures: those go to disk as the bytes come.
 
 Everything else stays in memory and is parsed as JSON always is. A string that grows longer than
-`INLINE_BYTES` is cut out and a word that nobody can guess stands in its place; what it held is
-read as a data URL of base64, which is all that a string so long can be of use for.
+any prompt may be, and sooner one that begins like a picture, is cut out and a word that nobody can
+guess stands in its place; what it held is read as a data URL of base64, which is all that a string
+so long can be of use for.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from gateway.assets.spool import Spool, SpooledFile
 from gateway.domain.errors import BodyTooLarge
 
 #: A string of so many bytes stays in memory: any prompt does, however it is escaped.
-INLINE_BYTES = 512 * 1024
+INLINE_BYTES = 192 * 1024
+#: One that begins like this only as long as this.
+PICTURE, PICTURE_BYTES = b"data:image", 4 * 1024
 #: OpenAI's limit of an `image_url` in characters (protocols/openai_images.md §3.2).
 MAX_URL_CHARS = 20_971_520
 #: What comes before the comma of a data URL.
 MAX_HEAD_BYTES = 256
 
+#: JSON up to the end of a string, over and over, as long as strings are short: most of them are.
+_SHORT = re.compile(rb'(?:[^"]*+"(?:[^"\\]|\\.){0,64}+")++', re.DOTALL)
 _ENDS = re.compile(rb'["\\]')
 _HEAD = re.compile(r"data:(?P<type>[^;,]*)(;[^;,]*)*;base64", re.IGNORECASE)
 
@@ -103,6 +108,10 @@ class _Scanner:
             position = end + is_over
 
     def _outside(self, chunk: bytes, position: int) -> int:
+        short = _SHORT.match(chunk, position)
+        if short is not None:
+            self.rest += short[0]
+            position = short.end()
         quote = chunk.find(b'"', position)
         end = len(chunk) if quote < 0 else quote + 1
         self.rest += chunk[position:end]
@@ -131,7 +140,9 @@ class _Scanner:
             await self._sink.take(piece)
             return
         self.rest += piece
-        if len(self.rest) - self._begin > INLINE_BYTES:
+        length = len(self.rest) - self._begin
+        is_picture = self.rest.startswith(PICTURE, self._begin)
+        if length > (PICTURE_BYTES if is_picture else INLINE_BYTES):
             self._sink = _Sink(self._spool.open())
             begun = bytes(self.rest[self._begin :])
             del self.rest[self._begin :]

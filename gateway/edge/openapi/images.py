@@ -129,7 +129,7 @@ def _body(model: Model, operation: Made, rules: FieldRules, pictures: Sequence[P
     fields: dict[str, Schema] = {
         "model": _told("model", nullable(name) if is_default else name),
         "prompt": _told("prompt", PROMPT.check.schema),
-        **{param.name: _told(param.name, param.check.schema) for param in pictures},
+        **{param.name: _told(param.name, _picture(param)) for param in pictures},
         **_fields(model, operation, strict=rules.strict),
     }
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
@@ -143,6 +143,12 @@ def _body(model: Model, operation: Made, rules: FieldRules, pictures: Sequence[P
     if pictures is JSON_PICTURES:
         return {**body, "examples": [{**example, "images": [{"image_url": ONE_PIXEL}]}]}
     return body
+
+
+def _picture(param: Param) -> Schema:
+    """Return what a field with pictures may be; a form has no null."""
+    is_null_allowed = param.nullable and param in JSON_PICTURES
+    return nullable(param.check.schema) if is_null_allowed else param.check.schema
 
 
 def _fields(model: Model, operation: Made, *, strict: bool) -> Mapping[str, Schema]:

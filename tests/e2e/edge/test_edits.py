@@ -7,6 +7,7 @@ import base64
 import io
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import TEAM_KEY, Running, running_gateway
+from tests.support.sockets import answer, raw, raw_server
 from tests.support.uploads import (
     Part,
     a_bomb,
@@ -243,8 +245,8 @@ async def test_pictures_in_json(running: Running) -> None:
     ]
 
     assert [200, 200] == [taken.status_code, large.status_code], (taken.text, large.text)
-    for answer, expected in refused:
-        assert (400, *expected) == error(answer), answer.text
+    for told, expected in refused:
+        assert (400, *expected) == error(told), told.text
     assert (
         "Unknown parameter: 'image'. For application/json on /v1/images/edits, use 'images'"
         " (array)." == refused[0][0].json()["error"]["message"]
@@ -375,3 +377,111 @@ async def test_a_price_for_an_edit(running: Running) -> None:
     assert quotes[1]["hold"]["microusd"] - quotes[0]["hold"]["microusd"] in (11_059, 11_060)
     stats = await running.simulated()
     assert (0, 0) == (stats["submits"], stats["files"])
+
+
+async def test_links_are_fetched_from_nowhere_private(tmp_path: Path) -> None:
+    """Whatever a client names, private servers hear nothing of it; others' pictures are edited."""
+    async with (
+        raw_server(answer(200, PNG)) as pictures,
+        raw_server(answer(200, PNG)) as private,
+        raw_server(raw(redirect_to(private.port))) as redirecting,
+    ):
+        allow = f'[references]\nallow = ["{pictures.host}", "{redirecting.host}"]'
+        async with running_gateway(tmp_path, simulator=QUICK, sections=allow) as running:
+            fetched = await post_json(running, images=[{"image_url": f"{pictures.url}/a.png"}])
+            refused = [
+                await post_json(
+                    running, images=[data_url(), {"image_url": url.format(port=private.port)}]
+                )
+                for url in (
+                    *("http://127.0.0.1:{port}/a", "http://localhost:{port}/a"),
+                    *("http://2130706433:{port}/a", "http://0x7f.1:{port}/a", "http://0:{port}/a"),
+                    *("http://[::ffff:127.0.0.1]:{port}/a", "http://169.254.169.254/latest"),
+                    f"{redirecting.url}/a",
+                )
+            ]
+            stats = await running.simulated()
+
+    assert 200 == fetched.status_code
+    assert 1 == pictures.connections
+    for answered in refused:
+        assert (400, "images[1].image_url", "invalid_image") == error(answered)
+    assert (0, 1) == (private.connections, redirecting.connections)
+    assert (1, 1) == (stats["submits"], stats["files"])
+
+
+def redirect_to(port: int) -> bytes:
+    """Return an answer that leads to another server of this machine."""
+    lines = ("HTTP/1.1 302 Found", f"Location: http://127.0.0.1:{port}/a", "Content-Length: 0")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def test_links_that_are_handed_on(tmp_path: Path) -> None:
+    """Where the provider fetches by itself, nothing is fetched here."""
+    async with (
+        raw_server(answer(200, PNG, {"content-type": "image/png"})) as pictures,
+        running_gateway(
+            tmp_path,
+            simulator=QUICK,
+            provider='image_urls = "pass"',
+            sections=f'[references]\nallow = ["{pictures.host}"]',
+        ) as running,
+    ):
+        taken = await post_json(running, images=[{"image_url": f"{pictures.url}/a.png"}])
+        private = await post_json(running, images=[{"image_url": "http://10.0.0.1/a.png"}])
+        stats = await running.simulated()
+
+    assert 200 == taken.status_code
+    assert (400, "images[0].image_url", "invalid_image") == error(private)
+    assert (1, 0, 1) == (stats["submits"], stats["files"], stats["references_read"])
+    # By the simulator.
+    assert 1 == len(pictures.requests)
+
+
+async def test_references_as_links_to_this_server(tmp_path: Path) -> None:
+    """Signed ones, which the upstream opens without a key; nothing is uploaded."""
+    async with running_gateway(
+        tmp_path, simulator=QUICK, server='public_url = "URL"', provider='references = "links"'
+    ) as running:
+        taken = await post(running, [*fields(), a_file(PNG), a_file(a_picture("JPEG"))])
+        stats = await running.simulated()
+
+    assert 200 == taken.status_code
+    assert (1, 0, 2) == (stats["submits"], stats["files"], stats["references_read"])
+
+
+async def test_one_retry_of_an_edit_that_timed_out_is_one_submission(tmp_path: Path) -> None:
+    """A stock client that gives up sends another boundary, and gets the picture it has paid for."""
+    slow = SimulatorSettings(latency_median_s=4.0, latency_sigma=0.0, seed=7)
+    async with (
+        running_gateway(tmp_path, simulator=slow) as running,
+        openai.AsyncOpenAI(
+            base_url=f"{running.url}/v1", api_key=TEAM_KEY, timeout=1.8, max_retries=6
+        ) as client,
+    ):
+        answered = await client.images.edit(
+            image=[("a.png", PNG), ("b.png", a_picture("WEBP"))],
+            prompt="blue",
+            model="gpt-image-1.5",
+            quality="low",
+            size="1024x1024",
+        )
+        stats, metrics = await running.simulated(), await running.metrics()
+        spent, held = await running.budget()
+
+    assert answered.data is not None
+    assert (1, 1, 2) == (stats["submits"], stats["renders_completed"], stats["files"])
+    assert metrics['gateway_joined_retries_total{team="design"}'] >= 1
+    assert (stats["cost_microusd"], 0) == (spent, held)
+
+
+async def test_a_file_service_that_refuses(tmp_path: Path) -> None:
+    """503 for what lies between us and it: nothing is submitted, and its text is not told."""
+    simulator = replace(QUICK, files_quota=0)
+    async with running_gateway(tmp_path, simulator=simulator) as running:
+        refused = await post(running, [*fields(), a_file(PNG)])
+        stats, budget = await running.simulated(), await running.budget()
+
+    assert (503, None, "upstream_unavailable") == error(refused)
+    assert "quota" not in refused.text
+    assert (0, (0, 0)) == (stats["submits"], budget)
