@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, StoredPicture, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Operation, Output, StoredPicture, TokenUsage
 from gateway.domain.pricing import ChargeBasis
 
 #: Version of the stored record; readers keep fields they do not know (design rule 23).
@@ -243,7 +243,8 @@ class Task:
     `detached` is a task that nobody is expected to wait for. `references` is how many pictures it
     is made from. `ended_ms` is when its last render ended (0 before). `cancelled` tasks are not
     submitted any more. `callback_url` is told of its end, empty for nobody;
-    `watchers` are replicas where requests wait for it.
+    `watchers` are replicas where requests wait for it. `output` is what its pictures are
+    delivered as.
     """
 
     id: TaskId
@@ -267,6 +268,7 @@ class Task:
     cancelled: bool = False
     callback_url: str = field(default="", repr=False)
     watchers: tuple[str, ...] = ()
+    output: Output = PLAIN_PNG
 
     @property
     def over(self) -> bool:

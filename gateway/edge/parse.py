@@ -194,11 +194,9 @@ def _check_png_compression(given: Mapping[str, object]) -> None:
         )
 
 
-#: What offers here can do of what OpenAI knows: a png is never compressed.
+#: What offers here can do of what OpenAI knows.
 OFFERED: Mapping[str, tuple[object, ...]] = {
     "background": ("opaque", "auto"),
-    "output_compression": (100,),
-    "output_format": ("png",),
     "stream": (False,),
 }
 
@@ -213,7 +211,6 @@ def _check_offered(given: Mapping[str, object]) -> None:
         )
     refusals = {
         "stream": "Streaming is not offered here: leave 'stream' out or set it to false.",
-        "output_format": "This model makes png pictures here: 'output_format' must be 'png'.",
     }
     for name, message in refusals.items():
         if name in given and given[name] not in OFFERED[name]:

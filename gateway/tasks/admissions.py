@@ -179,6 +179,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             detached=admission.call.detached,
             references=admission.references,
             callback_url=admission.callback_url,
+            output=admission.output,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

@@ -70,12 +70,21 @@ _MEANINGS = {
     "n": "How many pictures.",
     "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
     "quality": "auto is the team's or the model's default.",
+    "output_format": "What the picture is delivered as, whatever the upstream makes.",
+    "output_compression": "Quality of webp and jpeg in percent.",
     "moderation": "How strict the upstream's safety system is.",
     "partial_images": "Taken and without effect: there are no streams here.",
     "user": "The end user, of whom only a hash is kept.",
     "safety_identifier": "As user, before which it counts.",
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
 }
+
+
+#: A png is never compressed: another format, or nothing about its compression.
+_COMPRESSION: Sequence[Schema] = (
+    {"properties": {"output_format": one_of("webp", "jpeg")}, "required": ["output_format"]},
+    {"properties": {"output_compression": one_of(100, None)}},
+)
 
 
 def generation_schemas(models: Sequence[Model]) -> dict[str, Schema]:
@@ -97,7 +106,7 @@ def _generation(model: Model) -> Schema:
     }
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
     optional = tuple(name for name in fields if name not in ("model", "prompt"))
-    return {**record(fields, optional=optional), "examples": [example]}
+    return {**record(fields, optional=optional), "anyOf": [*_COMPRESSION], "examples": [example]}
 
 
 def _fields(model: Model) -> Mapping[str, Schema]:
