@@ -21,9 +21,11 @@ from filetype.types import image
 from gateway.assets.convert import Converter, UnconvertibleError
 from gateway.assets.interface import (
     AssetStore,
+    Ingested,
     LinkDeadError,
     LinkUnavailableError,
 )
+from gateway.domain.clock import Clock
 from gateway.domain.images import Output, PictureFormat, StoredPicture
 from gateway.network.transport import NeverSentError, NoAnswerError, let_go
 
@@ -67,14 +69,16 @@ class HttpPictureFetcher:
         store: AssetStore,
         converter: Converter,
         settings: FetchSettings,
+        clock: Clock,
     ) -> None:
         self._client = client
+        self._clock = clock
         self._store = store
         self._converter = converter
         self._settings = settings
         self._hosts = frozenset(host.lower() for host in settings.result_hosts)
 
-    async def ingest(self, link: str, key: str, output: Output) -> StoredPicture:
+    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
         """Fetch the picture behind `link`, check it, and store it under `key` as `output` asks.
 
         One that meets it is stored as it came, to the byte; so is one that cannot be converted,
@@ -111,7 +115,8 @@ class HttpPictureFetcher:
             raise LinkDeadError(f"result host is not allowed: {host[:100]!r}")
         return url
 
-    async def _copy(self, url: httpx.URL, key: str, output: Output) -> StoredPicture:
+    async def _copy(self, url: httpx.URL, key: str, output: Output) -> Ingested:
+        begun_s = self._clock.monotonic_s()
         request = self._client.build_request("GET", url)
         timeout = request.extensions["timeout"] | {"read": self._settings.idle_timeout_s}
         request.extensions["timeout"] = timeout
@@ -121,13 +126,22 @@ class HttpPictureFetcher:
             async with aclosing(self._bounded(response)) as body:
                 head = await _read_head(body)
                 recognised = recognise(head)
-                async with aclosing(_joined(head, body)) as chunks:
-                    if not output.is_met_by(recognised):
-                        return await self._convert(chunks, key, recognised, output)
-                    size_bytes = await self._store.put(key, chunks)
+                source = _Timed(body, self._clock)
+                putting_s = self._clock.monotonic_s()
+                async with aclosing(_joined(head, source.chunks())) as chunks:
+                    if output.is_met_by(recognised):
+                        size_bytes = await self._store.put(key, chunks)
+                        picture = StoredPicture(key, size_bytes, recognised)
+                    else:
+                        picture = await self._convert(chunks, key, recognised, output)
+                store_s = self._clock.monotonic_s() - putting_s - source.waited_s
         finally:
             await let_go(response)
-        return StoredPicture(key=key, size_bytes=size_bytes, format=recognised)
+        return Ingested(
+            picture,
+            fetch_s=self._clock.monotonic_s() - begun_s - store_s,
+            store_s=store_s,
+        )
 
     async def _convert(
         self, chunks: AsyncIterator[bytes], key: str, made: PictureFormat, output: Output
@@ -180,6 +194,25 @@ def recognise(head: bytes) -> PictureFormat:
         if matcher.match(head):
             return recognised
     raise LinkDeadError("not a PNG, JPEG or WebP picture")
+
+
+class _Timed:
+    """Passes chunks on and knows how long it waited for them."""
+
+    def __init__(self, source: AsyncIterator[bytes], clock: Clock) -> None:
+        self._source = source
+        self._clock = clock
+        self.waited_s = 0.0
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield what comes."""
+        while True:
+            asked_s = self._clock.monotonic_s()
+            chunk = await anext(self._source, None)
+            self.waited_s += self._clock.monotonic_s() - asked_s
+            if chunk is None:
+                return
+            yield chunk
 
 
 async def _read_head(body: AsyncIterator[bytes]) -> bytes:

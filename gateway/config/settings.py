@@ -233,6 +233,11 @@ class ProviderSettings(Section):
         default="unproven",
         description="Whether a repeated Idempotency-Key is known to mean the same task there.",
     )
+    balance_every_ms: DurationMs = Field(
+        default=60_000,
+        alias="balance_every",
+        description="How often the account is asked what it has left, by each process; zero never.",
+    )
     fetch_timeout_ms: PositiveDurationMs = Field(
         default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."
     )

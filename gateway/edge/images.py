@@ -41,9 +41,6 @@ from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import AccountChangedError, Call
 from gateway.tasks.live import Outcome
 
-#: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
-UPSTREAM_PHASES = ("submit", "render", "fetch")
-
 
 class ImageRoutes:
     """Handlers for making pictures. After `keepalive_s` of silence answers begin; zero: never."""
@@ -266,6 +263,6 @@ def _note_times(record: RequestRecord, ticket: Ticket) -> None:
     record.rates = live.rates
     record.provider = live.task.order.provider
     record.phases_s = dict(live.phases_s)
-    record.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)
+    record.upstream_s = live.upstream_s
     budget = tightest(live.budgets)
     record.remaining_microusd = None if budget is None else budget.remaining_microusd

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from gateway.assets.interface import Ingested
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
@@ -157,7 +158,7 @@ class ScriptedFetcher:
     outputs: list[Output] = field(default_factory=list)
     before_fetch: Callable[[], None] | None = None
 
-    async def ingest(self, link: str, key: str, output: Output) -> StoredPicture:
+    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
         """Fail once for each failure, then succeed."""
         self.outputs.append(output)
         self.fetched.append((link, key))
@@ -165,7 +166,8 @@ class ScriptedFetcher:
             self.before_fetch()
         if self.failures:
             raise self.failures.pop(0)
-        return StoredPicture(key=key, size_bytes=3, format=output.format)
+        picture = StoredPicture(key=key, size_bytes=3, format=output.format)
+        return Ingested(picture, fetch_s=0.0, store_s=0.0)
 
 
 class HandPoller(Poller):
