@@ -36,7 +36,7 @@ drain = "2s"
 timeout = "{store_timeout}"
 
 [assets]
-url = "file:assets"
+{assets}
 
 {sections}
 
@@ -82,6 +82,7 @@ DEFAULTS = {
     "budget": "5",
     "store_timeout": "2s",
     "redis": 'data_dir = "valkey"',
+    "assets": 'url = "file:assets"',
     "team": "",
     "key": "",
 }
