@@ -144,6 +144,10 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("billing_drift_usd_total", "provider", "evolink"),
     }
 
+    refused = {"team": "design", "reason": "insufficient_quota"}
+    assert metrics.registry.get_sample_value("gateway_rejections_total", refused) == 0
+    unpaid = {"provider": "evolink", "call": "submit", "status": "402"}
+    assert metrics.registry.get_sample_value("gateway_upstream_requests_total", unpaid) == 0
     for name, label, value in names:
         assert metrics.registry.get_sample_value(f"gateway_{name}", {label: value}) == 0
 
