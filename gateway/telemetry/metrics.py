@@ -137,6 +137,16 @@ class Metrics:
             "Days until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
         )
+        self.budget_start = reading(
+            "budget_window_start_seconds",
+            "Unix seconds at which the budget's current window began; a total has none.",
+            *("scope", "team", "name", "per"),
+        )
+        self.budget_end = reading(
+            "budget_window_end_seconds",
+            "Unix seconds at which the budget's current window ends; a total has none.",
+            *("scope", "team", "name", "per"),
+        )
         self.rejections = counter(
             "rejections_total", "Calls refused before anything was submitted.", "team", "reason"
         )
