@@ -25,6 +25,7 @@ from gateway.domain.task import (
     RenderState,
     Result,
     SubmitOrder,
+    Surface,
     Task,
     picture_key,
 )
@@ -59,6 +60,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "created_ms": str(task.created_ms),
         "call": task.call,
         "detached": "1" if task.detached else "0",
+        "surface": task.surface.value,
         "references": str(task.references),
         "renders": str(len(task.renders)),
         "open": str(unfinished),
@@ -70,7 +72,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         **call,
     }
     if task.callback_url:
-        record["callback_url"] = task.callback_url
+        record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
         fields = {"state": render.state.value, "hold": str(task.hold.amount_microusd)}
         if render.attempt_id:
@@ -121,6 +123,8 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             ended_ms=int(fields.get("ended_ms", "0")),
             cancelled=fields.get("cancelled") == "1",
             callback_url=fields.get("callback_url", ""),
+            surface=Surface(fields.get("surface", Surface.OPENAI)),
+            base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -17,6 +17,7 @@ from gateway.edge.openapi.document import OPERATIONS, DocumentRoutes, document, 
 from gateway.edge.routes import Handlers, routes
 from gateway.service.admin import Admin
 from gateway.service.budgets import Budgets
+from gateway.service.webhooks import Webhooks
 from tests.support.clock import FixedClock
 from tests.support.factories import a_model, an_offer
 
@@ -54,6 +55,7 @@ def every_route(*, admin_key: str = "k") -> list[BaseRoute]:
     admin = AdminRoutes(
         admin=cast("Admin", None),
         budgets=cast("Budgets", None),
+        webhooks=cast("Webhooks", None),
         clock=FixedClock(),
         admin_key=admin_key,
     )
