@@ -7,6 +7,7 @@ import secrets as randomness
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
 from gateway.config.teams import callers_from
+from gateway.domain.catalog import Catalog
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
@@ -71,6 +73,7 @@ from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
 from gateway.service.tasks import TaskService
+from gateway.service.upstreams import Upstreams
 from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
 from gateway.service.webhooks import Webhooks
@@ -105,6 +108,8 @@ STEP_GRACE_S = 5.0
 
 #: An answer that nobody fetched may be fetched by a retry for this long (design rule 11).
 JOINABLE_MS = 3_600_000
+
+MS_PER_DAY = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ class Gateway:
     courier: Courier
     store_tasks: RedisTaskStore
     snapshot: Snapshot
+    upstreams: Upstreams | None
     alerts: Alerts | None
     retention: Retention | None
     sweeper: Sweeper
@@ -172,6 +178,10 @@ class Gateway:
             self.background.loop("embedded_server", self.embedded.supervise)
         if not self.store_checked:
             self.background.loop("store_check", partial(check_when_reachable, self.store))
+        if self.upstreams is not None:
+            self.background.loop("upstreams", self.upstreams.run)
+        for loop in self.background.running_loops:
+            self.metrics.loop_deaths.labels(loop)
 
     async def _teams(self) -> list[TeamId]:
         return sorted(await self.store_tasks.teams())
@@ -244,9 +254,14 @@ async def build(  # noqa: PLR0915 - one for each part
         _show_queues(metrics, turnstile, settings)
         stack.push_async_callback(_last_flush, shelf, turnstile, outbox)
         background = await stack.enter_async_context(
-            Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
+            Background(
+                grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S,
+                count_death=lambda loop: metrics.loop_deaths.labels(loop).inc(),
+            )
         )
         catalog = catalog_from(settings)
+        metrics.expect(teams=settings.teams, models=catalog.models, providers=settings.providers)
+        _show_retirements(metrics, catalog, clock)
         latencies = Latencies(
             store, clock, limits=_polling_limits(settings), priors=priors_of(catalog)
         )
@@ -308,7 +323,9 @@ async def build(  # noqa: PLR0915 - one for each part
                 store=tasks,
                 providers=providers,
                 fetchers={
-                    name: HttpPictureFetcher(clients.fetch, assets, _fetch_settings(provider))
+                    name: HttpPictureFetcher(
+                        clients.fetch, assets, _fetch_settings(provider), clock
+                    )
                     for name, provider in settings.providers.items()
                 },
                 poller=poller,
@@ -416,6 +433,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 undelivered=Unfetched(store, clock).microusd,
                 shared=organization_budgets(settings.organization),
             ),
+            upstreams=_upstreams(settings, providers, metrics, clock),
             alerts=alerts,
             retention=_retention(settings, store, books, accounts, replica.id),
         )
@@ -445,6 +463,17 @@ def _patience(settings: Settings) -> Patience:
         # What nobody knows the fate of is held for as long as a render may take to be submitted.
         unknown_s=settings.server.deadline_ms / 1000,
     )
+
+
+def _upstreams(
+    settings: Settings, providers: Providers, metrics: Metrics, clock: Clock
+) -> Upstreams | None:
+    every_s = {
+        name: provider.balance_every_ms / 1000
+        for name, provider in settings.providers.items()
+        if provider.balance_every_ms
+    }
+    return Upstreams(providers, every_s, metrics, clock) if every_s else None
 
 
 def _nobody(_: Sequence[Standing]) -> None:
@@ -537,6 +566,21 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:
     for name in settings.providers:
         metrics.follow(metrics.queue_length.labels(name), partial(turnstile.queue_length, name))
+
+
+def _show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
+    """Show how far away the ends are that the catalogue knows."""
+    for model in catalog.models.values():
+        if model.shutdown_date is None:
+            continue
+        ends_ms = datetime.fromisoformat(f"{model.shutdown_date}T00:00:00Z").timestamp() * 1000
+        for provider in {offer.provider for offer in model.offers}:
+            gauge = metrics.model_retires.labels(model.name, provider)
+            metrics.follow(gauge, partial(_days_until, ends_ms, clock))
+
+
+def _days_until(moment_ms: float, clock: Clock) -> float:
+    return (moment_ms - clock.now_ms()) / MS_PER_DAY
 
 
 def _oldest_s(engine: Engine, clock: Clock) -> float:

@@ -18,9 +18,11 @@ from filetype.types import image
 
 from gateway.assets.interface import (
     AssetStore,
+    Ingested,
     LinkDeadError,
     LinkUnavailableError,
 )
+from gateway.domain.clock import Clock
 from gateway.domain.images import PictureFormat, StoredPicture
 from gateway.network.transport import NeverSentError, NoAnswerError, let_go
 
@@ -57,14 +59,15 @@ class HttpPictureFetcher:
     """Fetches over HTTP; implements `PictureFetcher`. The client and the store are the caller's."""
 
     def __init__(
-        self, client: httpx.AsyncClient, store: AssetStore, settings: FetchSettings
+        self, client: httpx.AsyncClient, store: AssetStore, settings: FetchSettings, clock: Clock
     ) -> None:
         self._client = client
+        self._clock = clock
         self._store = store
         self._settings = settings
         self._hosts = frozenset(host.lower() for host in settings.result_hosts)
 
-    async def ingest(self, link: str, key: str) -> StoredPicture:
+    async def ingest(self, link: str, key: str) -> Ingested:
         """Fetch the picture behind `link`, check it, and store it under `key`.
 
         Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
@@ -98,7 +101,8 @@ class HttpPictureFetcher:
             raise LinkDeadError(f"result host is not allowed: {host[:100]!r}")
         return url
 
-    async def _copy(self, url: httpx.URL, key: str) -> StoredPicture:
+    async def _copy(self, url: httpx.URL, key: str) -> Ingested:
+        begun_s = self._clock.monotonic_s()
         request = self._client.build_request("GET", url)
         timeout = request.extensions["timeout"] | {"read": self._settings.idle_timeout_s}
         request.extensions["timeout"] = timeout
@@ -108,11 +112,18 @@ class HttpPictureFetcher:
             async with aclosing(self._bounded(response)) as body:
                 head = await _read_head(body)
                 recognised = recognise(head)
-                async with aclosing(_joined(head, body)) as chunks:
+                source = _Timed(body, self._clock)
+                putting_s = self._clock.monotonic_s()
+                async with aclosing(_joined(head, source.chunks())) as chunks:
                     size_bytes = await self._store.put(key, chunks)
+                store_s = self._clock.monotonic_s() - putting_s - source.waited_s
         finally:
             await let_go(response)
-        return StoredPicture(key=key, size_bytes=size_bytes, format=recognised)
+        return Ingested(
+            StoredPicture(key=key, size_bytes=size_bytes, format=recognised),
+            fetch_s=self._clock.monotonic_s() - begun_s - store_s,
+            store_s=store_s,
+        )
 
     def _check_head(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -148,6 +159,25 @@ def recognise(head: bytes) -> PictureFormat:
         if matcher.match(head):
             return recognised
     raise LinkDeadError("not a PNG, JPEG or WebP picture")
+
+
+class _Timed:
+    """Passes chunks on and knows how long it waited for them."""
+
+    def __init__(self, source: AsyncIterator[bytes], clock: Clock) -> None:
+        self._source = source
+        self._clock = clock
+        self.waited_s = 0.0
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield what comes."""
+        while True:
+            asked_s = self._clock.monotonic_s()
+            chunk = await anext(self._source, None)
+            self.waited_s += self._clock.monotonic_s() - asked_s
+            if chunk is None:
+                return
+            yield chunk
 
 
 async def _read_head(body: AsyncIterator[bytes]) -> bytes:

@@ -85,10 +85,19 @@ class AssetStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A picture that was copied, and how long its link and the store each were waited for."""
+
+    picture: StoredPicture
+    fetch_s: float
+    store_s: float
+
+
 class PictureFetcher(Protocol):
     """Copies a result link into the store."""
 
-    async def ingest(self, link: str, key: str) -> StoredPicture:
+    async def ingest(self, link: str, key: str) -> Ingested:
         """Fetch the picture behind `link`, check it, and store it under `key`.
 
         Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).

@@ -68,6 +68,8 @@ class ImageRequest:
     """One call as the client wrote it, checked field by field; None where it said nothing.
 
     `auto` is still `auto` here: `service/images.py` resolves it before anything is priced.
+    `response_format` is what the answer has, `url` or `b64_json`; `stream` asks for events, with so
+    many `partial_images` before each picture.
     `max_cost_microusd` is the most the whole call may cost; `callback_url` wants to hear its end.
     """
 
@@ -80,6 +82,9 @@ class ImageRequest:
     output_format: str = "png"
     output_compression: int = 100
     moderation: str = "auto"
+    response_format: str = "b64_json"
+    stream: bool = False
+    partial_images: int = 0
     user: str | None = None
     safety_identifier: str | None = None
     max_cost_microusd: int | None = None

@@ -14,6 +14,7 @@ from gateway.domain.catalog import FixedSizes, Model, Offer
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.images import ImageRequest, Operation, Size
 from gateway.domain.ratios import RATIOS, TIERS, size_of
+from gateway.edge.fields import PROMPT
 from gateway.edge.params import (
     Checker,
     Param,
@@ -24,7 +25,6 @@ from gateway.edge.params import (
     unknown,
     wrong_type,
 )
-from gateway.edge.parse import PROMPT
 
 #: Characters of a `callback_url` (protocols/evolink.md §6).
 MAX_URL_CHARS = 2_048

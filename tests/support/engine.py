@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from gateway.assets.interface import Ingested
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.images import Picture, PictureFormat, StoredPicture, TokenUsage
@@ -156,14 +157,15 @@ class ScriptedFetcher:
     fetched: list[tuple[str, str]] = field(default_factory=list)
     before_fetch: Callable[[], None] | None = None
 
-    async def ingest(self, link: str, key: str) -> StoredPicture:
+    async def ingest(self, link: str, key: str) -> Ingested:
         """Fail once for each failure, then succeed."""
         self.fetched.append((link, key))
         if self.before_fetch is not None:
             self.before_fetch()
         if self.failures:
             raise self.failures.pop(0)
-        return StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
+        picture = StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
+        return Ingested(picture, fetch_s=0.0, store_s=0.0)
 
 
 class HandPoller(Poller):

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import io
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from PIL import Image
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import (
     AssetUnavailableError,
+    Ingested,
     LinkDeadError,
     LinkUnavailableError,
     StoredPicture,
 )
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.background import SystemClock
 from gateway.domain.images import PictureFormat
 from gateway.network.clients import build_fetch_client
 from tests.support.sockets import (
@@ -52,20 +55,28 @@ class World:
         self.folder = folder
         self.store = ObjectAssetStore.open(f"file:{folder}")
 
-    def fetcher(self, *hosts: str, allow_http: bool = True) -> HttpPictureFetcher:
+    def fetcher(
+        self, *hosts: str, allow_http: bool = True, patience_s: float = 0.3
+    ) -> HttpPictureFetcher:
         """Return a fetcher that may ask these hosts."""
         settings = FetchSettings(
             result_hosts=frozenset(hosts),
             allow_http=allow_http,
             max_result_bytes=MAX_BYTES,
-            total_timeout_s=0.8,
-            idle_timeout_s=0.3,
+            total_timeout_s=patience_s + 0.5,
+            idle_timeout_s=patience_s,
         )
-        return HttpPictureFetcher(self._client, self.store, settings)
+        return HttpPictureFetcher(self._client, self.store, settings, SystemClock())
 
     async def ingest(self, server: RawServer) -> StoredPicture:
         """Copy what the server serves."""
-        return await self.fetcher(server.host).ingest(f"{server.url}/a.png?sig=secret", KEY)
+        link = f"{server.url}/a.png?sig=secret"
+        return (await self.fetcher(server.host).ingest(link, KEY)).picture
+
+    async def timed(self, server: RawServer) -> Ingested:
+        """Copy what a slow server serves; return the times it took, too."""
+        fetcher = self.fetcher(server.host, patience_s=20.0)
+        return await fetcher.ingest(f"{server.url}/a.png", KEY)
 
     def files(self) -> list[Path]:
         """Return what is in the store."""
@@ -89,6 +100,32 @@ async def test_a_picture_is_copied_and_recognised(world: World, kind: str) -> No
 
     assert stored == StoredPicture(KEY, len(content), PictureFormat(kind.lower()))
     assert content == (world.folder / KEY).read_bytes()
+
+
+async def test_waits_for_the_link_and_for_the_store_are_told_apart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow link is the fetch's time, a slow store the store's."""
+    put = world.store.put
+
+    async def slow_put(key: str, chunks: AsyncIterator[bytes]) -> int:
+        await asyncio.sleep(0.3)
+        return await put(key, chunks)
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG[:20])
+        await asyncio.sleep(0.3)
+        writer.write(PNG[20:])
+        writer.close()
+
+    async with raw_server(slowly) as server:
+        slow_link = await world.timed(server)
+    monkeypatch.setattr(world.store, "put", slow_put)
+    async with raw_server(answer(200, PNG)) as server:
+        slow_store = await world.timed(server)
+
+    assert slow_link.store_s < 0.29 < slow_link.fetch_s
+    assert slow_store.store_s > 0.29
 
 
 async def test_the_host_hears_no_key_and_only_one_question(world: World) -> None:
@@ -283,4 +320,4 @@ async def test_hosts_are_compared_without_regard_to_case(world: World) -> None:
         link = f"http://LocalHost:{port}/a.png"
         stored = await world.fetcher(f"LOCALHOST:{port}").ingest(link, KEY)
 
-    assert stored.format is PictureFormat.PNG
+    assert stored.picture.format is PictureFormat.PNG
