@@ -23,6 +23,7 @@ from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
+from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
@@ -239,6 +240,8 @@ async def build(  # noqa: PLR0915 - one for each part
             tells_organization=organization.has_budgets,
         )
         assets = ObjectAssetStore.open(settings.assets.url)
+        converter = Converter()
+        stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
         shelf = Shelf(tasks)
@@ -324,7 +327,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 providers=providers,
                 fetchers={
                     name: HttpPictureFetcher(
-                        clients.fetch, assets, _fetch_settings(provider), clock
+                        clients.fetch, assets, converter, _fetch_settings(provider), clock
                     )
                     for name, provider in settings.providers.items()
                 },

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, StoredPicture, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Operation, Output, StoredPicture, TokenUsage
 from gateway.domain.pricing import ChargeBasis
 
 #: Version of the stored record; readers keep fields they do not know (design rule 23).
@@ -251,7 +251,8 @@ class Task:
     is made from. `ended_ms` is when its last render ended (0 before). `cancelled` tasks are not
     submitted any more. `callback_url` is told of its end, empty for nobody, in the words
     of the `surface` it came in by and with links below `base_url`, empty where nobody is told;
-    `watchers` are replicas where requests wait for it.
+    `watchers` are replicas where requests wait for it. `output` is what its pictures are
+    delivered as.
     """
 
     id: TaskId
@@ -277,6 +278,7 @@ class Task:
     surface: Surface = Surface.OPENAI
     base_url: str = ""
     watchers: tuple[str, ...] = ()
+    output: Output = PLAIN_PNG
 
     @property
     def over(self) -> bool:

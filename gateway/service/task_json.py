@@ -26,6 +26,7 @@ def task_fields(task: Task) -> dict[str, object]:
         "operation": task.operation,
         "size": task.size,
         "quality": task.quality,
+        "output_format": task.output.format,
         "n": len(task.renders),
         "key": task.key_name,
         "provider": task.order.provider,

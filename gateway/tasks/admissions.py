@@ -181,6 +181,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             callback_url=admission.callback_url,
             surface=admission.call.surface,
             base_url=admission.call.base_url,
+            output=admission.output,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

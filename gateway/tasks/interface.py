@@ -12,7 +12,7 @@ from typing import Protocol
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Operation, Output, TokenUsage
 from gateway.domain.pricing import Charge
 from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Surface, Task
 from gateway.ledger.quotas import RateState
@@ -46,7 +46,8 @@ class Admission:
 
     `user` is the end user's hash, empty when the call names none. `hold_microusd` is the upper
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
-    it comes too fast. `only_join` calls become no task of their own.
+    it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
+    are delivered as.
     """
 
     id: TaskId
@@ -64,6 +65,7 @@ class Admission:
     callback_url: str = field(default="", repr=False)
     patience_ms: int = 0
     only_join: bool = False
+    output: Output = PLAIN_PNG
 
 
 @dataclass(frozen=True, slots=True)
