@@ -179,6 +179,8 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             detached=admission.call.detached,
             references=admission.references,
             callback_url=admission.callback_url,
+            surface=admission.call.surface,
+            base_url=admission.call.base_url,
             output=admission.output,
         ),
         budgets=budgets,

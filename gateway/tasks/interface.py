@@ -14,7 +14,7 @@ from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import PLAIN_PNG, Operation, Output, TokenUsage
 from gateway.domain.pricing import Charge
-from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Task
+from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Surface, Task
 from gateway.ledger.quotas import RateState
 
 
@@ -26,6 +26,8 @@ class Call:
     for a first call and for one that says nothing. `waiter` is the request that waits for it.
     `idempotency` is a digest of path and `Idempotency-Key`, empty without one. `detached` calls
     are waited for by nobody; `joins` is false for teams that do not want retries to be joined.
+    `surface` is whose API it came in by. `base_url` is where its client reaches this server, empty
+    when it wants no callback.
     """
 
     fingerprint: str
@@ -34,6 +36,8 @@ class Call:
     idempotency: str = ""
     detached: bool = False
     joins: bool = True
+    surface: Surface = Surface.OPENAI
+    base_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,12 @@ class ShelfNote:
     """What to note of a task: its pictures as a record says them, and whether it was delivered.
 
     `stored` is by index of the render; `CALLBACK` stands for the callback that is on its way.
-    `fetched` pictures were had by another way than the answer of the call.
+    `fetched` are the renders whose pictures were had by another way than the answer of the call.
     """
 
     stored: dict[str, str] = field(default_factory=dict)
     delivered: bool = False
-    fetched: bool = False
+    fetched: set[int] = field(default_factory=set)
 
 
 class NotJoinedError(Exception):

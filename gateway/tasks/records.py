@@ -31,6 +31,7 @@ from gateway.domain.task import (
     RenderState,
     Result,
     SubmitOrder,
+    Surface,
     Task,
     picture_key,
 )
@@ -65,6 +66,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "created_ms": str(task.created_ms),
         "call": task.call,
         "detached": "1" if task.detached else "0",
+        "surface": task.surface.value,
         "references": str(task.references),
         "output": f"{task.output.format} {task.output.compression}",
         "renders": str(len(task.renders)),
@@ -77,7 +79,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         **call,
     }
     if task.callback_url:
-        record["callback_url"] = task.callback_url
+        record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
         fields = {"state": render.state.value, "hold": str(task.hold.amount_microusd)}
         if render.attempt_id:
@@ -128,6 +130,8 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             ended_ms=int(fields.get("ended_ms", "0")),
             cancelled=fields.get("cancelled") == "1",
             callback_url=fields.get("callback_url", ""),
+            surface=Surface(fields.get("surface", Surface.OPENAI)),
+            base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
         )

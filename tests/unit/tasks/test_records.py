@@ -14,6 +14,7 @@ from gateway.domain.task import (
     Hold,
     Render,
     RenderState,
+    Surface,
     Task,
 )
 from gateway.tasks import records
@@ -95,6 +96,8 @@ def test_what_is_written_can_be_read(first: Render, second: Render) -> None:
         detached=True,
         references=2,
         callback_url="https://client.example/done",
+        surface=Surface.EVOLINK,
+        base_url="http://gateway:8080/",
         owner="",
         epoch=7,
         output=Output(PictureFormat.WEBP, 50),
