@@ -65,10 +65,11 @@ FIELDS = {
     "usage": {"credits_used": 0.5, "image_output_tokens": 272, "text_input_tokens": 4},
     "error": {"code": "service_error", "message": "m", "type": "task_error"},
 }
-DONE = Reply(200, written({name: FIELDS[name] for name in FIELDS if name != "error"}))
-FAILED = Reply(200, written({"id": "$ID", "status": "failed", "error": FIELDS["error"]}))
+CREATED = Reply(200, written({name: FIELDS[name] for name in FIELDS if name != "error"}))
+# Without an id: they end a task whatever id its submit was answered with.
+DONE = Reply(200, written({name: FIELDS[name] for name in ("status", "results", "usage")}))
+FAILED = Reply(200, written({"status": "failed", "error": FIELDS["error"]}))
 PICTURE = Reply(200, PNG, (("Content-Type", "image/png"),))
-GONE = Reply(404, b'{"error":{"code":"task_not_found","message":"m"}}')
 
 CODES = st.sampled_from(
     ["content_filter", "insufficient_quota", "KEY_DISABLED", "no_available_channel", "x", "", 400]
@@ -78,7 +79,7 @@ LIKELY: dict[str, st.SearchStrategy[object]] = {
     "status": st.sampled_from(
         ["pending", "processing", "completed", "failed", "cancelled", "Canceled", "queued", ""]
     ),
-    "id": st.sampled_from(["$ID", "task-unified-1-other", "../credits", ""]),
+    "id": st.sampled_from(["$ID", "$ID-other", "../credits", ""]),
     "results": st.lists(st.sampled_from(["$LINK", "http://169.254.169.254/", "gs://b/k", ""])),
     "usage": st.fixed_dictionaries(
         {},
@@ -129,7 +130,7 @@ def replies(bodies: st.SearchStrategy[bytes], statuses: list[int]) -> st.SearchS
 
 
 # A 429 to a submit slows everybody down, which is what it is for: another test's matter.
-SUBMITS = st.just(DONE) | replies(
+SUBMITS = st.just(CREATED) | replies(
     tasks(), [200, 200, 200, 201, 204, 302, 400, 401, 402, 403, 404, 408, 409, 413, 500, 502, 503]
 )
 POLLS = replies(tasks(), [200, 200, 200, 200, 202, 301, 400, 401, 404, 429, 500, 503])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import httpx
 from hypothesis import HealthCheck, Phase, given, settings
@@ -23,6 +24,8 @@ from hypothesis import strategies as st
 from tests.support.gateway import TEAM_KEY, serving_gateway, write_config
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 #: The form that the suite runs: always the same examples, so that it fails for a change only.
 SHORT = settings(
@@ -94,6 +97,13 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     return body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn(Generic[T]):
+    """Something drawn, which is too long to be printed."""
+
+    value: T = field(repr=False)
+
+
 async def tried_with(
     drawn: st.SearchStrategy[T], attempt: Callable[[T], Awaitable[None]], tried: settings
 ) -> None:
@@ -101,9 +111,9 @@ async def tried_with(
     loop = asyncio.get_running_loop()
 
     @tried
-    @given(value=drawn)
-    def every(value: T) -> None:
-        asyncio.run_coroutine_threadsafe(attempt(value), loop).result()
+    @given(one=drawn.map(_Drawn))
+    def every(one: _Drawn[T]) -> None:
+        asyncio.run_coroutine_threadsafe(attempt(one.value), loop).result()
 
     await asyncio.to_thread(every)
 
@@ -169,4 +179,6 @@ async def for_minutes(gateway: Fuzzed, one_round: Callable[[], Awaitable[None]])
 
 def assert_level(memory: list[int]) -> None:
     """What the process keeps levels off once everything has been used."""
+    log.info("resident MiB: %s", [size >> 20 for size in memory])
+
     assert memory[-1] < memory[len(memory) // 3] + MAY_GROW_BYTES, memory

@@ -50,6 +50,9 @@ class Reply:
         return not (self.missing or self.resets)
 
 
+GONE = Reply(404, b'{"error":{"code":"task_not_found","message":"m"}}')
+
+
 @dataclass(slots=True)
 class Part:
     """How one call is played. The last poll and the last fetch repeat."""
@@ -72,7 +75,10 @@ class HostileUpstream:
     def reply_to(self, seen: Seen) -> bytes | None:
         """Return the bytes to answer with, None to reset the connection."""
         name, post = self._addressed(seen)
-        part = self.parts[name]
+        part = self.parts.get(name)
+        if part is None:
+            # Asked about once more, after its part was over.
+            return GONE.written("", "")
         if seen.method == "POST":
             part.posts.append(seen.headers["idempotency-key"])
             part.answered.append([])
@@ -93,8 +99,7 @@ class HostileUpstream:
             name = orjson.loads(seen.body)["prompt"]
             return name, len(self.parts[name].posts)
         found = re.search(r"(?:task-unified-|pictures/)(\w+)[-/](\d+)", seen.target)
-        assert found is not None, seen.target
-        return found[1], int(found[2])
+        return (found[1], int(found[2])) if found else ("", 0)
 
 
 @asynccontextmanager
