@@ -17,11 +17,12 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import LinkDeadError, LinkUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.background import SystemClock
-from gateway.domain.images import Operation, Picture, PictureFormat, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Operation, Picture, PictureFormat, TokenUsage
 from gateway.domain.task import FailureKind, SubmitOrder
 from gateway.network.clients import build_fetch_client, build_poll_client, build_submit_client
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
@@ -447,6 +448,7 @@ class World:
     def __init__(self, stack: AsyncExitStack, clients: list[httpx.AsyncClient]) -> None:
         self._stack = stack
         self._submit_client, self._poll_client, self._fetch_client = clients
+        self.converter = Converter()
         self._urls: dict[tuple[tuple[str, object], ...], str] = {}
 
     async def url(self, *settings: tuple[str, object]) -> str:
@@ -479,7 +481,9 @@ class World:
         hosts = frozenset([url.removeprefix("http://")])
         settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=5.0)
         store = ObjectAssetStore.open(f"file:{folder}")
-        return HttpPictureFetcher(self._fetch_client, store, settings)
+        return HttpPictureFetcher(
+            self._fetch_client, store, self.converter, settings, SystemClock()
+        )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -490,7 +494,9 @@ async def world() -> AsyncIterator[World]:
             await stack.enter_async_context(client)
             for client in (build_submit_client(), build_poll_client(), build_fetch_client())
         ]
-        yield World(stack, clients)
+        world = World(stack, clients)
+        stack.callback(world.converter.close)
+        yield world
 
 
 def order(markers: str = "", body: dict[str, object] = NOTHING) -> SubmitOrder:
@@ -632,7 +638,7 @@ async def test_what_is_composed_is_taken_by_every_rule(world: World) -> None:
     [
         ("", PictureFormat.PNG),
         ("[[result:other-size]]", PictureFormat.PNG),
-        ("[[result:other-format]]", PictureFormat.JPEG),
+        ("[[result:other-format]]", PictureFormat.PNG),
         ("[[result:opaque]]", PictureFormat.PNG),
         ("[[result:untyped]]", PictureFormat.PNG),
         ("[[result:slow:0.1]]", PictureFormat.PNG),
@@ -655,7 +661,8 @@ async def test_result_files(world: World, tmp_path: Path, markers: str, expected
     outcome = await end_of(provider, await provider.submit(order(markers), idempotency_key=markers))
     assert isinstance(outcome, Finished)
     try:
-        read: object = (await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a")).format
+        fetched = await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a", PLAIN_PNG)
+        read: object = fetched.picture.format
     except (LinkDeadError, LinkUnavailableError) as error:
         read = type(error)
 
@@ -671,7 +678,7 @@ async def test_links_end(world: World, tmp_path: Path, status: int) -> None:
     assert isinstance(outcome, Finished)
 
     with pytest.raises(LinkDeadError):
-        await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a")
+        await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a", PLAIN_PNG)
 
 
 @pytest.mark.parametrize(
@@ -693,4 +700,4 @@ async def test_result_hosts(world: World, tmp_path: Path, base: str) -> None:
     assert isinstance(outcome, Finished)
     assert outcome.links[0].startswith(base)
     with pytest.raises(LinkDeadError):
-        await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a")
+        await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a", PLAIN_PNG)
