@@ -79,6 +79,8 @@ _MEANINGS = {
     "n": "How many pictures.",
     "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
     "quality": "auto is the team's or the model's default.",
+    "output_format": "What the picture is delivered as, whatever the upstream makes.",
+    "output_compression": "Quality of webp and jpeg in percent.",
     "moderation": "How strict the upstream's safety system is.",
     "partial_images": "Taken and without effect: there are no streams here.",
     "response_format": "What pictures are answered as.",
@@ -88,6 +90,13 @@ _MEANINGS = {
     "safety_identifier": "As user, before which it counts.",
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
 }
+
+
+#: A png is never compressed: another format, or nothing about its compression.
+_COMPRESSION: Sequence[Schema] = (
+    {"properties": {"output_format": one_of("webp", "jpeg")}, "required": ["output_format"]},
+    {"properties": {"output_compression": one_of(100, None)}},
+)
 
 
 def generation_schemas(models: Sequence[Model], rules: FieldRules) -> dict[str, Schema]:
@@ -137,7 +146,7 @@ def _body(model: Model, operation: Made, rules: FieldRules, pictures: Sequence[P
     if not is_default:
         required.add("model")
     optional = tuple(name for name in fields if name not in required)
-    body = record(fields, optional=optional)
+    body = {**record(fields, optional=optional), "anyOf": [*_COMPRESSION]}
     if operation is Made.GENERATION:
         return {**body, "examples": [example]}
     if pictures is JSON_PICTURES:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.domain.ids import TeamId
 from gateway.domain.images import KeptReference, LinkedReference, PictureFormat, References
 from gateway.domain.references import reference_key
@@ -73,7 +74,7 @@ async def _make_link(team: TeamId, reference: KeptReference) -> str:
 
 def a_house(store: Store, folder: Path, files: Files | None = None) -> House:
     """Open a replica."""
-    assets, files = ObjectAssetStore.open(f"file:{folder}"), files or Files()
+    assets, files = ObjectAssetStore.open(AssetPlace(f"file:{folder}")), files or Files()
     links = StoredReferenceLinks(
         store,
         assets,

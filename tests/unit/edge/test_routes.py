@@ -106,7 +106,11 @@ class Edge:
                     links=links,
                     help_url="",
                 ),
-                assets=AssetRoutes(links=links, assets=cast("AssetStore", None)),
+                assets=AssetRoutes(
+                    links=links,
+                    tasks=cast("TaskService", None),
+                    assets=cast("AssetStore", None),
+                ),
             ),
             max_upload_bytes=LIMIT_BYTES,
         )
