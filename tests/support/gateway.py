@@ -88,7 +88,7 @@ DEFAULTS = {
 }
 
 #: How long a process may take to start or stop.
-START_S = 30.0
+START_S = 90.0
 
 ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
 

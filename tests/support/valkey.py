@@ -18,7 +18,7 @@ from gateway.store.embedded import die_with_parent, find_binary, private_socket
 
 #: Nothing is written, and nothing is forgotten.
 OPTIONS = ("--appendonly", "no", "--save", "", "--maxmemory-policy", "noeviction")
-START_S = 15.0
+START_S = 60.0
 
 #: Ports below those that Linux gives to connections by itself.
 PORTS = (12_000, 32_000)
