@@ -48,13 +48,10 @@ async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: P
         async with httpx.AsyncClient(base_url=running.url) as probe:
             await probe.get("/readyz")
             call = asyncio.get_running_loop().create_task(running.generate())
-            async with asyncio.timeout(30):
-                while (await running.simulated())["submits"] == 0:
-                    await asyncio.sleep(0.02)
-                die.set()
-                while (ready := await probe.get("/readyz")).status_code == 200:
-                    await asyncio.sleep(0.02)
-            seen.append(ready)
+            await running.until_submitted()
+            die.set()
+            await asyncio.sleep(0.2)
+            seen.append(await probe.get("/readyz"))
             seen.append(await running.generate())
             seen.append(await call)
             await asyncio.wait({running.served}, timeout=20)

@@ -82,9 +82,7 @@ async def test_images_in_progress_are_limited(tmp_path: Path) -> None:
     team = "limits = { in_flight_images = 1 }"
     async with running_gateway(tmp_path, simulator=slow, team=team) as running:
         first = asyncio.get_running_loop().create_task(running.generate())
-        async with asyncio.timeout(30):
-            while (await running.simulated())["submits"] == 0:
-                await asyncio.sleep(0.02)
+        await running.until_submitted()
         second = await running.generate()
         await first
         third = await running.generate()

@@ -123,6 +123,12 @@ class Running:
         body.setdefault("size", "1024x1024")
         return await self.client.post("/v1/images/generations", json=body)
 
+    async def until_submitted(self) -> None:
+        """Return once the simulator has taken an order."""
+        async with asyncio.timeout(START_S):
+            while (await self.simulated())["submits"] == 0:  # noqa: ASYNC110 - another server's
+                await asyncio.sleep(0.02)
+
     async def simulated(self) -> dict[str, float]:
         """Return the simulator's own counts."""
         async with httpx.AsyncClient() as client:
