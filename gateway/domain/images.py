@@ -84,6 +84,9 @@ class ImageRequest:
     safety_identifier: str | None = None
     max_cost_microusd: int | None = None
     callback_url: str | None = None
+    stream: bool = False
+    partial_images: int = 0
+    response_format: str = "b64_json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,6 @@ def parse_generation(body: bytes, find_model: Callable[[str], Model | None]) -> 
     }
     _check_png_compression(given)
     _check_offered(given)
-    given.pop("stream", None)
-    given.pop("partial_images", None)
     given["max_cost_microusd"] = given.pop("max_cost_usd", None)
     # Every value was checked by the table for exactly the field it goes to.
     return ImageRequest(model=model.name, **given)  # type: ignore[arg-type]
@@ -199,7 +197,6 @@ OFFERED: Mapping[str, tuple[object, ...]] = {
     "background": ("opaque", "auto"),
     "output_compression": (100,),
     "output_format": ("png",),
-    "stream": (False,),
 }
 
 
@@ -212,7 +209,6 @@ def _check_offered(given: Mapping[str, object]) -> None:
             code="invalid_value",
         )
     refusals = {
-        "stream": "Streaming is not offered here: leave 'stream' out or set it to false.",
         "output_format": "This model makes png pictures here: 'output_format' must be 'png'.",
     }
     for name, message in refusals.items():

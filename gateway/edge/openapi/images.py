@@ -31,8 +31,9 @@ from gateway.domain.errors import (
     UpstreamFailed,
     UpstreamUnavailable,
 )
-from gateway.edge.openapi.headers import RATES, TASK
+from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
+    JSON,
     TEAM,
     TEXT,
     Answer,
@@ -50,6 +51,7 @@ from gateway.edge.openapi.parts import (
     ref,
 )
 from gateway.edge.parse import OFFERED, PROMPT, generation_table
+from gateway.edge.sse import MEDIA_TYPE
 from gateway.service.calls import MAX_KEY_CHARS
 from gateway.service.tasks import MAX_PAGE, PAGE
 from gateway.service.usage import MAX_DAYS
@@ -71,7 +73,8 @@ _MEANINGS = {
     "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
     "quality": "auto is the team's or the model's default.",
     "moderation": "How strict the upstream's safety system is.",
-    "partial_images": "Taken and without effect: there are no streams here.",
+    "stream": "Whether the pictures come as events, each as soon as it is there.",
+    "partial_images": "How many unfinished pictures a stream may send; no upstream here has any.",
     "user": "The end user, of whom only a hash is kept.",
     "safety_identifier": "As user, before which it counts.",
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
@@ -120,6 +123,18 @@ def _told(name: str, schema: Schema) -> Schema:
 
 _TASK_ANSWER = ok(ref("Task"), "The task as it stands.", *TASK[:1])
 
+#: One event of a stream; comments between them are left to who reads.
+_EVENT: Schema = record(
+    {
+        "event": TEXT,
+        "data": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": ref("StreamEvent"),
+        },
+    }
+)
+
 #: A query without a value is one that was left out.
 _DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
 
@@ -128,7 +143,10 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Make pictures from words",
         description=(
             "Answers when the pictures are done, or with the task at once when the call says"
-            " `Prefer: respond-async`. A retry of a call is attached to the task of the call."
+            " `Prefer: respond-async`. A retry of a call is attached to the task of the call.\n\n"
+            "With `stream` the answer is events (`StreamEvent`): one `image_generation.completed`"
+            " for each picture, or one `error` that ends it with what the status would have been."
+            " Comments keep it awake."
         ),
         tag="images",
         caller=TEAM,
@@ -145,7 +163,11 @@ OPERATIONS: Mapping[str, Operation] = {
         ),
         body=ref("Generation"),
         answers={
-            200: ok(ref("Images"), "The pictures.", *TASK, *RATES),
+            200: Answer(
+                "The pictures, or a stream of them.",
+                {JSON: ref("Images"), MEDIA_TYPE: _EVENT},
+                (*TASK, *RATES, *STREAM),
+            ),
             202: ok(
                 ref("Task"),
                 "The task, which goes on without the call.",

@@ -49,6 +49,8 @@ def test_every_field() -> None:
         moderation="low",
         user="u",
         safety_identifier="s",
+        stream=True,
+        partial_images=2,
         max_cost_microusd=50_000,
     )
 
@@ -62,7 +64,7 @@ def test_every_field() -> None:
         moderation="low",
         user="u",
         safety_identifier="s",
-        stream=False,
+        stream=True,
         partial_images=2,
         max_cost_usd=0.05,
     )
@@ -333,14 +335,6 @@ def test_a_body_must_be_an_object(body: bytes) -> None:
                 IGUE,
                 "Transparent background is not supported for this model.",
                 *("background", "invalid_value"),
-            ),
-        ),
-        (
-            {"stream": True},
-            (
-                IRE,
-                "Streaming is not offered here: leave 'stream' out or set it to false.",
-                *("stream", "unsupported_value"),
             ),
         ),
         (

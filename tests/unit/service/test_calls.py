@@ -60,6 +60,9 @@ DIFFERENT = [
     {"safety_identifier": "kim"},
     {"max_cost_microusd": 10_000},
     {"callback_url": "https://client.example/done"},
+    {"stream": True},
+    {"partial_images": 1},
+    {"response_format": "url"},
 ]
 
 
