@@ -22,6 +22,7 @@ def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
         *_redis(document),
         *_providers(document),
         *_models(document, packaged),
+        *_default_model(document),
         *_organization(document),
         *_teams(document, packaged),
     ]
@@ -53,6 +54,16 @@ def _models(document: Table, packaged: Packaged) -> Iterator[Problem]:
             elif route in seen:
                 yield Problem(path, "this provider is already in the list")
             seen.add(route)
+
+
+def _default_model(document: Table) -> Iterator[Problem]:
+    server, models = document.get("server"), document.get("models")
+    name = server.get("default_model") if isinstance(server, Mapping) else ""
+    known = list(models) if isinstance(models, Mapping) else []
+    if isinstance(name, str) and name and name not in known:
+        # What was written is not repeated: it may be a key in the wrong line.
+        offered = listed(known) if known else "a model of this file"
+        yield Problem("server.default_model", f"no such model is offered here; expected {offered}")
 
 
 def _organization(document: Table) -> Iterator[Problem]:

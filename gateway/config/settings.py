@@ -84,6 +84,14 @@ class ServerSettings(Section):
         alias="body_timeout",
         description="How long a request body may take, beside a second for each 16 KiB of it.",
     )
+    compat: Literal["lenient", "strict"] = Field(
+        default="lenient",
+        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
+        " other days send, such as response_format.",
+    )
+    default_model: str = Field(
+        default="", description="The model of calls that name none, where compat is lenient."
+    )
     cors_origins: tuple[Origin, ...] = Field(
         default=(), description="Origins of web pages that may call; * is all of them."
     )
@@ -238,6 +246,11 @@ class ProviderSettings(Section):
     idempotency: Literal["unproven", "proven"] = Field(
         default="unproven",
         description="Whether a repeated Idempotency-Key is known to mean the same task there.",
+    )
+    balance_every_ms: DurationMs = Field(
+        default=60_000,
+        alias="balance_every",
+        description="How often the account is asked what it has left, by each process; zero never.",
     )
     fetch_timeout_ms: PositiveDurationMs = Field(
         default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."

@@ -27,7 +27,7 @@ from gateway.edge.drain import Drain
 from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
-from gateway.edge.parse import parse_generation
+from gateway.edge.parse import FieldRules, parse_generation
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer, render_links
 from gateway.edge.streams import PictureStreams
@@ -49,6 +49,7 @@ class ImageRoutes:
         *,
         keys: KeyDirectory,
         images: ImageService,
+        rules: FieldRules,
         tasks: TaskService,
         assets: AssetStore,
         links: Links,
@@ -59,6 +60,7 @@ class ImageRoutes:
     ) -> None:
         self._keys = keys
         self._images = images
+        self._rules = rules
         self._tasks = tasks
         self._assets = assets
         self._links = links
@@ -71,7 +73,7 @@ class ImageRoutes:
         """Make pictures from words and answer when they are done."""
         record = record_of(request)
         caller = await authenticate(request, self._keys, self._help_url)
-        asked = parse_generation(await request.body(), self._images.find_model)
+        asked = parse_generation(await request.body(), self._rules)
         record.model = asked.model
         call = call_of(
             caller,
@@ -80,6 +82,7 @@ class ImageRoutes:
             waiter=record.request_id,
             retry_count=request.headers.get("x-stainless-retry-count", ""),
             idempotency_key=request.headers.get("idempotency-key", ""),
+            base_url=str(request.base_url),
             detached=wants_no_answer(request),
         )
         try:

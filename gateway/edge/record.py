@@ -17,14 +17,12 @@ from gateway.telemetry.metrics import OTHER
 
 MS_PER_S = 1000
 
-#: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
-UPSTREAM_PHASES = ("submit", "render", "fetch")
-
 
 @dataclass(slots=True)
 class RequestRecord:
     """Filled in by whoever learns something; `upstream_s` is time that was not the gateway's own.
 
+    It is None where nobody here knows it: of calls that order nothing, joined ones, others' tasks.
     `joined` calls were attached to a task that was paid for before; `saved_microusd` is what theirs
     would have cost. `partial` is how many of the pictures are there, such as 3/4.
     `team` and `model` are names of the configuration and the catalogue, never what a client sent.
@@ -39,7 +37,7 @@ class RequestRecord:
     provider: str = ""
     cost_microusd: int | None = None
     remaining_microusd: int | None = None
-    upstream_s: float = 0.0
+    upstream_s: float | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
     rates: tuple[RateState, ...] = ()
     unpriced: bool = False
@@ -67,7 +65,7 @@ class RequestRecord:
         self.rates = live.rates
         self.provider = live.task.order.provider
         self.phases_s = dict(live.phases_s)
-        self.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)
+        self.upstream_s = live.upstream_s
         budget = tightest(live.budgets)
         self.remaining_microusd = None if budget is None else budget.remaining_microusd
 

@@ -33,6 +33,16 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "expected exactly one of api_key_env and api_key_file, got 2",
         ),
         (
+            {"server": {"default_model": "gpt-image-2"}, "models": {"gpt-image-1": {}}},
+            "server.default_model",
+            "no such model is offered here; expected gpt-image-1",
+        ),
+        (
+            {"server": {"default_model": "gpt-image-2"}},
+            "server.default_model",
+            "no such model is offered here; expected a model of this file",
+        ),
+        (
             {"models": {"gpt-imgae-1.5": {}}},
             'models."gpt-imgae-1.5"',
             "no such model in the catalogue; did you mean gpt-image-1.5?",
