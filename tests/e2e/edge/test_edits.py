@@ -276,7 +276,7 @@ async def test_scalars_of_a_form(running: Running) -> None:
 
 
 async def test_as_strict_as_openai(strict: Running) -> None:
-    """The declared type counts, and fidelity only where the model has it."""
+    """The declared type counts, and fidelity is refused where the model has none."""
     untyped = a_file(PNG, kind="application/octet-stream")
     one = await post(strict, [*fields(), untyped])
     listed = await post(
@@ -284,13 +284,11 @@ async def test_as_strict_as_openai(strict: Running) -> None:
         [*fields(), a_file(PNG, "image[]"), (untyped[0].replace('"image"', '"image[]"'), PNG)],
     )
     fidelity = fields(input_fidelity="high")
-    has_it = await post(strict, [*fidelity, a_file(PNG)])
     lacks_it = await post(strict, [*fidelity[1:], a_part("model", "gpt-image-2"), a_file(PNG)])
 
     assert (400, "image", "unsupported_file_mimetype") == error(one)
     assert (400, "image[1]", "unsupported_file_mimetype") == error(listed)
     assert "('application/octet-stream')" in one.json()["error"]["message"]
-    assert 200 == has_it.status_code
     assert (400, "input_fidelity", "invalid_input_fidelity_model") == error(lacks_it)
 
 
@@ -485,3 +483,22 @@ async def test_a_file_service_that_refuses(tmp_path: Path) -> None:
     assert (503, None, "upstream_unavailable") == error(refused)
     assert "quota" not in refused.text
     assert (0, (0, 0)) == (stats["submits"], budget)
+
+
+async def test_edits_as_a_stream(running: Running) -> None:
+    """Events of edits and no others, one for each picture, and then the end."""
+    async with openai.AsyncOpenAI(
+        base_url=f"{running.url}/v1", api_key=TEAM_KEY, max_retries=0, timeout=30
+    ) as client:
+        stream = await client.images.edit(
+            image=PNG, prompt="blue", model="gpt-image-1.5", n=2, stream=True, partial_images=1
+        )
+        events = [event async for event in stream]
+    wrong = await post(running, [*fields(stream="true"), a_file(b"hello")])
+
+    assert ["image_edit.completed"] * 2 == [event.type for event in events]
+    for event in events:
+        assert event.type == "image_edit.completed"
+        assert base64.b64decode(event.b64_json).startswith(b"\x89PNG")
+        assert 1536 == event.usage.input_tokens_details.image_tokens
+    assert (400, "image", "unsupported_file_mimetype") == error(wrong)

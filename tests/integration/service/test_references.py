@@ -91,7 +91,7 @@ async def test_a_store_that_does_not_take_it(references: References, tmp_path: P
 async def test_links_that_are_not_followed(references: References, url: str) -> None:
     """Whether they are fetched here or handed on, with the name of their field."""
     with references.spool() as spool:
-        with pytest.raises(BadReference, match="'images.0.'"):
+        with pytest.raises(BadReference, match=r"'images.0.'"):
             references.check_link(url, param="images[0]")
         with pytest.raises(BadReference):
             await references.fetch(url, spool, param="images[0]")

@@ -29,6 +29,7 @@ from gateway.edge.ops import OpsRoutes
 from gateway.edge.parse import FieldRules
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
+from gateway.edge.streams import PictureStreams
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
 from gateway.service.evolink import EvolinkService
@@ -64,6 +65,7 @@ class Edge:
         references = cast("References", None)
         edits = EditReader(references, rules, max_rest_bytes=LIMIT_BYTES)
         self.metrics = Metrics(CollectorRegistry(), version="1")
+        links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         orders = ImageRoutes(
             keys=keys,
             images=images,
@@ -72,10 +74,11 @@ class Edge:
             references=references,
             tasks=cast("TaskService", None),
             assets=cast("AssetStore", None),
+            links=links,
+            streams=cast("PictureStreams", None),
             drain=Drain(),
             help_url="",
         )
-        links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         self.routes = routes(
             Handlers(
                 document=DocumentRoutes([], rules, version="1"),
