@@ -24,7 +24,8 @@ from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
 from gateway.assets.convert import Converter
-from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
+from gateway.assets.download import FetchSettings
+from gateway.assets.ingest import HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.place import AssetPlace

@@ -10,11 +10,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.images import Output, StoredPicture
+from gateway.domain.images import Output, PictureFormat, StoredPicture
 
 
 class AssetUnavailableError(Exception):
     """The store did not take or give the picture now; trying again may help."""
+
+
+class AssetFullError(AssetUnavailableError):
+    """The store has no room for the picture."""
 
 
 class LinkUnavailableError(Exception):
@@ -94,8 +98,20 @@ class Ingested:
     store_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class OpenPicture:
+    """A picture that begins to be read: its format, its size if that is known, and its bytes.
+
+    Whoever stops reading early closes `pieces`.
+    """
+
+    format: PictureFormat
+    size_bytes: int | None
+    pieces: AsyncGenerator[bytes]
+
+
 class PictureFetcher(Protocol):
-    """Copies a result link into the store."""
+    """Fetches the pictures behind result links."""
 
     async def ingest(self, link: str, key: str, output: Output) -> Ingested:
         """Fetch the picture behind `link`, check it, and store it under `key` as `output` asks.
@@ -103,5 +119,13 @@ class PictureFetcher(Protocol):
         One that meets it is stored as it came, to the byte.
 
         Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
+        """
+        ...
+
+    async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
+        """Fetch the picture behind `link` as `output` asks, for whoever waits for it.
+
+        Pieces are as `AssetStore.read` gives them. Raises LinkUnavailableError, LinkDeadError; so
+        do the pieces.
         """
         ...

@@ -13,6 +13,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
+from gateway.assets.chunks import regrouped
 from gateway.assets.interface import AssetUnavailableError, ByteSpan, StoredObject
 from gateway.assets.place import AssetPlace, open_place
 
@@ -64,7 +65,7 @@ class ObjectAssetStore:
         )
         size_bytes = 0
         try:
-            async with aclosing(_regroup(chunks, PART_BYTES)) as parts:
+            async with aclosing(regrouped(chunks, PART_BYTES)) as parts:
                 async for part in parts:
                     with _telling_unavailable("write"):
                         await writer.write(part)
@@ -101,7 +102,7 @@ class ObjectAssetStore:
         """
         async with (
             aclosing(self._stream(_checked(key), chunk_bytes, part)) as stream,
-            aclosing(_regroup(stream, chunk_bytes)) as pieces,
+            aclosing(regrouped(stream, chunk_bytes)) as pieces,
         ):
             async for piece in pieces:
                 yield piece
@@ -153,16 +154,3 @@ def _telling_unavailable(verb: str) -> Iterator[None]:
     except (BaseError, OSError) as error:
         # The class only: messages hold paths, and those of remote stores hold signed URLs.
         raise AssetUnavailableError(f"cannot {verb}: {type(error).__name__}") from error
-
-
-async def _regroup(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
-    """Yield the same bytes in pieces of exactly `size`, the last one perhaps shorter."""
-    pending = bytearray()
-    async for chunk in chunks:
-        pending += chunk
-        while len(pending) >= size:
-            piece = bytes(pending[:size])
-            del pending[:size]
-            yield piece
-    if pending:
-        yield bytes(pending)
