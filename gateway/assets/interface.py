@@ -6,7 +6,7 @@ nothing needs to be remembered about it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,10 @@ class ByteSpan:
         return self.end - self.first
 
 
+#: Tells for how many milliseconds the objects are kept whose keys begin with this segment.
+KeepOf = Callable[[str], int]
+
+
 class AssetStore(Protocol):
     """Keeps pictures by key."""
 
@@ -77,8 +81,12 @@ class AssetStore(Protocol):
         """
         ...
 
-    async def remove_before(self, moment_ms: int) -> int:
-        """Remove what was written before that Unix time in ms; return how many objects went.
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, those that are not there included. Raises AssetUnavailableError."""
+        ...
+
+    async def sweep(self, now_ms: int, keep_ms: KeepOf) -> int:
+        """Remove what was kept for long enough, and what killed writers left; return how many.
 
         Raises AssetUnavailableError; what was removed until then stays removed.
         """

@@ -166,6 +166,11 @@ class AssetsSettings(Section):
         alias="keep",
         description="How long a picture and the record of its task are kept.",
     )
+    min_free_bytes: SizeBytes = Field(
+        default=256 << 20,
+        alias="min_free",
+        description="Room that pictures leave on the disk of their folder.",
+    )
 
     @property
     def folder(self) -> Path | None:

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StillRunning, StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.task import Task
 from gateway.tasks.interface import TaskStore
 from gateway.tasks.live import LiveTask, MovedError, Outcome
 from gateway.tasks.wake import Kind, Message
 
 #: How often a task that runs elsewhere is read again.
 READ_AGAIN_S = 1.0
+#: How long after the end of a task that runs elsewhere its pictures are not waited for any more,
+#: where they can be had from their links.
+STRAIGHT_AFTER_MS = 5_000
+
+
+#: Returns a task as if pictures that their links still give were stored.
+WithStraight = Callable[[Task], Awaitable[Task]]
+
+
+async def _as_it_is(task: Task) -> Task:
+    return task
 
 
 class Waiting:
@@ -33,8 +45,10 @@ class Waiting:
         clock: Clock,
         *,
         deadline_s: float,
+        with_straight: WithStraight = _as_it_is,
     ) -> None:
         self._store = store
+        self._with_straight = with_straight
         self._running = running
         self._clock = clock
         self._deadline_s = deadline_s
@@ -67,8 +81,9 @@ class Waiting:
         due_s = self._deadline_s - (self._clock.now_ms() - live.task.created_ms) / 1000
         if due_s > 0:
             timeout_s = min(timeout_s, due_s + 0.001)
-        done, _ = await asyncio.wait((live.done,), timeout=timeout_s)
-        if not done:
+        waited_for = (live.done, live.straight)
+        await asyncio.wait(waited_for, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not live.done.done():
             return live.outcome
         with suppress(MovedError):
             return live.done.result()
@@ -82,12 +97,20 @@ class Waiting:
                 read = await self._store.read(team, task)
             except StoreUnavailable:
                 read = None
+            if read is not None and self._is_unstored(read):
+                read = await self._with_straight(read)
             if read is not None and (read.over or self._is_due(Outcome(read))):
                 return Outcome(read)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(timeout_s, READ_AGAIN_S)):
                     await told.wait()
         return None
+
+    def _is_unstored(self, task: Task) -> bool:
+        """Tell whether a task that is over has waited for the store for longer than is usual."""
+        if task.over or any(render.result is None for render in task.renders):
+            return False
+        return self._clock.now_ms() - task.ended_ms > STRAIGHT_AFTER_MS
 
     @contextmanager
     def _watch(self, task: TaskId) -> Iterator[asyncio.Event]:
