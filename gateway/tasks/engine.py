@@ -100,7 +100,6 @@ class Engine:
             budgets=admitted.budgets,
             rates=admitted.rates,
             done=asyncio.get_running_loop().create_future(),
-            straight=asyncio.get_running_loop().create_future(),
         )
         self._house.accounting.phase(live, "admit", live.admitted_s - started_s)
         self._house.reached("admitted")
@@ -120,7 +119,6 @@ class Engine:
             admitted_s=self._house.clock.monotonic_s(),
             budgets=(),
             done=asyncio.get_running_loop().create_future(),
-            straight=asyncio.get_running_loop().create_future(),
             watchers=task.watchers,
             adopted=True,
             cancelled=task.cancelled,
@@ -157,8 +155,9 @@ class Engine:
         live.break_off(error)
 
     def _settled(self, live: LiveTask) -> None:
-        """Tell whoever waits once nothing more will come of any render."""
+        """Tell whoever waits that a render has ended, and see to the end of its task."""
         if not live.over or live.done.done():
+            live.tell()
             return
         self._house.accounting.left(live)
         live.resolve()

@@ -108,7 +108,8 @@ class LiveTask:
 
     `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
-    `straight` is done when the store refuses pictures and all can be passed on.
+    `news` is set, and replaced, when a render has come to its end, when its picture can be passed
+    on, and when the task has.
     """
 
     task: Task
@@ -116,7 +117,6 @@ class LiveTask:
     admitted_s: float
     budgets: tuple[BudgetState, ...]
     done: asyncio.Future[Outcome]
-    straight: asyncio.Future[None]
     rates: tuple[RateState, ...] = ()
     renders: list[LiveRender] = field(default_factory=list)
     phases_s: dict[str, float] = field(default_factory=dict)
@@ -124,6 +124,7 @@ class LiveTask:
     retry_after_s: float | None = None
     adopted: bool = False
     cancelled: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_renders(self, now_s: float) -> None:
         """Begin to run every render of the task."""
@@ -162,15 +163,20 @@ class LiveTask:
         return all(one.render.settled for one in self.renders)
 
     def pass_on(self, one: LiveRender, picture: StoredPicture) -> None:
-        """Let a picture be had from its link; tell whoever waits once that is true of the rest."""
+        """Let a picture be had from its link, and tell who waits."""
         one.passed_on = picture
-        if self.outcome.task.over and not self.straight.done():
-            self.straight.set_result(None)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell everybody who waits that there is news."""
+        self.news.set()
+        self.news = asyncio.Event()
 
     def resolve(self) -> None:
         """Tell everybody who waits that it is over."""
         if not self.done.done():
             self.done.set_result(self.outcome)
+            self.tell()
 
     def break_off(self, error: InternalError | MovedError) -> None:
         """Tell everybody who waits that the end will not be seen here."""
@@ -178,3 +184,4 @@ class LiveTask:
             self.done.set_exception(error)
             # Seen here, so that a task nobody waits for is no warning.
             self.done.exception()
+            self.tell()

@@ -306,7 +306,6 @@ def a_live_task(task: Task | None = None, *, admitted_s: float = 0.0) -> LiveTas
         admitted_s=admitted_s,
         budgets=(),
         done=asyncio.get_running_loop().create_future(),
-        straight=asyncio.get_running_loop().create_future(),
     )
     live.add_renders(admitted_s)
     return live

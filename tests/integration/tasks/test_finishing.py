@@ -381,7 +381,7 @@ async def test_a_picture_is_passed_on_while_the_store_takes_none(store: Store) -
         house.fetcher.failures = [AssetUnavailableError("no room")] * 3
         live = await house.admit()
         await house.poller.poll()
-        await until(live.straight.done)
+        await until(lambda: live.outcome.task.over)
         straight, still_running = live.outcome, live.task.id in house.engine.running
         stored = await over(live)
 
