@@ -27,7 +27,7 @@ from gateway.assets.convert import Converter
 from gateway.assets.download import FetchSettings
 from gateway.assets.ingest import HttpPictureFetcher
 from gateway.assets.interface import AssetStore, KeepOf
-from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.object_store import FULL, UNAVAILABLE, ObjectAssetStore
 from gateway.assets.place import AssetPlace
 from gateway.assets.straight import StraightAssets
 from gateway.assets.sweeper import Sweeper
@@ -602,6 +602,8 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
 
 
 def _show_assets(metrics: Metrics, assets: ObjectAssetStore) -> None:
+    for reason in (FULL, UNAVAILABLE):
+        metrics.asset_errors.labels("write", reason)
     metrics.follow(metrics.assets_full, lambda: float(assets.is_full))
     if assets.free_bytes is not None:
         metrics.follow(metrics.assets_free, lambda: float(assets.free_bytes or 0))
