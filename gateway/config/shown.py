@@ -90,9 +90,7 @@ def _plain(value: Any) -> Any:
             return masked(value.get_secret_value())
         case Fraction():
             return Decimal(value.numerator) / value.denominator
-        case tzinfo():
-            return str(value)
-        case Path():
+        case tzinfo() | Path():
             return str(value)
         case Enum():
             return value.value
