@@ -6,7 +6,7 @@
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
-#   make fuzz                the document at /openapi.json against the server, for minutes
+#   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
@@ -21,7 +21,7 @@ test: .venv/.dev
 	@scripts/test $(ARGS)
 
 test-stores: .venv/.dev
-	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
+	@scripts/test -n 4 --stores=$(STORES) tests/integration $(ARGS)
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)

@@ -36,7 +36,7 @@ drain = "2s"
 timeout = "{store_timeout}"
 
 [assets]
-url = "file:assets"
+{assets}
 
 {sections}
 
@@ -82,12 +82,13 @@ DEFAULTS = {
     "budget": "5",
     "store_timeout": "2s",
     "redis": 'data_dir = "valkey"',
+    "assets": 'url = "file:assets"',
     "team": "",
     "key": "",
 }
 
 #: How long a process may take to start or stop.
-START_S = 30.0
+START_S = 90.0
 
 ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
 
@@ -121,6 +122,12 @@ class Running:
         body = {"model": "gpt-image-1.5", "prompt": prompt, "quality": "low"} | fields
         body.setdefault("size", "1024x1024")
         return await self.client.post("/v1/images/generations", json=body)
+
+    async def until_submitted(self) -> None:
+        """Return once the simulator has taken an order."""
+        async with asyncio.timeout(START_S):
+            while (await self.simulated())["submits"] == 0:  # noqa: ASYNC110 - another server's
+                await asyncio.sleep(0.02)
 
     async def simulated(self) -> dict[str, float]:
         """Return the simulator's own counts."""
@@ -228,22 +235,24 @@ class ServedProcess:
             )
 
 
-async def start_gateway(config: Path, *options: str, **environ: str) -> asyncio.subprocess.Process:
-    """Start the command."""
+async def start_gateway(
+    config: Path, *options: str, log: int = asyncio.subprocess.PIPE, **environ: str
+) -> asyncio.subprocess.Process:
+    """Start the command; `log` is a file that takes what it prints beside its first line."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "serve", "--config", str(config), *options),
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=log,
         env={"PATH": os.environ["PATH"], **environ},  # noqa: TID251 - a child's environment
     )
 
 
 @asynccontextmanager
 async def serving_gateway(
-    config: Path, *options: str, **environ: str
+    config: Path, *options: str, log: int = asyncio.subprocess.PIPE, **environ: str
 ) -> AsyncIterator[ServedProcess]:
     """Start the command, wait for its line, and end it if the test did not."""
-    process = await start_gateway(config, *options, **ENVIRON, **environ)
+    process = await start_gateway(config, *options, log=log, **ENVIRON, **environ)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_S):
