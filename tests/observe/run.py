@@ -31,7 +31,7 @@ from tests.support.noise import make_noise
 STRAY, STRAY_SHORT = 10_000, 600
 
 #: How long the load runs before the first fault; what is usual is learned meanwhile.
-CALM_S = 12.0
+CALM_S = 9.0
 #: No alert may take longer after its fault.
 ALERT_WITHIN_S = 90.0
 
