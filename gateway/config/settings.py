@@ -86,8 +86,8 @@ class ServerSettings(Section):
     )
     compat: Literal["lenient", "strict"] = Field(
         default="lenient",
-        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
-        " other days send, such as response_format.",
+        description="strict: exactly the fields of today's OpenAI, and its empty 404s where nothing"
+        " is. lenient: also what clients of other days send, such as response_format.",
     )
     default_model: str = Field(
         default="", description="The model of calls that name none, where compat is lenient."
