@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from gateway.assets.ingest import recognise
+from gateway.assets.download import recognise
 from gateway.assets.interface import LinkDeadError, LinkUnavailableError
 from gateway.assets.spool import SpooledFile
 from gateway.domain.images import PictureFormat, Size

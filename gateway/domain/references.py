@@ -21,6 +21,11 @@ def reference_key(team: TeamId, digest: str) -> str:
     return f"{team}/references/{digest}"
 
 
+def is_reference(key: str) -> bool:
+    """Tell whether a key of the asset store is a reference's, and no picture's."""
+    return key.split("/")[1:2] == ["references"]
+
+
 def references_said(references: References) -> dict[str, object]:
     """Return references as JSON, for the record of a task."""
     said: dict[str, object] = {"pictures": [_said(each) for each in references.pictures]}

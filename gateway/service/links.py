@@ -68,7 +68,9 @@ class Links:
         ]
         if not pictures:
             return ()
-        until_s = ((task.ended_ms or self._clock.now_ms()) + self._keep_ms) // 1000
+        until_s = (
+            (task.ended_ms or self._clock.now_ms()) + (task.keep_ms or self._keep_ms)
+        ) // 1000
         root = self._public_url or base_url
         return tuple([await self._url(each.key, each.format, until_s, root) for each in pictures])
 

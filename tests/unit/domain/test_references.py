@@ -4,9 +4,15 @@ import json
 
 import pytest
 
-from gateway.domain.ids import TeamId
+from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import KeptReference, LinkedReference, PictureFormat, References
-from gateway.domain.references import parse_references, reference_key, references_said
+from gateway.domain.references import (
+    is_reference,
+    parse_references,
+    reference_key,
+    references_said,
+)
+from gateway.domain.task import picture_key
 
 KEPT = KeptReference("0a" * 32, PictureFormat.WEBP, 12)
 LINKED = LinkedReference("https://a.example/a.png")
@@ -33,4 +39,8 @@ def test_what_no_record_says(said: dict[str, object]) -> None:
 
 def test_a_key_is_a_teams_and_its_bytes() -> None:
     """The same bytes of two teams are two objects; no team's is found under another's name."""
-    assert "design/references/0a" == reference_key(TeamId("design"), "0a")
+    key = reference_key(TeamId("design"), "0a")
+
+    assert "design/references/0a" == key
+    assert is_reference(key)
+    assert not is_reference(picture_key(TeamId("references"), TaskId("imgtask_1"), 0))
