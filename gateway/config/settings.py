@@ -86,8 +86,7 @@ class ServerSettings(Section):
     max_upload_bytes: SizeBytes = Field(
         default=800 << 20,
         alias="max_upload",
-        description="Largest request with pictures in it: 16 files of 50 MB as a form; as JSON, 16"
-        " data URLs of 20 MiB each.",
+        description="Largest request with pictures in it; 16 data URLs of 20 MiB are 320 MiB.",
     )
     body_timeout_ms: PositiveDurationMs = Field(
         default=30_000,
@@ -260,13 +259,11 @@ class ProviderSettings(Section):
     base_url: BaseUrl = Field(default=_LIVE, description="Where tasks are submitted and polled.")
     files_url: OptionalUrl = Field(
         default="",
-        description="Where references are uploaded; empty is EvoLink's file service, or the"
-        " base_url where that is not EvoLink's.",
+        description="Where references are uploaded; empty is where its base_url suggests.",
     )
     references: Literal["files", "links"] = Field(
         default="files",
-        description="How references reach it: uploaded to its files, or as links to this server,"
-        " which needs server.public_url.",
+        description="How references reach it: uploaded to its files, or as links to this server.",
     )
     image_urls: Literal["fetch", "pass"] = Field(
         default="fetch",

@@ -87,11 +87,20 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class KeptReference:
-    """A picture to edit that is in the asset store, by the SHA-256 of its bytes in hexadecimal."""
+    """A picture to edit that is in the asset store, by the SHA-256 of its bytes in hexadecimal.
+
+    `url` is where it was fetched from, empty for one that the call brought along.
+    """
 
     digest: str
     format: PictureFormat
     size_bytes: int
+    url: str = field(default="", repr=False, compare=False)
+
+    @property
+    def said(self) -> str:
+        """What the call said: a link may give other bytes each time and is the same link."""
+        return self.url or self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,11 @@ class LinkedReference:
     """A picture to edit behind a link, which the upstream fetches by itself."""
 
     url: str = field(repr=False)
+
+    @property
+    def said(self) -> str:
+        """What the call said."""
+        return self.url
 
 
 Reference = KeptReference | LinkedReference

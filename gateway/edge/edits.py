@@ -242,7 +242,8 @@ class EditReader:
                 self._references.check_link(picture.url, param=param)
                 return picture
             file = await self._references.fetch(picture.url, spool, param=param)
-            return await self._references.looked_at(file, param=param)
+            brought = await self._references.looked_at(file, param=param)
+            return replace(brought, url=picture.url)
         except (GatewayError, AssetUnavailableError) as error:
             return error
 

@@ -125,10 +125,10 @@ class ImageRoutes:
         try:
             with ExitStack() as held:
                 held.enter_context(self._drain.call())
-                if not call.detached:
-                    await still_connected(request)
                 if keep is not None:
                     await keep()
+                if not call.detached:
+                    await still_connected(request)
                 ticket = await self._start(request, caller, asked, call)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)

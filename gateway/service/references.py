@@ -31,11 +31,12 @@ class Brought:
 
     file: SpooledFile
     header: Header
+    url: str = ""
 
     @property
     def reference(self) -> KeptReference:
         """What the journal knows it by."""
-        return KeptReference(self.file.digest, self.header.format, self.file.size_bytes)
+        return KeptReference(self.file.digest, self.header.format, self.file.size_bytes, self.url)
 
 
 class References:

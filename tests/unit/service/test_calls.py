@@ -89,6 +89,15 @@ def test_another_parameter_makes_another_call(change: dict[str, object]) -> None
     assert _call().fingerprint != _call(replace(REQUEST, **change)).fingerprint  # type: ignore[arg-type]
 
 
+def test_a_link_is_the_same_link_whatever_it_gives() -> None:
+    """A retry whose picture was fetched anew, and is another by now, is the same call."""
+    first = replace(PICTURE, url="https://a.example/a.png")
+    again = replace(first, digest="0c", size_bytes=9)
+    calls = [_call(replace(REQUEST, references=References((each,)))) for each in (first, again)]
+
+    assert calls[0].fingerprint == calls[1].fingerprint
+
+
 def test_every_parameter_is_in_the_table_above() -> None:
     """A parameter that is added to calls is thought about here."""
     assert set(ImageRequest.__slots__) == {name for change in DIFFERENT for name in change}
