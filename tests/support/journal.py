@@ -88,10 +88,12 @@ async def budgets_in(store: Store) -> dict[str, tuple[int, int]]:
 
 
 async def keys_in(store: Store, pattern: str) -> list[str]:
-    """Return the names of keys."""
-    keys = await store.command("KEYS", pattern)
-    assert isinstance(keys, list)
-    return sorted(key.decode() for key in keys)  # type: ignore[union-attr]
+    """Return the names of keys, on whichever server of the store they are."""
+    found: list[str] = []
+    for keys in await store.command_everywhere("KEYS", pattern):
+        assert isinstance(keys, list)
+        found += [key.decode() for key in keys]  # type: ignore[union-attr]
+    return sorted(found)
 
 
 async def record_in(store: Store, task: str = "task1") -> dict[str, str]:
