@@ -159,6 +159,7 @@ class Gateway:
         self.background.loop("replica", self.replica.run)
         self.background.loop("wake", self.wake.run)
         self.background.loop("recovery", self.recovery.run)
+        self.background.loop("reconciler", self.engine.reconciler.run)
         self.background.loop("callbacks", partial(self.courier.run, self.store_tasks.teams))
         self.background.loop("snapshot", self.snapshot.run)
         self.background.loop("sweeper", self.sweeper.run)

@@ -11,6 +11,7 @@ from gateway.domain.images import Size
 from gateway.domain.latency import Forecast, LatencyClass, size_class
 from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
+from gateway.tasks.interface import Call
 from gateway.tasks.poller import Due
 
 
@@ -96,6 +97,8 @@ class LiveTask:
 
     `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
+    `call` is who waits for it, None where that is not known here; `left` when it does not any
+    more, and `delivered` when its answer has left.
     """
 
     task: Task
@@ -110,6 +113,9 @@ class LiveTask:
     retry_after_s: float | None = None
     adopted: bool = False
     cancelled: bool = False
+    call: Call | None = None
+    left: bool = False
+    delivered: bool = False
 
     def add_renders(self, now_s: float) -> None:
         """Begin to run every render of the task."""

@@ -10,6 +10,7 @@ from gateway.domain.errors import StoreUnavailable
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis
 from gateway.domain.task import Event, FailureKind, Render, RenderState, Task
 from gateway.store.client import Argument, Reply, Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.scripts import Script
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.interface import Admission, Admitted, Ending
@@ -148,13 +149,18 @@ class TroubledStore(Store):
         self.forgetting: list[str] = []
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        acknowledgement: Acknowledgement | None = None,
     ) -> Reply:
         """Run a script, with its accident when it is its turn."""
         if script.name in self.forgetting:
             self.forgetting.remove(script.name)
             await self.command_everywhere("FLUSHALL")
-        reply = await super().run(script, keys, arguments)
+        reply = await super().run(script, keys, arguments, acknowledgement=acknowledgement)
         if script.name in self.losing:
             self.losing.remove(script.name)
             raise StoreUnavailable

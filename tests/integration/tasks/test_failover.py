@@ -76,7 +76,9 @@ class Load:
     async def make_good(self, steps: Steps) -> None:
         """Take a task to its end from wherever the store has it; it may have forgotten it all."""
         task, queued = steps.task, steps.task.renders[0]
-        await self._until_told(lambda: self.journal.restore(task.with_render(steps.submitted)))
+        await self._until_told(
+            lambda: self.journal.restore(task.with_render(steps.submitted), None)
+        )
         with suppress(OwnershipLostError):  # it is past this step
             await self._until_told(lambda: self.journal.begin_submit(task, queued, ATTEMPT))
         with suppress(OwnershipLostError):
