@@ -35,7 +35,12 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
+from gateway.config.settings import (
+    NetworkSettings,
+    ProviderSettings,
+    RedisSettings,
+    Settings,
+)
 from gateway.config.teams import callers_from
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
@@ -75,6 +80,7 @@ from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
 from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
@@ -128,6 +134,7 @@ class Gateway:
     assets: AssetStore
     store: Store
     store_checked: bool
+    acknowledgement: Acknowledgement | None
     embedded: EmbeddedServer | None
     poller: Poller
     outbox: Outbox
@@ -170,7 +177,8 @@ class Gateway:
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
         if not self.store_checked:
-            self.background.loop("store_check", partial(check_when_reachable, self.store))
+            check = partial(check_when_reachable, self.store, self.acknowledgement)
+            self.background.loop("store_check", check)
 
     async def _teams(self) -> list[TeamId]:
         return sorted(await self.store_tasks.teams())
@@ -209,7 +217,8 @@ async def build(  # noqa: PLR0915 - one for each part
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
-        store_checked = embedded is not None or await _is_checked(store)
+        acknowledgement = None if embedded is not None else _acknowledgement(settings.redis)
+        store_checked = embedded is not None or await _is_checked(store, acknowledgement)
         replica = Replica(
             store,
             clock,
@@ -226,6 +235,7 @@ async def build(  # noqa: PLR0915 - one for each part
             owner=replica.id,
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
+            acknowledgement=acknowledgement,
         )
         assets = ObjectAssetStore.open(settings.assets.url)
         clients = await _open_clients(stack, settings.network)
@@ -388,6 +398,7 @@ async def build(  # noqa: PLR0915 - one for each part
             assets=assets,
             store=store,
             store_checked=store_checked,
+            acknowledgement=acknowledgement,
             embedded=embedded,
             poller=poller,
             outbox=outbox,
@@ -458,10 +469,21 @@ def _retention(
     return Retention(store, books, teams, keep_ms=settings.ledger.keep_ms, replica=replica)
 
 
-async def _is_checked(store: Store) -> bool:
+def _acknowledgement(settings: RedisSettings) -> Acknowledgement | None:
+    """Return who must know of an order before it leaves; within half the time of a call."""
+    if not settings.acknowledge_replicas and not settings.acknowledge_on_disk:
+        return None
+    return Acknowledgement(
+        replicas=settings.acknowledge_replicas,
+        within_ms=max(settings.timeout_ms // 2, 1),
+        on_disk=settings.acknowledge_on_disk,
+    )
+
+
+async def _is_checked(store: Store, acknowledgement: Acknowledgement | None) -> bool:
     """Return False for a store that does not answer yet: a gateway may start before it."""
     try:
-        await check_server(store)
+        await check_server(store, acknowledgement)
     except StoreUnavailable:
         return False
     return True

@@ -130,11 +130,12 @@ class Standing:
     owner: str
     renders: tuple[tuple[int, bool], ...]
 
-    def is_behind(self, task: Task) -> bool:
-        """Tell whether the record knows less than the task's owner remembers.
+    def is_of_another(self, task: Task) -> bool:
+        """Tell whether the task has another owner than it is remembered to have."""
+        return self.epoch > task.epoch or (self.epoch == task.epoch and self.owner != task.owner)
 
-        A record of a later epoch is nobody's to correct but its owner's.
-        """
+    def is_behind(self, task: Task) -> bool:
+        """Tell whether the record knows less than is remembered of a task that is still ours."""
         if self.epoch != task.epoch:
             return self.epoch < task.epoch
         return self.owner == task.owner and any(

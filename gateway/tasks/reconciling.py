@@ -142,6 +142,8 @@ class Reconciler:
             for live, standing in zip(batch, standings.tasks, strict=True):
                 if standing is None or standing.is_behind(live.current):
                     await self._restore(live, is_gone=standing is None)
+                elif standing.is_of_another(live.task):
+                    self._let_go(live)
                 elif moved:
                     await self._refresh(live)
         # Whatever came up meanwhile is looked at next time.
@@ -176,5 +178,8 @@ class Reconciler:
         try:
             await self._restoring.restore(live)
         except OwnershipLostError:
-            if self._running.get(live.task.id) is live:
-                self._leave(live, MovedError())
+            self._let_go(live)
+
+    def _let_go(self, live: LiveTask) -> None:
+        if self._running.get(live.task.id) is live:
+            self._leave(live, MovedError())

@@ -97,6 +97,28 @@ async def keys_in(store: Store, pattern: str) -> list[str]:
     return sorted(found)
 
 
+#: All that a store has, by key: how long it lasts (ms, 0 for ever), and what it is.
+Moment = dict[str, tuple[int, bytes]]
+
+
+async def moment_of(store: Store) -> Moment:
+    """Return all that the store has, for it to be set back to."""
+    moment = {}
+    for key in await keys_in(store, "*"):
+        lasts_ms, dump = await store.command("PTTL", key), await store.command("DUMP", key)
+        assert isinstance(lasts_ms, int)
+        assert isinstance(dump, bytes)
+        moment[key] = (max(lasts_ms, 0), dump)
+    return moment
+
+
+async def set_back(store: Store, moment: Moment) -> None:
+    """Let the store be what it was, as a promoted replica is that had not heard the rest."""
+    await store.command_everywhere("FLUSHALL")
+    for key, (lasts_ms, dump) in moment.items():
+        await store.command("RESTORE", key, lasts_ms, dump)
+
+
 async def record_in(store: Store, task: str = "task1") -> dict[str, str]:
     """Return a task's record, empty when there is none."""
     fields = await store.command("HGETALL", f"{{t:design}}:task:{task}")
@@ -147,6 +169,12 @@ class TroubledStore(Store):
         super().__init__(url, timeout_ms=2_000)
         self.losing: list[str] = []
         self.forgetting: list[str] = []
+        self.doubts_more = 0
+
+    @property
+    def doubts(self) -> int:
+        """Tell of as many doubts more as the test says."""
+        return super().doubts + self.doubts_more
 
     async def run(
         self,
