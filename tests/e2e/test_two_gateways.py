@@ -47,7 +47,12 @@ async def test_a_dollar_is_never_exceeded_and_is_used_up(
             folder = tmp_path / name
             folder.mkdir()
             config = write_config(
-                folder, upstream, budget="1", redis=f'url = "{valkey_process.url}"'
+                folder,
+                upstream,
+                budget="1",
+                redis=f'url = "{valkey_process.url}"',
+                # All submits at once take a simulator on a busy machine longer than two seconds.
+                submit_timeout="30s",
             )
             urls.append((await stack.enter_async_context(serving_gateway(config))).url)
         client = await stack.enter_async_context(
