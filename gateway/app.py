@@ -37,6 +37,7 @@ from gateway.edge.middleware import (
 from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
+from gateway.edge.parse import FieldRules
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.tasks import TaskRoutes
@@ -58,9 +59,15 @@ class LoopDiedError(Exception):
 def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     """Return the application for a wired gateway; it starts nothing."""
     server = gateway.settings.server
+    rules = FieldRules(
+        gateway.images.find_model,
+        strict=server.compat == "strict",
+        default_model=server.default_model,
+    )
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
+        rules=rules,
         tasks=gateway.tasks,
         assets=gateway.assets,
         drain=drain,
@@ -70,7 +77,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
     quotes = QuoteRoutes(
         keys=gateway.keys,
-        images=gateway.images,
+        rules=rules,
         quotes=gateway.quotes,
         help_url=server.help_url,
     )
@@ -92,7 +99,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     )
     ops = OpsRoutes(checks=_checks(gateway, drain), metrics=gateway.metrics)
     document = DocumentRoutes(
-        [*catalog_from(gateway.settings).models.values()], version=__version__
+        [*catalog_from(gateway.settings).models.values()], rules, version=__version__
     )
     handlers = Handlers(
         images,
@@ -104,11 +111,12 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         ops,
         document,
         evolink,
-        AssetRoutes(links=gateway.links, assets=gateway.assets),
+        AssetRoutes(links=gateway.links, tasks=gateway.tasks, assets=gateway.assets),
     )
     admin = AdminRoutes(
         admin=gateway.admin,
         budgets=gateway.budgets,
+        webhooks=gateway.webhooks,
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )

@@ -7,6 +7,7 @@ import secrets as randomness
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
+from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
 from gateway.callbacks.courier import Courier, CourierSettings
@@ -42,6 +45,7 @@ from gateway.config.settings import (
     Settings,
 )
 from gateway.config.teams import callers_from
+from gateway.domain.catalog import Catalog
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
@@ -69,15 +73,17 @@ from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
 from gateway.service.callbacks import Callbacks
+from gateway.service.client_callbacks import ClientCallbacks
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
 from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
-from gateway.service.task_json import callback_of
 from gateway.service.tasks import TaskService
+from gateway.service.upstreams import Upstreams
 from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
+from gateway.service.webhooks import Webhooks
 from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
 from gateway.store.connect import Acknowledgement
@@ -111,6 +117,8 @@ STEP_GRACE_S = 5.0
 #: An answer that nobody fetched may be fetched by a retry for this long (design rule 11).
 JOINABLE_MS = 3_600_000
 
+MS_PER_DAY = 86_400_000
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -122,6 +130,7 @@ class Gateway:
     background: Background
     keys: KeyDirectory
     admin: Admin
+    webhooks: Webhooks
     budgets: Budgets
     admin_key: SecretStr
     images: ImageService
@@ -150,6 +159,7 @@ class Gateway:
     courier: Courier
     store_tasks: RedisTaskStore
     snapshot: Snapshot
+    upstreams: Upstreams | None
     alerts: Alerts | None
     retention: Retention | None
     sweeper: Sweeper
@@ -179,6 +189,10 @@ class Gateway:
         if not self.store_checked:
             check = partial(check_when_reachable, self.store, self.acknowledgement)
             self.background.loop("store_check", check)
+        if self.upstreams is not None:
+            self.background.loop("upstreams", self.upstreams.run)
+        for loop in self.background.running_loops:
+            self.metrics.loop_deaths.labels(loop)
 
     async def _teams(self) -> list[TeamId]:
         return sorted(await self.store_tasks.teams())
@@ -237,7 +251,9 @@ async def build(  # noqa: PLR0915 - one for each part
             tells_organization=organization.has_budgets,
             acknowledgement=acknowledgement,
         )
-        assets = ObjectAssetStore.open(settings.assets.url)
+        assets = ObjectAssetStore.open(_asset_place(loaded))
+        converter = Converter()
+        stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
         shelf = Shelf(tasks)
@@ -253,9 +269,14 @@ async def build(  # noqa: PLR0915 - one for each part
         _show_queues(metrics, turnstile, settings)
         stack.push_async_callback(_last_flush, shelf, turnstile, outbox)
         background = await stack.enter_async_context(
-            Background(grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S)
+            Background(
+                grace_s=settings.server.drain_ms / 1000 + STEP_GRACE_S,
+                count_death=lambda loop: metrics.loop_deaths.labels(loop).inc(),
+            )
         )
         catalog = catalog_from(settings)
+        metrics.expect(teams=settings.teams, models=catalog.models, providers=settings.providers)
+        _show_retirements(metrics, catalog, clock)
         latencies = Latencies(
             store, clock, limits=_polling_limits(settings), priors=priors_of(catalog)
         )
@@ -289,11 +310,20 @@ async def build(  # noqa: PLR0915 - one for each part
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
+        links = Links(
+            signing.signer,
+            clock,
+            keep_ms=settings.assets.keep_ms,
+            public_url=settings.server.public_url,
+        )
+        find_offer = partial(offer_of, catalog)
+        told = ClientCallbacks(links=links, clock=clock, find_offer=find_offer)
         guard = Guard(settings.callbacks.allow)
         deliveries = Deliveries(store, clock)
+        team_secrets = TeamSecrets(store, clock, randomness.token_bytes)
         courier = Courier(
             deliveries=deliveries,
-            secrets=TeamSecrets(store, clock, randomness.token_bytes),
+            secrets=team_secrets,
             client=await stack.enter_async_context(
                 build_guarded_client(guard, ca_file=str(settings.network.ca_file or ""))
             ),
@@ -308,7 +338,9 @@ async def build(  # noqa: PLR0915 - one for each part
                 store=tasks,
                 providers=providers,
                 fetchers={
-                    name: HttpPictureFetcher(clients.fetch, assets, _fetch_settings(provider))
+                    name: HttpPictureFetcher(
+                        clients.fetch, assets, converter, _fetch_settings(provider), clock
+                    )
                     for name, provider in settings.providers.items()
                 },
                 poller=poller,
@@ -324,12 +356,12 @@ async def build(  # noqa: PLR0915 - one for each part
                 patience=_patience(settings),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
                 correct=partial(_correct, books),
-                call_back=partial(_call_back, deliveries, courier),
+                call_back=partial(_call_back, told, deliveries, courier),
                 callback_url=None if callbacks is None else callbacks.url,
                 reached=reached,
             ),
             wake,
-            partial(offer_of, catalog),
+            find_offer,
         )
         waiting = Waiting(
             tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
@@ -361,6 +393,7 @@ async def build(  # noqa: PLR0915 - one for each part
             quantile=latencies.quantile,
         )
         shown = TaskService(tasks, engine)
+        admin = Admin(accounts, settings.teams, clock, randomness.token_bytes)
         usage = UsageService(ledger=ledger, rollups=books, clock=clock)
         yield Gateway(
             settings=settings,
@@ -373,7 +406,8 @@ async def build(  # noqa: PLR0915 - one for each part
                 accounts,
                 clock,
             ),
-            admin=Admin(accounts, settings.teams, clock, randomness.token_bytes),
+            admin=admin,
+            webhooks=Webhooks(admin, team_secrets),
             budgets=Budgets(
                 teams=teams,
                 ledger=ledger,
@@ -386,15 +420,8 @@ async def build(  # noqa: PLR0915 - one for each part
             callbacks=callbacks,
             quotes=QuoteService(images=images, ledger=ledger),
             usage=usage,
-            evolink=EvolinkService(
-                tasks=shown, usage=usage, clock=clock, find_offer=partial(offer_of, catalog)
-            ),
-            links=Links(
-                signing.signer,
-                clock,
-                keep_ms=settings.assets.keep_ms,
-                public_url=settings.server.public_url,
-            ),
+            evolink=EvolinkService(tasks=shown, usage=usage, clock=clock, find_offer=find_offer),
+            links=links,
             assets=assets,
             store=store,
             store_checked=store_checked,
@@ -422,6 +449,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 undelivered=Unfetched(store, clock).microusd,
                 shared=organization_budgets(settings.organization),
             ),
+            upstreams=_upstreams(settings, providers, metrics, clock),
             alerts=alerts,
             retention=_retention(settings, store, books, accounts, replica.id),
         )
@@ -451,6 +479,17 @@ def _patience(settings: Settings) -> Patience:
         # What nobody knows the fate of is held for as long as a render may take to be submitted.
         unknown_s=settings.server.deadline_ms / 1000,
     )
+
+
+def _upstreams(
+    settings: Settings, providers: Providers, metrics: Metrics, clock: Clock
+) -> Upstreams | None:
+    every_s = {
+        name: provider.balance_every_ms / 1000
+        for name, provider in settings.providers.items()
+        if provider.balance_every_ms
+    }
+    return Upstreams(providers, every_s, metrics, clock) if every_s else None
 
 
 def _nobody(_: Sequence[Standing]) -> None:
@@ -541,6 +580,17 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+def _asset_place(loaded: Loaded) -> AssetPlace:
+    assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
+    return AssetPlace(
+        url=assets.url,
+        endpoint=assets.endpoint,
+        region=assets.region,
+        access_key=keys.access.get_secret_value(),
+        secret_key=keys.secret.get_secret_value(),
+    )
+
+
 def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
     return FetchSettings(
         result_hosts=frozenset(provider.result_hosts),
@@ -554,6 +604,21 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:
     for name in settings.providers:
         metrics.follow(metrics.queue_length.labels(name), partial(turnstile.queue_length, name))
+
+
+def _show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
+    """Show how far away the ends are that the catalogue knows."""
+    for model in catalog.models.values():
+        if model.shutdown_date is None:
+            continue
+        ends_ms = datetime.fromisoformat(f"{model.shutdown_date}T00:00:00Z").timestamp() * 1000
+        for provider in {offer.provider for offer in model.offers}:
+            gauge = metrics.model_retires.labels(model.name, provider)
+            metrics.follow(gauge, partial(_days_until, ends_ms, clock))
+
+
+def _days_until(moment_ms: float, clock: Clock) -> float:
+    return (moment_ms - clock.now_ms()) / MS_PER_DAY
 
 
 def _oldest_s(engine: Engine, clock: Clock) -> float:
@@ -587,8 +652,10 @@ async def _correct(books: RedisBooks, task: Task, render: int, delta_microusd: i
         await books.adjust(task.team, parse_entry(end), correction)
 
 
-async def _call_back(deliveries: Deliveries, courier: Courier, task: Task) -> None:
-    await deliveries.enqueue(callback_of(task))
+async def _call_back(
+    told: ClientCallbacks, deliveries: Deliveries, courier: Courier, task: Task
+) -> None:
+    await deliveries.enqueue(await told.of(task))
     courier.wake(task.team)
 
 

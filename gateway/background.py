@@ -41,11 +41,14 @@ class Background:
     """Owns every loop and step of a process; an async context manager.
 
     Leaving the context cancels the loops, waits `grace_s` seconds for running steps, then cancels
-    what is left.
+    what is left. `count_death` is told the name of each loop that dies.
     """
 
-    def __init__(self, *, grace_s: float) -> None:
+    def __init__(
+        self, *, grace_s: float, count_death: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._grace_s = grace_s
+        self._count_death = count_death
         self._group = asyncio.TaskGroup()
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._steps: set[asyncio.Task[None]] = set()
@@ -138,6 +141,7 @@ class Background:
         else:
             log.critical("loop_died", action="loop_died", loop=name, reason="returned")
         self._dead.append(name)
+        self._count_death(name)
         self._on_death()
 
 

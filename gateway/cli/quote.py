@@ -15,7 +15,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.catalog import Catalog
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import format_usd
-from gateway.edge.parse import parse_generation
+from gateway.edge.parse import FieldRules, parse_generation
 from gateway.service.quotes import CallQuote, quote_call
 
 #: What OpenAI takes at the most (protocols/openai_images.md §3.1).
@@ -53,7 +53,7 @@ def quote(
 
 
 def _quote(catalog: Catalog, fields: dict[str, str], references: int) -> CallQuote:
-    asked = parse_generation(json.dumps(fields).encode(), catalog.get)
+    asked = parse_generation(json.dumps(fields).encode(), FieldRules(catalog.get))
     model = catalog.models[asked.model]
     return quote_call(model, model.picture(asked, references=references), n=asked.n)
 

@@ -21,8 +21,10 @@ def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
     """Return every rule between settings that this file breaks."""
     return [
         *_redis(document),
+        *_assets(document),
         *_providers(document),
         *_models(document, packaged),
+        *_default_model(document),
         *_organization(document),
         *_teams(document, packaged),
     ]
@@ -36,6 +38,28 @@ def _redis(document: Table) -> Iterator[Problem]:
         given = _given(table, ("url", "url_env"))
         if not given or table.get("url") == EMBEDDED:
             yield Problem("redis.acknowledge_replicas", "the embedded server has no replicas")
+
+
+def _assets(document: Table) -> Iterator[Problem]:
+    table = document.get("assets")
+    if not isinstance(table, Mapping):
+        return
+    scheme = str(table.get("url", "file:")).partition(":")[0]
+    for name, schemes in _ASSET_SETTINGS.items():
+        if table.get(name) and scheme not in schemes:
+            expected = listed([f"{each}://" for each in schemes])
+            yield Problem(
+                f"assets.{name}", f"means nothing for this url; expected one of {expected}"
+            )
+
+
+#: Settings of the store of pictures that not every kind of it has.
+_ASSET_SETTINGS = {
+    "endpoint": ("s3", "az"),
+    "region": ("s3",),
+    "access_key_env": ("s3", "az"),
+    "secret_key_env": ("s3", "gs", "az"),
+}
 
 
 def _providers(document: Table) -> Iterator[Problem]:
@@ -58,6 +82,16 @@ def _models(document: Table, packaged: Packaged) -> Iterator[Problem]:
             elif route in seen:
                 yield Problem(path, "this provider is already in the list")
             seen.add(route)
+
+
+def _default_model(document: Table) -> Iterator[Problem]:
+    server, models = document.get("server"), document.get("models")
+    name = server.get("default_model") if isinstance(server, Mapping) else ""
+    known = list(models) if isinstance(models, Mapping) else []
+    if isinstance(name, str) and name and name not in known:
+        # What was written is not repeated: it may be a key in the wrong line.
+        offered = listed(known) if known else "a model of this file"
+        yield Problem("server.default_model", f"no such model is offered here; expected {offered}")
 
 
 def _organization(document: Table) -> Iterator[Problem]:

@@ -78,6 +78,14 @@ class ServerSettings(Section):
         alias="body_timeout",
         description="How long a request body may take, beside a second for each 16 KiB of it.",
     )
+    compat: Literal["lenient", "strict"] = Field(
+        default="lenient",
+        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
+        " other days send, such as response_format.",
+    )
+    default_model: str = Field(
+        default="", description="The model of calls that name none, where compat is lenient."
+    )
     cors_origins: tuple[Origin, ...] = Field(
         default=(), description="Origins of web pages that may call; * is all of them."
     )
@@ -145,7 +153,24 @@ class AssetsSettings(Section):
     """Where pictures are kept."""
 
     url: AssetUrl = Field(
-        default="file:var/assets", validate_default=True, description="file:<folder>, or memory:."
+        default="file:var/assets",
+        validate_default=True,
+        description="file:<folder>, memory:, s3://<bucket>/<prefix>, gs://<bucket>/<prefix> or"
+        " az://<container>/<prefix>.",
+    )
+    endpoint: OptionalUrl = Field(
+        default="", description="A server other than the vendor's that speaks S3 or Azure."
+    )
+    region: str = Field(default="", description="S3's region.")
+    access_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's access key id or Azure's account; without it,"
+        " what the vendor's own tools find in the environment.",
+    )
+    secret_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's secret key, Azure's key, or the JSON of a"
+        " service account at GCS.",
     )
     keep_ms: PositiveDurationMs = Field(
         default=86_400_000,
@@ -155,7 +180,7 @@ class AssetsSettings(Section):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of `file:`, None for `memory:`."""
+        """The folder of `file:`, None for every other store."""
         return Path(self.url.removeprefix("file:")) if self.url.startswith("file:") else None
 
 
@@ -243,6 +268,11 @@ class ProviderSettings(Section):
     idempotency: Literal["unproven", "proven"] = Field(
         default="unproven",
         description="Whether a repeated Idempotency-Key is known to mean the same task there.",
+    )
+    balance_every_ms: DurationMs = Field(
+        default=60_000,
+        alias="balance_every",
+        description="How often the account is asked what it has left, by each process; zero never.",
     )
     fetch_timeout_ms: PositiveDurationMs = Field(
         default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."

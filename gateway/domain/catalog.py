@@ -117,6 +117,7 @@ class Model:
 
     `created_s` is Unix seconds as `/v1/models` shows it; `shutdown_date` is YYYY-MM-DD or None.
     `unpriced_hold_microusd` is held for pictures without a price; None refuses them.
+    `input_fidelity` is the values of that field which OpenAI takes for it.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Model:
     default_quality: str
     offers: tuple[Offer, ...]
     unpriced_hold_microusd: int | None = None
+    input_fidelity: tuple[str, ...] = ()
 
     def offers_for(self, operation: Operation) -> tuple[Offer, ...]:
         """Return the offers that do this operation, in the order they are tried."""

@@ -31,6 +31,28 @@ class PictureFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What a picture is delivered as, whatever the upstream makes.
+
+    `compression` is the quality of jpeg and webp in percent; 100 leaves a picture of the right
+    format as it came, to the byte.
+    """
+
+    format: PictureFormat = PictureFormat.PNG
+    compression: int = 100
+
+    def is_met_by(self, made: PictureFormat) -> bool:
+        """Tell whether a picture of this format is delivered as it came."""
+        if made is not self.format:
+            return False
+        return made is PictureFormat.PNG or self.compression == 100  # noqa: PLR2004 - per cent
+
+
+#: What a call that says nothing of it gets.
+PLAIN_PNG = Output()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPicture:
     """A picture in the asset store: its key, size in bytes and recognised format."""
 
@@ -68,6 +90,8 @@ class ImageRequest:
     """One call as the client wrote it, checked field by field; None where it said nothing.
 
     `auto` is still `auto` here: `service/images.py` resolves it before anything is priced.
+    `response_format` is what the answer has, `url` or `b64_json`; `stream` asks for events, with so
+    many `partial_images` before each picture.
     `max_cost_microusd` is the most the whole call may cost; `callback_url` wants to hear its end.
     """
 
@@ -80,6 +104,9 @@ class ImageRequest:
     output_format: str = "png"
     output_compression: int = 100
     moderation: str = "auto"
+    response_format: str = "b64_json"
+    stream: bool = False
+    partial_images: int = 0
     user: str | None = None
     safety_identifier: str | None = None
     max_cost_microusd: int | None = None

@@ -12,8 +12,9 @@ import orjson
 
 from gateway.domain.catalog import FixedSizes, Model, Offer
 from gateway.domain.errors import InvalidRequest, NotFound
-from gateway.domain.images import ImageRequest, Operation, Size
+from gateway.domain.images import ImageRequest, Operation, PictureFormat, Size
 from gateway.domain.ratios import RATIOS, TIERS, size_of
+from gateway.edge.fields import PROMPT
 from gateway.edge.params import (
     Checker,
     Param,
@@ -24,7 +25,6 @@ from gateway.edge.params import (
     unknown,
     wrong_type,
 )
-from gateway.edge.parse import PROMPT
 
 #: Characters of a `callback_url` (protocols/evolink.md §6).
 MAX_URL_CHARS = 2_048
@@ -52,7 +52,7 @@ def parse_submit(body: bytes, find_model: Callable[[str], Model | None]) -> Imag
     }
     _refuse_references(fields)
     tier = str(given.get("resolution", TIERS[0]))
-    kept = ("prompt", "n", "quality", "callback_url")
+    kept = ("prompt", "n", "quality", "output_format", "callback_url")
     return ImageRequest(
         model=model.name,
         size=_size(model, fields.get("size", "auto"), tier),
@@ -116,7 +116,7 @@ def _table(model: Model) -> tuple[Param, ...]:
         Param("quality", choice([*qualities, "auto"])),
         Param("resolution", _tier(TIERS[:1] if fixed else TIERS)),
         Param("background", choice(["opaque"])),
-        Param("output_format", choice(["png"])),
+        Param("output_format", choice([each.value for each in PictureFormat])),
         Param("image_urls", Checker(_links, {"type": "array", "items": {"type": "string"}})),
         # Without references EvoLink ignores it (protocols/evolink.md §2.3).
         Param("mask_url", _MASK),

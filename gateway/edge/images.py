@@ -29,7 +29,7 @@ from gateway.edge.drain import Drain
 from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
-from gateway.edge.parse import parse_generation
+from gateway.edge.parse import FieldRules, parse_generation
 from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
 from gateway.ledger.holds import tightest
@@ -41,9 +41,6 @@ from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import AccountChangedError, Call
 from gateway.tasks.live import Outcome
 
-#: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
-UPSTREAM_PHASES = ("submit", "render", "fetch")
-
 
 class ImageRoutes:
     """Handlers for making pictures. After `keepalive_s` of silence answers begin; zero: never."""
@@ -53,6 +50,7 @@ class ImageRoutes:
         *,
         keys: KeyDirectory,
         images: ImageService,
+        rules: FieldRules,
         tasks: TaskService,
         assets: AssetStore,
         drain: Drain,
@@ -61,6 +59,7 @@ class ImageRoutes:
     ) -> None:
         self._keys = keys
         self._images = images
+        self._rules = rules
         self._tasks = tasks
         self._assets = assets
         self._drain = drain
@@ -71,7 +70,7 @@ class ImageRoutes:
         """Make pictures from words and answer when they are done."""
         record = record_of(request)
         caller = await authenticate(request, self._keys, self._help_url)
-        asked = parse_generation(await request.body(), self._images.find_model)
+        asked = parse_generation(await request.body(), self._rules)
         record.model = asked.model
         call = call_of(
             caller,
@@ -80,6 +79,7 @@ class ImageRoutes:
             waiter=record.request_id,
             retry_count=request.headers.get("x-stainless-retry-count", ""),
             idempotency_key=request.headers.get("idempotency-key", ""),
+            base_url=str(request.base_url),
             detached=wants_no_answer(request),
         )
         try:
@@ -266,6 +266,6 @@ def _note_times(record: RequestRecord, ticket: Ticket) -> None:
     record.rates = live.rates
     record.provider = live.task.order.provider
     record.phases_s = dict(live.phases_s)
-    record.upstream_s = sum(live.phases_s.get(phase, 0.0) for phase in UPSTREAM_PHASES)
+    record.upstream_s = live.upstream_s
     budget = tightest(live.budgets)
     record.remaining_microusd = None if budget is None else budget.remaining_microusd

@@ -60,10 +60,13 @@ class RecordMiddleware:
             started_s=self._clock.monotonic_s(),
         )
         scope.setdefault("state", {})["record"] = record
-        status = 0
+        status, delivering_s = 0, 0.0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, delivering_s
+            if record.cost_microusd is not None and not delivering_s:
+                # What it costs is known with its pictures: from now on they are on their way.
+                delivering_s = self._clock.monotonic_s()
             if message["type"] == "http.response.start":
                 status = message["status"]
                 elapsed_ms = round((self._clock.monotonic_s() - record.started_s) * 1000)
@@ -88,7 +91,15 @@ class RecordMiddleware:
             answer = respond(to_http(InternalError(), scope["path"]))
             await answer(scope, receive, send_with_headers)
         finally:
+            if delivering_s:
+                self._delivered(record, self._clock.monotonic_s() - delivering_s)
             self._account(scope, record, status)
+
+    def _delivered(self, record: RequestRecord, seconds: float) -> None:
+        """Note how long it took to send the pictures, or as much of them as went."""
+        record.phases_s["deliver"] = seconds
+        phase = self._metrics.phase_duration.labels("deliver", record.provider, record.model)
+        phase.observe(seconds)
 
     def _account(self, scope: Scope, record: RequestRecord, status: int) -> None:
         elapsed_s = self._clock.monotonic_s() - record.started_s
@@ -103,7 +114,7 @@ class RecordMiddleware:
         if record.joined:
             metrics.joined_retries.labels(record.team).inc()
             metrics.saved.labels(record.team).inc(usd(record.saved_microusd))
-        if record.task:
+        if record.upstream_s is not None and not record.error_code:
             metrics.overhead.labels(route).observe(max(elapsed_s - record.upstream_s, 0.0))
         if status >= 400 and not record.task and record.error_code:  # noqa: PLR2004 - HTTP errors
             metrics.rejections.labels(record.team, record.error_code).inc()

@@ -5,11 +5,18 @@ Texts and codes are protocols/openai_images.md §7.3; a checker returns the valu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD, parse_microusd
+
+#: Digits as a form has them; more than these are no number of anything here.
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+#: A link that an upstream can fetch: no user or password, nothing that is no part of a URL.
+_LINK = re.compile(r"https?://[A-Za-z0-9._~\[\]:%-]+([/?#][!-~]*)?")
 
 #: Dollars as readers are told to write them, as fine as a micro-dollar.
 _DOLLARS = {
@@ -25,15 +32,22 @@ _DOLLARS = {
 }
 
 
+def _as_it_is(_name: str, written: str) -> object:
+    """Return the text of a form's field: what most fields are."""
+    return written
+
+
 @dataclass(frozen=True, slots=True)
 class Checker:
     """Checks one value of one field: (field name, value) → value.
 
-    `schema` is the JSON Schema of what it takes, for `/openapi.json`.
+    `schema` is the JSON Schema of what it takes, for `/openapi.json`. `from_text` is what a form's
+    text stands for in JSON, before it is checked: (field name, text) → value.
     """
 
     check: Callable[[str, object], object]
     schema: Mapping[str, object]
+    from_text: Callable[[str, str], object] = _as_it_is
 
     def __call__(self, name: str, value: object) -> object:
         """Return the value as it is used. Raises InvalidRequest."""
@@ -42,11 +56,29 @@ class Checker:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One field: how it is checked, and whether an explicit null means that it was left out."""
+    """One field: how it is checked, and whether an explicit null means that it was left out.
+
+    A field that is `ignored` is checked, and has no effect.
+    """
 
     name: str
     check: Checker
     nullable: bool = True
+    ignored: bool = False
+
+    def read(self, value: object) -> object:
+        """Return the value as it is used. Raises InvalidRequest."""
+        return self.check(self.name, value)
+
+    def from_text(self, written: str, *, null: bool) -> object:
+        """Return what a form's text stands for in JSON; `null` lets the word stand for null.
+
+        OpenAI's SDK for node tells people to write that word (protocols/openai_images.md §3.1).
+        Raises InvalidRequest.
+        """
+        if null and self.nullable and written == "null":
+            return None
+        return self.check.from_text(self.name, written)
 
 
 def integer(minimum: int, maximum: int) -> Checker:
@@ -73,7 +105,19 @@ def integer(minimum: int, maximum: int) -> Checker:
             )
         return value
 
-    return Checker(check, {"type": "integer", "minimum": minimum, "maximum": maximum})
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
+    return Checker(check, schema, _integer_from_text)
+
+
+def _integer_from_text(name: str, written: str) -> object:
+    if _INTEGER.fullmatch(written) is None:
+        raise InvalidRequest(
+            f"Invalid type for '{name}': expected an integer, but got a string value that could not"
+            " be converted into an integer.",
+            param=name,
+            code="invalid_type",
+        )
+    return int(written)
 
 
 def boolean() -> Checker:
@@ -84,24 +128,27 @@ def boolean() -> Checker:
             raise wrong_type(name, "a boolean", value)
         return value
 
-    return Checker(check, {"type": "boolean"})
+    # Any other word stays a text, which is refused as one.
+    words = {"true": True, "false": False}
+    return Checker(check, {"type": "boolean"}, lambda _, written: words.get(written, written))
 
 
-def choice(options: Sequence[str]) -> Checker:
-    """Take one of a list of words."""
+def choice(options: Sequence[str], *, also: Mapping[str, str] | None = None) -> Checker:
+    """Take one of a list of words; `also` is words that stand for one of them, and are not told."""
+    words = {option: option for option in options} | {**(also or {})}
 
     def check(name: str, value: object) -> str:
         if not isinstance(value, str):
             raise wrong_type(name, f"one of {_listed(options, 'or')}", value)
-        if value not in options:
+        if value not in words:
             raise InvalidRequest(
                 f"Invalid value: '{value}'. Supported values are: {_listed(options, 'and')}.",
                 param=name,
                 code="invalid_value",
             )
-        return value
+        return words[value]
 
-    return Checker(check, {"type": "string", "enum": [*options]})
+    return Checker(check, {"type": "string", "enum": [*words]})
 
 
 def text(*, maximum_chars: int) -> Checker:
@@ -127,6 +174,55 @@ def text(*, maximum_chars: int) -> Checker:
         return value
 
     return Checker(check, {"type": "string", "minLength": 1, "maxLength": maximum_chars})
+
+
+def mapping() -> Checker:
+    """Take a JSON object, whatever is in it."""
+
+    def check(name: str, value: object) -> object:
+        if not isinstance(value, dict):
+            raise wrong_type(name, "an object", value)
+        return value
+
+    return Checker(check, {"type": "object"})
+
+
+def links(*, maximum: int, maximum_chars: int) -> Checker:
+    """Take one or more links to pictures, http or https; the value is a tuple of them."""
+
+    def check(name: str, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise wrong_type(name, "an array of strings", value)
+        if not value:
+            raise InvalidRequest(
+                f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got"
+                " an empty array instead.",
+                param=name,
+                code="empty_array",
+            )
+        if len(value) > maximum:
+            raise InvalidRequest(
+                f"Invalid '{name}': array too long. Expected an array with maximum length"
+                f" {maximum}, but got an array with length {len(value)} instead.",
+                param=name,
+                code="array_above_max_length",
+            )
+        return tuple(each(f"{name}[{index}]", link) for index, link in enumerate(value))
+
+    def each(name: str, link: object) -> str:
+        written = str(one(name, link))
+        if _LINK.fullmatch(written) is None:
+            raise InvalidRequest(
+                f"Invalid '{name}': expected a link that begins with http:// or https://.",
+                param=name,
+                code="invalid_value",
+            )
+        return written
+
+    one = text(maximum_chars=maximum_chars)
+    items = {**one.schema, "pattern": f"^{_LINK.pattern}$"}
+    schema = {"type": "array", "items": items, "minItems": 1, "maxItems": maximum}
+    return Checker(check, schema)
 
 
 def dollars() -> Checker:

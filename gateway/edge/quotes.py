@@ -8,10 +8,9 @@ from starlette.responses import Response
 
 from gateway.access.interface import KeyDirectory
 from gateway.edge.auth import authenticate
-from gateway.edge.parse import parse_generation
+from gateway.edge.parse import FieldRules, parse_generation
 from gateway.edge.record import record_of
 from gateway.ledger.holds import tightest
-from gateway.service.images import ImageService
 from gateway.service.quotes import QuoteService
 
 
@@ -19,10 +18,10 @@ class QuoteRoutes:
     """The handler that prices calls."""
 
     def __init__(
-        self, *, keys: KeyDirectory, images: ImageService, quotes: QuoteService, help_url: str
+        self, *, keys: KeyDirectory, rules: FieldRules, quotes: QuoteService, help_url: str
     ) -> None:
         self._keys = keys
-        self._images = images
+        self._rules = rules
         self._quotes = quotes
         self._help_url = help_url
 
@@ -30,7 +29,7 @@ class QuoteRoutes:
         """Take the body of a generation, refuse what that would refuse, and answer its price."""
         record = record_of(request)
         caller = await authenticate(request, self._keys, self._help_url)
-        asked = parse_generation(await request.body(), self._images.find_model)
+        asked = parse_generation(await request.body(), self._rules)
         record.model = asked.model
         quoted = await self._quotes.quote(caller, asked)
         budget = tightest(quoted.budgets or ())

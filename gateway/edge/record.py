@@ -19,6 +19,7 @@ MS_PER_S = 1000
 class RequestRecord:
     """Filled in by whoever learns something; `upstream_s` is time that was not the gateway's own.
 
+    It is None where nobody here knows it: of calls that order nothing, joined ones, others' tasks.
     `joined` calls were attached to a task that was paid for before; `saved_microusd` is what theirs
     would have cost. `partial` is how many of the pictures are there, such as 3/4.
     `team` and `model` are names of the configuration and the catalogue, never what a client sent.
@@ -33,7 +34,7 @@ class RequestRecord:
     provider: str = ""
     cost_microusd: int | None = None
     remaining_microusd: int | None = None
-    upstream_s: float = 0.0
+    upstream_s: float | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
     rates: tuple[RateState, ...] = ()
     unpriced: bool = False

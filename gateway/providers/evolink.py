@@ -1,4 +1,4 @@
-"""EvoLink as a provider (protocols/evolink.md §2–§4, §9, §13)."""
+"""EvoLink as a provider (protocols/evolink.md §2–§4, §8, §9, §13)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ from gateway.domain.catalog import Offer
 from gateway.domain.clock import Clock
 from gateway.domain.images import Picture
 from gateway.domain.task import SubmitOrder
-from gateway.providers.evolink_shapes import is_task_id, read_poll, read_submit
-from gateway.providers.interface import NotSent, PollFailed, PollOutcome, SubmitOutcome, Unknown
+from gateway.providers.evolink_shapes import is_task_id, read_balance, read_poll, read_submit
+from gateway.providers.interface import (
+    BalanceOutcome,
+    NoBalance,
+    NotSent,
+    PollFailed,
+    PollOutcome,
+    SubmitOutcome,
+    Unknown,
+)
 from gateway.providers.wire import Answer, NeverSent, NoAnswer, Reply, exchange
 
-#: Called once per HTTP call with "submit" or "poll" and an HTTP status, "not_sent" or "no_answer".
+#: Called once per HTTP call with "submit", "poll" or "credits" and an HTTP status, "not_sent" or
+#: "no_answer".
 Observe = Callable[[str, str], None]
 
 
@@ -166,6 +175,21 @@ class EvolinkProvider:
                 return PollFailed(reason)
             case Answer():
                 return read_poll(reply, upstream_id)
+
+    async def balance(self) -> BalanceOutcome:
+        """Ask once for the credits of the account and of the key (§8)."""
+        request = self._poll_client.build_request(
+            "GET", _url(f"{self._base_url}/v1/credits"), headers=self._authorization
+        )
+        reply = await exchange(
+            self._poll_client, request, total_s=self._settings.poll_timeout_s, clock=self._clock
+        )
+        self._count("credits", reply)
+        match reply:
+            case NeverSent(reason) | NoAnswer(reason):
+                return NoBalance(reason)
+            case Answer():
+                return read_balance(reply)
 
     def _count(self, call: str, reply: Reply) -> None:
         if self._observe is None:

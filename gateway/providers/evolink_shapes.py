@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from http import HTTPStatus
 
 import httpx
 
@@ -24,9 +25,12 @@ from gateway.providers.evolink_errors import (
 )
 from gateway.providers.interface import (
     Accepted,
+    Balance,
+    BalanceOutcome,
     Failed,
     Finished,
     Missing,
+    NoBalance,
     PollFailed,
     PollOutcome,
     Rejected,
@@ -114,6 +118,30 @@ def read_poll(answer: Answer, upstream_id: str) -> PollOutcome:
     return PollFailed(
         reason=_describe_status(answer.status, envelope), retry_after_s=answer.retry_after_s
     )
+
+
+def read_balance(answer: Answer) -> BalanceOutcome:
+    """Return what the account has left: the less of its own credits and of the key's (§8).
+
+    The account's may be negative; those of an unlimited key are a filler. A 429 comes from an
+    account that is served and has asked too often. `success: false` with HTTP 200 is a refusal.
+    """
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Balance(None)
+    body = _mapping(answer.body)
+    if not httpx.codes.is_success(answer.status) or body.get("success") is False:
+        return NoBalance(_describe_status(answer.status, parse_envelope(answer.body)))
+    data = _mapping(body.get("data"))
+    user, token = _mapping(data.get("user")), _mapping(data.get("token"))
+    told = [user.get("remaining_credits")]
+    if token.get("unlimited_credits") is not True:
+        told.append(token.get("remaining_credits"))
+    amounts = [
+        float(amount)
+        for amount in told
+        if isinstance(amount, int | float) and not isinstance(amount, bool)
+    ]
+    return Balance(min(amounts, default=None))
 
 
 def _read_task(answer: Answer, upstream_id: str) -> PollOutcome:

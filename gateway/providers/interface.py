@@ -6,6 +6,7 @@ The outcomes are values, one per decision the engine takes:
   (proven: the upstream parsed it and created nothing), `Unknown` (anything else; never sent again).
 - poll: `Running`, `Finished`, `Failed`, `Missing`, `PollFailed` (the question failed, not the
   task).
+- balance: `Balance`, `NoBalance` (the account cannot be used now).
 
 A provider never retries a submit and never decides about money.
 """
@@ -102,6 +103,26 @@ class PollFailed:
 PollOutcome = Running | Finished | Failed | Missing | PollFailed
 
 
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The account is served. `credits` is what it has left in the upstream's own unit.
+
+    None where the upstream does not tell, or does not limit it; for operators, never for money.
+    """
+
+    credits: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoBalance:
+    """The upstream did not answer, or not to this account: down, or the key is refused."""
+
+    reason: str
+
+
+BalanceOutcome = Balance | NoBalance
+
+
 class Provider(Protocol):
     """One account at one upstream."""
 
@@ -134,4 +155,8 @@ class Provider(Protocol):
 
     async def poll(self, upstream_id: str) -> PollOutcome:
         """Ask how the task stands. Never raises for what the network or the upstream does."""
+        ...
+
+    async def balance(self) -> BalanceOutcome:
+        """Ask what the account has left. Never raises for what the network or upstream does."""
         ...

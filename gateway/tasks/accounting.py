@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gateway.domain.catalog import FixedSizes
 from gateway.domain.images import TokenUsage
 from gateway.domain.pricing import ChargeBasis
 from gateway.tasks.interface import Ending
 from gateway.tasks.live import LiveRender, LiveTask
-from gateway.telemetry.metrics import Metrics, usd
+from gateway.telemetry.metrics import OTHER, Metrics, usd
+
+#: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
+UPSTREAM_PHASES = ("submit", "render", "fetch")
+
+#: Sizes that are told apart of models that make any (protocols/openai_images.md §2).
+USUAL_SIZES = frozenset(
+    {"1024x1024", "1536x1024", "1024x1536", "2048x2048", "2048x1152", "3840x2160", "2160x3840"}
+)
 
 
 class Accounting:
@@ -33,6 +42,12 @@ class Accounting:
             seconds
         )
 
+    def render_phase(self, one: LiveRender, phase: str, seconds: float) -> None:
+        """Note how long a phase of a render took, and whether it was spent at the upstream."""
+        if phase in UPSTREAM_PHASES:
+            one.upstream_s += seconds
+        self.phase(one.live, phase, seconds)
+
     def recovered(self) -> None:
         """Count a task that was taken over from another process."""
         self._metrics.recovered_tasks.inc()
@@ -47,7 +62,7 @@ class Accounting:
         if one.live.adopted:
             return
         provider = _provider(one.live)
-        self.phase(one.live, "render", now_s - one.submitted_s)
+        self.render_phase(one, "render", now_s - one.submitted_s)
         self._metrics.polls_per_render.labels(provider).observe(one.polls)
         self._metrics.detection_lag.labels(provider).observe(now_s - one.last_pending_s)
 
@@ -80,9 +95,20 @@ class Accounting:
         """Count a picture that is paid for and kept."""
         task = live.task
         self._metrics.images.labels(
-            live.task.team, task.model, _provider(live), task.quality, task.size
+            live.task.team, task.model, _provider(live), task.quality, _size(live)
         ).inc()
 
 
 def _provider(live: LiveTask) -> str:
     return live.task.order.provider
+
+
+def _size(live: LiveTask) -> str:
+    """Return the picture's size where it is one of a list; a model with free sizes has thousands.
+
+    Of those, the ones have a name that OpenAI's clients know.
+    """
+    size = live.task.size
+    rule = None if live.offer is None else live.offer.sizes
+    listed = map(str, rule.sizes) if isinstance(rule, FixedSizes) else USUAL_SIZES
+    return size if size in listed else OTHER

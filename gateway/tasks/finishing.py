@@ -195,10 +195,10 @@ class Finishing:
             raise AssertionError("only a concluded render has a picture")
         key = picture_key(task.team, task.id, one.index)
         fetcher = self._steps.house.fetchers[task.order.provider]
-        stored = None
+        ingested = None
         for tries in itertools.count(1):
             try:
-                stored = await fetcher.ingest(result.links[0], key)
+                ingested = await fetcher.ingest(result.links[0], key, task.output)
             except (LinkUnavailableError, AssetUnavailableError) as error:
                 self._steps.note(one, "ingest_failed", detail=type(error).__name__, tries=tries)
                 if (
@@ -211,9 +211,13 @@ class Finishing:
             except LinkDeadError as error:
                 self._steps.note(one, "result_lost", detail=str(error))
             break
+        stored = None if ingested is None else ingested.picture
         one.render = replace(one.render, result=replace(result, stored=stored, lost=stored is None))
-        if stored is not None:
-            self._steps.phase(one, "fetch", self._steps.clock.monotonic_s() - started_s)
+        if ingested is not None:
+            # Tries that failed were waits for the link, as a rule.
+            elapsed_s = self._steps.clock.monotonic_s() - started_s
+            self._steps.phase(one, "fetch", elapsed_s - ingested.store_s)
+            self._steps.phase(one, "store", ingested.store_s)
             self._steps.accounting.stored(one.live)
         self._steps.house.shelf.stored(task.team, task.id, one.index, stored)
         self._steps.house.reached("stored")

@@ -53,6 +53,7 @@ class LiveRender:
 
     `asked_s` is when it was last polled, `forecasts` what the upstream said of its end.
 
+    `upstream_s` is how long it was the upstream's turn, in all tries.
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
     """
 
@@ -63,6 +64,7 @@ class LiveRender:
     last_pending_s: float = 0.0
     asked_s: float = 0.0
     polls: int = 0
+    upstream_s: float = 0.0
     forecasts: tuple[Forecast, ...] = ()
     candidate: str = ""
     due: Due | None = None
@@ -125,6 +127,11 @@ class LiveTask:
     def current(self) -> Task:
         """The task with its renders as they are now."""
         return replace(self.task, renders=tuple(one.render for one in self.renders))
+
+    @property
+    def upstream_s(self) -> float:
+        """How long the upstream was waited for: renders run side by side, the longest counts."""
+        return max((one.upstream_s for one in self.renders), default=0.0)
 
     @property
     def outcome(self) -> Outcome:

@@ -225,7 +225,7 @@ class RedisTaskStore(RedisTaskAdmissions):
                 "id": task,
                 "stored": note.stored,
                 "delivered": note.delivered,
-                "fetched": note.fetched,
+                "fetched": sorted(note.fetched),
             }
             for task, note in notes.items()
         ]

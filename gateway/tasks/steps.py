@@ -187,7 +187,7 @@ class Steps:
 
     def phase(self, one: LiveRender, phase: str, seconds: float) -> None:
         """Note how long a phase took."""
-        self.accounting.phase(one.live, phase, seconds)
+        self.accounting.render_phase(one, phase, seconds)
 
     def note(self, one: LiveRender, action: str, **fields: object) -> None:
         """Write a line about a render."""

@@ -6,7 +6,7 @@ prompt, a task id or anything a client can invent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,6 +24,11 @@ POLL_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 #: The label value for whatever is not in the catalogue or the configuration.
 OTHER = "other"
+
+#: Refusals that alerts wait for: ours of a call that fits into no budget, the provider's (HTTP's
+#: 402) of an order that its account cannot pay.
+NO_BUDGET = "insufficient_quota"
+NO_CREDITS = "402"
 
 MICROUSD_PER_USD = 1_000_000
 
@@ -64,7 +69,7 @@ class Metrics:
 
         self.requests = counter(
             "requests_total",
-            "HTTP requests by their answer; code is the error code, empty if none.",
+            "HTTP requests by their answer, at its end; code is the error code, empty if none.",
             *("route", "team", "model", "status", "code"),
         )
         self.request_duration = histogram(
@@ -75,31 +80,37 @@ class Metrics:
         )
         self.phase_duration = histogram(
             "phase_duration_seconds",
-            "Seconds a picture spent in one phase: admit, queue, submit, render, fetch, deliver.",
+            "Seconds a picture spent in a phase: admit, queue, submit, render, fetch, store; and"
+            " an answer with pictures in deliver.",
             RENDER_BUCKETS,
             *("phase", "provider", "model"),
         )
         self.overhead = histogram(
             "overhead_seconds",
-            "Seconds of a request that were the gateway's own: everything but the upstream.",
+            "Seconds of a request for pictures that were the gateway's own: all but submit, render"
+            " and fetch; of calls that were answered without an error.",
             OVERHEAD_BUCKETS,
             "route",
         )
         self.cost = counter(
             "cost_usd_total",
-            "US dollars settled, by price category; possible charges are in here too.",
+            "US dollars settled in the ledger by price category; possible charges are in here too.",
             *("team", "model", "provider", "category"),
         )
         self.images = counter(
             "images_total",
-            "Pictures completed and stored.",
+            "Pictures completed and kept in the asset store.",
             *("team", "model", "provider", "quality", "size"),
         )
         self.tokens = counter(
-            "tokens_total", "Tokens the upstream reported.", *("team", "model", "category")
+            "tokens_total",
+            "Tokens by category, as the upstream reported them.",
+            *("team", "model", "category"),
         )
         self.budget_limit = reading(
-            "budget_limit_usd", "US dollars a budget allows.", *("scope", "team", "name", "per")
+            "budget_limit_usd",
+            "US dollars a budget allows, top-ups included, by the ledger.",
+            *("scope", "team", "name", "per"),
         )
         self.budget_spent = reading(
             "budget_spent_usd",
@@ -109,6 +120,31 @@ class Metrics:
         self.budget_held = reading(
             "budget_held_usd",
             "US dollars held by calls in progress (a snapshot, at most 10 s old).",
+            *("scope", "team", "name", "per"),
+        )
+        self.provider_up = reading(
+            "provider_up",
+            "Whether the provider served our account when it was last asked for the balance (1/0).",
+            "provider",
+        )
+        self.provider_credits = reading(
+            "provider_credits",
+            "Credits that the provider's account has left, in its own unit, by its own word.",
+            "provider",
+        )
+        self.model_retires = reading(
+            "model_retires_in_days",
+            "Days until the model is gone, by the catalogue; negative once it should be.",
+            *("model", "provider"),
+        )
+        self.budget_start = reading(
+            "budget_window_start_seconds",
+            "Unix seconds at which the budget's current window began; a total has none.",
+            *("scope", "team", "name", "per"),
+        )
+        self.budget_end = reading(
+            "budget_window_end_seconds",
+            "Unix seconds at which the budget's current window ends; a total has none.",
             *("scope", "team", "name", "per"),
         )
         self.rejections = counter(
@@ -130,7 +166,9 @@ class Metrics:
             "queue_length", "Renders that wait here for their turn at the provider.", "provider"
         )
         self.renders = counter(
-            "renders_total", "Submissions by how they ended.", *("provider", "model", "outcome")
+            "renders_total",
+            "Renders by how they ended; retried ones failed at no charge.",
+            *("provider", "model", "outcome"),
         )
         self.upstream_requests = counter(
             "upstream_requests_total",
@@ -138,7 +176,10 @@ class Metrics:
             *("provider", "call", "status"),
         )
         self.polls_per_render = histogram(
-            "polls_per_render", "Polls it took to see a render end.", POLL_BUCKETS, "provider"
+            "polls_per_render",
+            "Polls that it took to see a render end, by our own count.",
+            POLL_BUCKETS,
+            "provider",
         )
         self.poll_lateness = histogram(
             "poll_lateness_seconds",
@@ -163,7 +204,7 @@ class Metrics:
             *("direction", "outcome"),
         )
         self.hold_overrun = counter(
-            "hold_overrun_usd_total", "US dollars settled above what was held.", "team"
+            "hold_overrun_usd_total", "US dollars settled above what was held for the call.", "team"
         )
         self.possible_charge = counter(
             "possible_charge_usd_total",
@@ -196,11 +237,33 @@ class Metrics:
         self.alerts = counter(
             "alerts_total", "Tries to announce what is spent of a budget, by outcome.", "outcome"
         )
+        self.loop_deaths = counter(
+            "loop_deaths_total",
+            "Background loops that ended although they never should; the process stops then.",
+            "loop",
+        )
         self.store_up = reading(
             "store_up", "Whether the ledger store answered its last ping (1/0)."
         )
         build = reading("build_info", "The running version.", "version")
         build.labels(version).set(1)
+
+    def expect(
+        self, *, teams: Collection[str], models: Collection[str], providers: Collection[str]
+    ) -> None:
+        """Show at zero what must be seen to rise: a first value is no increase to Prometheus."""
+        for team in teams:
+            self.rejections.labels(team, NO_BUDGET)
+        for provider in providers:
+            self.upstream_requests.labels(provider, "submit", NO_CREDITS)
+        for counter, names in (
+            (self.hold_overrun, teams),
+            (self.price_miss, models),
+            (self.possible_charge, providers),
+            (self.billing_drift, providers),
+        ):
+            for name in names:
+                counter.labels(name)
 
     def follow(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Show in this gauge what `read` returns at every `refresh`."""

@@ -377,3 +377,18 @@ def test_the_bodys_own_error_leaves_as_it_is() -> None:
 
     with pytest.raises(LookupError, match="mine"):
         in_virtual_time(scenario())
+
+
+def test_each_loop_that_dies_is_counted() -> None:
+    """Whoever counts deaths is told the name of a loop that ended, and of no other."""
+    counted: list[str] = []
+
+    async def scenario() -> None:
+        async with Background(grace_s=0.0, count_death=counted.append) as background:
+            background.loop("brief", _turns)
+            background.loop("lasting", _for_ever)
+            await _turns(10)
+
+    with capture_logs():
+        in_virtual_time(scenario())
+    assert counted == ["brief"]

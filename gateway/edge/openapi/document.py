@@ -20,6 +20,7 @@ from gateway.edge.evolink_errors import ROOT as EVOLINK_ROOT
 from gateway.edge.openapi import admin, errors, headers, images, ops
 from gateway.edge.openapi.parts import ADMIN, ANYBODY, JSON, TEAM, Operation, Schema
 from gateway.edge.openapi.schemas import SCHEMAS
+from gateway.edge.parse import FieldRules
 
 #: Every route's description, by the route's name.
 OPERATIONS: Mapping[str, Operation] = {
@@ -52,21 +53,22 @@ _PATH_PARAMETER = re.compile(r"\{(\w+)(:\w+)?\}")
 class DocumentRoutes:
     """The handler that serves the document of the application it is part of."""
 
-    def __init__(self, models: Sequence[Model], *, version: str) -> None:
+    def __init__(self, models: Sequence[Model], rules: FieldRules, *, version: str) -> None:
         self._models = models
+        self._rules = rules
         self._version = version
         self._body = b""
 
     async def show(self, request: Request) -> Response:
         """Return the document; anybody may read it."""
         if not self._body:
-            made = document(request.app.routes, self._models, version=self._version)
+            made = document(request.app.routes, self._models, self._rules, version=self._version)
             self._body = orjson.dumps(made, option=orjson.OPT_INDENT_2)
         return Response(self._body, media_type=JSON)
 
 
 def document(
-    routes: Sequence[BaseRoute], models: Sequence[Model], *, version: str
+    routes: Sequence[BaseRoute], models: Sequence[Model], rules: FieldRules, *, version: str
 ) -> dict[str, object]:
     """Return the document of these routes, and of these models' fields, in a stable order.
 
@@ -81,7 +83,7 @@ def document(
     schemas: dict[str, Schema] = {
         "Error": errors.envelope(),
         **SCHEMAS,
-        **images.generation_schemas(sorted(models, key=lambda model: model.name)),
+        **images.generation_schemas(sorted(models, key=lambda model: model.name), rules),
     }
     callers = {
         TEAM: "A team's key.",

@@ -39,7 +39,9 @@ from gateway.edge.openapi.parts import JSON, TEXT, Schema, nullable, one_of, rec
 CODES: Mapping[type[GatewayError], tuple[str | None, ...]] = {
     InvalidRequest: (
         None,
+        "array_above_max_length",
         "conflict",
+        "empty_array",
         "empty_string",
         "integer_above_max_value",
         "integer_below_min_value",
@@ -52,7 +54,11 @@ CODES: Mapping[type[GatewayError], tuple[str | None, ...]] = {
         "unpriced",
         "unsupported_value",
     ),
-    UnsupportedImage: ("invalid_value", "invalid_png_output_compression"),
+    UnsupportedImage: (
+        "invalid_input_fidelity_model",
+        "invalid_png_output_compression",
+        "invalid_value",
+    ),
     NotAuthenticated: (None, "invalid_api_key"),
     NotFound: ("not_found", "model_not_found", "task_not_found", "unknown_url"),
 }

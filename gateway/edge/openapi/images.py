@@ -31,6 +31,8 @@ from gateway.domain.errors import (
     UpstreamFailed,
     UpstreamUnavailable,
 )
+from gateway.domain.images import Operation as Made
+from gateway.edge.fields import PROMPT, field_table, offered
 from gateway.edge.openapi.headers import RATES, TASK
 from gateway.edge.openapi.parts import (
     TEAM,
@@ -49,7 +51,7 @@ from gateway.edge.openapi.parts import (
     record,
     ref,
 )
-from gateway.edge.parse import OFFERED, PROMPT, generation_table
+from gateway.edge.parse import FieldRules
 from gateway.service.calls import MAX_KEY_CHARS
 from gateway.service.tasks import MAX_PAGE, PAGE
 from gateway.service.usage import MAX_DAYS
@@ -70,17 +72,33 @@ _MEANINGS = {
     "n": "How many pictures.",
     "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
     "quality": "auto is the team's or the model's default.",
+    "output_format": "What the picture is delivered as, whatever the upstream makes.",
+    "output_compression": "Quality of webp and jpeg in percent.",
     "moderation": "How strict the upstream's safety system is.",
     "partial_images": "Taken and without effect: there are no streams here.",
+    "response_format": "What pictures are answered as.",
+    "style": "Taken from clients of other models, and without effect.",
+    "input_fidelity": "Taken and without effect.",
     "user": "The end user, of whom only a hash is kept.",
     "safety_identifier": "As user, before which it counts.",
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
 }
 
 
-def generation_schemas(models: Sequence[Model]) -> dict[str, Schema]:
+#: A png is never compressed: another format, or nothing about its compression.
+_COMPRESSION: Sequence[Schema] = (
+    {"properties": {"output_format": one_of("webp", "jpeg")}, "required": ["output_format"]},
+    {"properties": {"output_compression": one_of(100, None)}},
+)
+
+
+def generation_schemas(models: Sequence[Model], rules: FieldRules) -> dict[str, Schema]:
     """Return the body of a generation, one component for each model that can do one."""
-    bodies = {_component(model): _generation(model) for model in models if _fields(model)}
+    bodies = {
+        _component(model): _generation(model, rules)
+        for model in models
+        if model.offers_for(Made.GENERATION)
+    }
     return {"Generation": {"anyOf": [ref(name) for name in bodies]}, **bodies}
 
 
@@ -89,26 +107,32 @@ def _component(model: Model) -> str:
     return "Generation_" + re.sub(r"[^A-Za-z0-9._-]", "_", model.name)
 
 
-def _generation(model: Model) -> Schema:
+def _generation(model: Model, rules: FieldRules) -> Schema:
+    is_default = model.name == rules.default_model and not rules.strict
+    name = const(model.name)
     fields: dict[str, Schema] = {
-        "model": _told("model", const(model.name)),
+        "model": _told("model", nullable(name) if is_default else name),
         "prompt": _told("prompt", PROMPT.check.schema),
-        **_fields(model),
+        **_fields(model, strict=rules.strict),
     }
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
-    optional = tuple(name for name in fields if name not in ("model", "prompt"))
-    return {**record(fields, optional=optional), "examples": [example]}
+    required = ("prompt",) if is_default else ("model", "prompt")
+    optional = tuple(name for name in fields if name not in required)
+    return {**record(fields, optional=optional), "anyOf": [*_COMPRESSION], "examples": [example]}
 
 
-def _fields(model: Model) -> Mapping[str, Schema]:
-    """Return the fields beside model and prompt; none when no offer generates."""
-    if not any(offer.operation == "generation" for offer in model.offers):
-        return {}
+def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:
+    """Return the fields beside model and prompt."""
+    made = offered(strict=strict)
     fields = {}
-    for param in generation_table(model):
-        offered = OFFERED.get(param.name)
-        schema = param.check.schema if offered is None else one_of(*offered)
-        fields[param.name] = _told(param.name, nullable(schema) if param.nullable else schema)
+    for param in field_table(model, Made.GENERATION, strict=strict):
+        values = made.get(param.name)
+        if values == ():
+            schema: Schema = {"type": "null"}
+        else:
+            schema = param.check.schema if values is None else one_of(*values)
+            schema = nullable(schema) if param.nullable else schema
+        fields[param.name] = _told(param.name, schema)
     return fields
 
 

@@ -11,9 +11,11 @@ from gateway.network.clients import build_poll_client, build_submit_client
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from gateway.providers.interface import (
     Accepted,
+    Balance,
     Failed,
     Finished,
     Missing,
+    NoBalance,
     NotSent,
     PollFailed,
     PollOutcome,
@@ -264,3 +266,26 @@ async def test_observing_is_optional() -> None:
         outcome = await provider.submit(ORDER, idempotency_key=KEY)
 
     assert isinstance(outcome, Accepted)
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "status"),
+    [
+        (answer(200, b'{"data": {"user": {"remaining_credits": 7.5}}}'), Balance(7.5), "200"),
+        (answer(401, b'{"error": {"code": 401}}'), None, "401"),
+        (silent, None, "no_answer"),
+    ],
+)
+async def test_the_balance_is_asked_with_the_key_and_counted(
+    world: World, script: Script, outcome: Balance | None, status: str
+) -> None:
+    """One GET, bounded in time; an account that is not served is an outcome, not an error."""
+    async with raw_server(script) as server:
+        told = await world.at(server.url).balance()
+
+    (seen,) = server.requests
+    assert (seen.method, seen.target) == ("GET", "/v1/credits")
+    assert seen.headers["authorization"] == "Bearer sk-evo-secret"
+    assert (outcome == told) is (outcome is not None)
+    assert isinstance(told, Balance if outcome else NoBalance)
+    assert world.observed == [("credits", status)]

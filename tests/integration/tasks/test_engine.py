@@ -70,7 +70,7 @@ async def test_a_picture_is_held_submitted_polled_settled_and_stored(house: Hous
     [key] = house.provider.keys
     assert key.startswith("run_")
     assert [(LINK, "design/task1/0")] == house.fetcher.fetched
-    assert {"admit", "queue", "submit", "render", "fetch"} == live.phases_s.keys()
+    assert {"admit", "queue", "submit", "render", "fetch", "store"} == live.phases_s.keys()
     assert (1, 0) == (len(outcome.delivered), house.sample("tasks_in_flight", provider="evolink"))
     assert ([], {}) == (await seen_to_by(house.store), house.engine.running)
     assert outcome.task.renders == (await house.written()).renders

@@ -93,7 +93,7 @@ def test_more_references_than_anybody_takes(config: str, references: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "options", [("--size", "9x9"), ("--quality", "hd"), ("--config", "nowhere.toml")]
+    "options", [("--size", "9x9"), ("--quality", "ultra"), ("--config", "nowhere.toml")]
 )
 def test_what_would_be_refused_is_refused(config: str, options: tuple[str, str]) -> None:
     """Exit code 1 and a reason, as for the call itself."""

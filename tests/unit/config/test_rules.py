@@ -38,6 +38,16 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "expected exactly one of api_key_env and api_key_file, got 2",
         ),
         (
+            {"server": {"default_model": "gpt-image-2"}, "models": {"gpt-image-1": {}}},
+            "server.default_model",
+            "no such model is offered here; expected gpt-image-1",
+        ),
+        (
+            {"server": {"default_model": "gpt-image-2"}},
+            "server.default_model",
+            "no such model is offered here; expected a model of this file",
+        ),
+        (
             {"models": {"gpt-imgae-1.5": {}}},
             'models."gpt-imgae-1.5"',
             "no such model in the catalogue; did you mean gpt-image-1.5?",
@@ -92,6 +102,16 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             {"teams": {"a": {"keys": [{"name": "ci"}]}}},
             "teams.a.keys[0]",
             "expected exactly one of sha256, env and file, got 0",
+        ),
+        (
+            {"assets": {"url": "gs://pictures", "endpoint": "http://127.0.0.1:9000"}},
+            "assets.endpoint",
+            "means nothing for this url; expected one of s3:// or az://",
+        ),
+        (
+            {"assets": {"secret_key_env": "S3_KEY"}},
+            "assets.secret_key_env",
+            "means nothing for this url; expected one of s3://, gs:// or az://",
         ),
         (
             {"teams": {"a": {"keys": [{"sha256": DIGEST, "env": "", "file": "x"}]}}},

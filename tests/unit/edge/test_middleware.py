@@ -245,15 +245,23 @@ async def test_account_of_a_picture() -> None:
         record.task, record.provider, record.cost_microusd = "imgtask_1", "evolink", 7834
         record.upstream_s, record.phases_s = 9.75, {"render": 9.75}
 
-    stage = Stage(_noting(learn))
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        learn(scope["state"]["record"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        stage.clock.advance(0.5)
+        await send({"type": "http.response.body", "body": b""})
+
+    stage = Stage(app)
     scope = a_scope(method="POST") | {"route": Route("/x", _ok, name="images.generations")}
     with capture_logs() as logs:
         await stage.serve(scope)
 
     labels = ("images.generations", "design", "gpt-image-1.5")
     assert {(*labels, "200", ""): 1} == stage.samples("requests_total")
-    assert {labels: 10} == stage.samples("request_duration_seconds_sum")
-    assert stage.samples("overhead_seconds_sum") == {("images.generations",): 0.25}
+    assert {labels: 10.5} == stage.samples("request_duration_seconds_sum")
+    assert stage.samples("overhead_seconds_sum") == {("images.generations",): 0.75}
+    delivered = {("deliver", "evolink", "gpt-image-1.5"): 0.5}
+    assert delivered == stage.samples("phase_duration_seconds_sum")
     assert stage.samples("rejections_total") == {}
     assert logs == [
         {
@@ -270,8 +278,8 @@ async def test_account_of_a_picture() -> None:
             "task": "imgtask_1",
             "provider": "evolink",
             "cost_microusd": 7834,
-            "ms": 10_000.0,
-            "phases_ms": {"render": 9750.0},
+            "ms": 10_500.0,
+            "phases_ms": {"render": 9750.0, "deliver": 500.0},
         }
     ]
 
@@ -322,7 +330,7 @@ async def test_overhead_is_never_negative() -> None:
 async def test_rejections(
     status: int, code: str, task: str, rejections: dict[tuple[str, ...], float]
 ) -> None:
-    """A call refused before anything was submitted is counted by its reason; it has no overhead."""
+    """A call refused before anything was submitted is counted by its reason."""
 
     def learn(record: RequestRecord) -> None:
         record.team, record.error_code, record.task = "design", code, task
@@ -331,7 +339,39 @@ async def test_rejections(
     await stage.serve(a_scope())
 
     assert rejections == stage.samples("rejections_total")
-    assert bool(task) is bool(stage.samples("overhead_seconds_count"))
+
+
+@pytest.mark.parametrize(
+    ("upstream_s", "code", "counted"),
+    [
+        (9.0, "", 1),
+        # Nobody here knows how long the upstream took for somebody else's task, or for one that
+        # was not waited for to its end.
+        (None, "", 0),
+        (9.0, "timeout", 0),
+    ],
+)
+async def test_overhead_is_told_where_the_upstream_time_is_known(
+    upstream_s: float | None, code: str, counted: int
+) -> None:
+    """A joined retry that waits for a picture is no slow gateway, nor is a picture that is late."""
+
+    def learn(record: RequestRecord) -> None:
+        stage.clock.advance(10)
+        record.task, record.upstream_s, record.error_code = "imgtask_1", upstream_s, code
+
+    stage = Stage(_noting(learn))
+    await stage.serve(a_scope())
+
+    assert counted == sum(stage.samples("overhead_seconds_count").values())
+
+
+async def test_an_answer_without_pictures_delivers_none() -> None:
+    """Refusals and lists are in no phase."""
+    stage = Stage(_ok)
+    await stage.serve(a_scope())
+
+    assert stage.samples("phase_duration_seconds_count") == {}
 
 
 @pytest.mark.parametrize(

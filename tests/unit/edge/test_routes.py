@@ -25,6 +25,7 @@ from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, Slash
 from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import OpsRoutes
+from gateway.edge.parse import FieldRules
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.tasks import TaskRoutes
@@ -57,10 +58,12 @@ class Edge:
         team = a_team(models=("gpt-image-1.5", SLASHED))
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
+        rules = FieldRules(images.find_model)
         self.metrics = Metrics(CollectorRegistry(), version="1")
         orders = ImageRoutes(
             keys=keys,
             images=images,
+            rules=rules,
             tasks=cast("TaskService", None),
             assets=cast("AssetStore", None),
             drain=Drain(),
@@ -69,10 +72,10 @@ class Edge:
         links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         self.routes = routes(
             Handlers(
-                document=DocumentRoutes([], version="1"),
+                document=DocumentRoutes([], rules, version="1"),
                 images=orders,
                 quotes=QuoteRoutes(
-                    keys=keys, images=images, quotes=cast("QuoteService", None), help_url=""
+                    keys=keys, rules=rules, quotes=cast("QuoteService", None), help_url=""
                 ),
                 models=ModelRoutes(keys=keys, images=images, help_url=""),
                 usage=UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
@@ -93,7 +96,11 @@ class Edge:
                     links=links,
                     help_url="",
                 ),
-                assets=AssetRoutes(links=links, assets=cast("AssetStore", None)),
+                assets=AssetRoutes(
+                    links=links,
+                    tasks=cast("TaskService", None),
+                    assets=cast("AssetStore", None),
+                ),
             )
         )
         app = Starlette(

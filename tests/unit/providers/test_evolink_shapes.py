@@ -6,12 +6,20 @@ import pytest
 
 from gateway.domain.images import TokenUsage
 from gateway.domain.task import FailureKind
-from gateway.providers.evolink_shapes import exact_number, is_task_id, read_poll, read_submit
+from gateway.providers.evolink_shapes import (
+    exact_number,
+    is_task_id,
+    read_balance,
+    read_poll,
+    read_submit,
+)
 from gateway.providers.interface import (
     Accepted,
+    Balance,
     Failed,
     Finished,
     Missing,
+    NoBalance,
     PollFailed,
     Rejected,
     Running,
@@ -392,3 +400,58 @@ def test_a_failed_question_carries_the_wait_it_asks_for() -> None:
 def test_only_ids_that_stay_one_path_segment_are_used(value: object, usable: bool) -> None:
     """An id goes into a URL, so it may not carry anything that a URL would read."""
     assert usable is is_task_id(value)
+
+
+LIVE_BALANCE = {
+    "data": {
+        "token": {
+            "remaining_credits": 99416.4429,
+            "unlimited_credits": False,
+            "used_credits": 583.5571,
+        },
+        "user": {"remaining_credits": 1095.3996, "used_credits": 135.9048},
+    },
+    "message": "",
+    "success": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("user", "token", "left"),
+    [
+        ({"remaining_credits": 1095.3996}, {"remaining_credits": 99416.4429}, 1095.3996),
+        ({"remaining_credits": 1095.0}, {"remaining_credits": 3}, 3.0),
+        ({"remaining_credits": -2.5}, {"remaining_credits": 3}, -2.5),
+        # The figure of an unlimited key is a filler (§8).
+        ({"remaining_credits": 5e6}, {"remaining_credits": 99, "unlimited_credits": True}, 5e6),
+        ({"remaining_credits": "many"}, {"remaining_credits": True}, None),
+        (None, None, None),
+    ],
+)
+def test_read_balance(user: object, token: object, left: float | None) -> None:
+    """What is left is the less of what the account and the key have."""
+    body = LIVE_BALANCE | {"data": {"user": user, "token": token}}
+
+    assert Balance(left) == read_balance(Answer(200, body))
+
+
+def test_read_balance_as_documented() -> None:
+    """The documented answer is read."""
+    assert Balance(1095.3996) == read_balance(Answer(200, LIVE_BALANCE))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (401, {"error": {"code": 401, "message": "bad key"}}, NoBalance),
+        (200, {"success": False, "message": "no such account"}, NoBalance),
+        (502, None, NoBalance),
+        (302, None, NoBalance),
+        # Asked too often by an account that is served.
+        (429, {"error": {"code": "rate_limit_exceeded"}}, Balance),
+        (200, None, Balance),
+    ],
+)
+def test_an_account_that_is_not_served(status: int, body: object, outcome: type) -> None:
+    """A refused key, a broken upstream and a refusal inside a 200 are told apart from a balance."""
+    assert type(read_balance(Answer(status, body))) is outcome

@@ -3,15 +3,17 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.images import TokenUsage
+from gateway.domain.catalog import FixedSizes, FreeSizes, SizeRule
+from gateway.domain.images import Size, TokenUsage
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, possible
 from gateway.domain.task import Event, RenderState
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.interface import Ending
-from gateway.telemetry.metrics import Metrics
-from tests.support.factories import a_live_task, a_render, a_task
+from gateway.telemetry.metrics import OTHER, Metrics
+from tests.support.factories import a_live_task, a_render, a_task, an_offer
 
 MODEL = "gpt-image-1.5"
+FREE = FreeSizes(step=16, min_edge=16, max_edge=3840, min_pixels=1, max_pixels=10**8, max_aspect=3)
 
 
 class Books:
@@ -211,3 +213,41 @@ async def test_stored() -> None:
     books.accounting.stored(live)
 
     assert books.samples("images_total") == {("design", MODEL, "evolink", "high", "1024x1536"): 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "label"),
+    [
+        (FixedSizes((Size(1024, 1024), Size(800, 600))), "800x600", "800x600"),
+        (FixedSizes((Size(1024, 1024),)), "1536x1024", OTHER),
+        (FREE, "2048x2048", "2048x2048"),
+        (FREE, "1040x1024", OTHER),
+        (None, "1024x1024", "1024x1024"),
+        (None, "1040x1024", OTHER),
+    ],
+)
+async def test_a_client_cannot_make_series_with_sizes(
+    rule: SizeRule | None, size: str, label: str
+) -> None:
+    """Sizes of a list are told apart; of those that a model makes freely, the usual ones."""
+    books, live = Books(), a_live_task(replace(a_task(), size=size))
+    offer = an_offer()
+    live.offer = None if rule is None else replace(offer, sizes=rule)
+    books.accounting.stored(live)
+
+    [labels] = books.samples("images_total")
+    assert label == labels[-1]
+
+
+async def test_the_upstream_is_waited_for_as_long_as_for_the_slowest_picture() -> None:
+    """Renders run side by side: their times do not add up, the tries and phases of each do."""
+    books, live = Books(), a_live_task(a_task(a_render(0), a_render(1)))
+    first, second = live.renders
+    for phase in ("queue", "submit", "submit", "fetch", "store"):
+        books.accounting.render_phase(first, phase, 1.0)
+    books.accounting.render_phase(second, "submit", 1.0)
+    second.submitted_s = 100.0
+    books.accounting.detected(second, 108.0)
+
+    assert live.upstream_s == 9.0
+    assert live.phases_s == {"queue": 1.0, "submit": 3.0, "fetch": 1.0, "store": 1.0, "render": 8.0}

@@ -37,6 +37,12 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("joined_retries", Counter, ("team",)),
     ("saved_usd", Counter, ("team",)),
     ("alerts", Counter, ("outcome",)),
+    ("budget_window_start_seconds", Reading, ("scope", "team", "name", "per")),
+    ("budget_window_end_seconds", Reading, ("scope", "team", "name", "per")),
+    ("provider_up", Reading, ("provider",)),
+    ("provider_credits", Reading, ("provider",)),
+    ("model_retires_in_days", Reading, ("model", "provider")),
+    ("loop_deaths", Counter, ("loop",)),
     ("store_up", Reading, ()),
 ]
 
@@ -58,6 +64,9 @@ ATTRIBUTES = {
     "possible_charge_usd": "possible_charge",
     "billing_drift_usd": "billing_drift",
     "saved_usd": "saved",
+    "budget_window_start_seconds": "budget_start",
+    "budget_window_end_seconds": "budget_end",
+    "model_retires_in_days": "model_retires",
 }
 
 
@@ -127,6 +136,24 @@ def test_followed_gauges_show_what_is_read_at_a_refresh(metrics: Metrics) -> Non
         )
 
     assert [3, 5] == seen
+
+
+def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
+    """The first possible charge of a provider is an increase, and not a series that begins."""
+    metrics.expect(teams=["design"], models=["gpt-image-1.5"], providers=["evolink"])
+    names = {
+        ("hold_overrun_usd_total", "team", "design"),
+        ("price_miss_total", "model", "gpt-image-1.5"),
+        ("possible_charge_usd_total", "provider", "evolink"),
+        ("billing_drift_usd_total", "provider", "evolink"),
+    }
+
+    refused = {"team": "design", "reason": "insufficient_quota"}
+    assert metrics.registry.get_sample_value("gateway_rejections_total", refused) == 0
+    unpaid = {"provider": "evolink", "call": "submit", "status": "402"}
+    assert metrics.registry.get_sample_value("gateway_upstream_requests_total", unpaid) == 0
+    for name, label, value in names:
+        assert metrics.registry.get_sample_value(f"gateway_{name}", {label: value}) == 0
 
 
 def test_build_info(metrics: Metrics) -> None:

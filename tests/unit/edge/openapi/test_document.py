@@ -14,12 +14,15 @@ from starlette.routing import BaseRoute, Route
 from gateway.config.catalog import packaged
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.openapi.document import OPERATIONS, DocumentRoutes, document, undescribed
+from gateway.edge.parse import FieldRules
 from gateway.edge.routes import Handlers, routes
 from gateway.service.admin import Admin
 from gateway.service.budgets import Budgets
+from gateway.service.webhooks import Webhooks
 from tests.support.clock import FixedClock
 from tests.support.factories import a_model, an_offer
 
+RULES = FieldRules({}.get)
 MODELS = (a_model(), a_model("gpt-image-2"), a_model("openai/gpt-image-9"))
 
 HOW = """
@@ -54,6 +57,7 @@ def every_route(*, admin_key: str = "k") -> list[BaseRoute]:
     admin = AdminRoutes(
         admin=cast("Admin", None),
         budgets=cast("Budgets", None),
+        webhooks=cast("Webhooks", None),
         clock=FixedClock(),
         admin_key=admin_key,
     )
@@ -62,7 +66,7 @@ def every_route(*, admin_key: str = "k") -> list[BaseRoute]:
 
 def made(**keywords: Any) -> dict[str, Any]:
     """Return the document as a client reads it."""
-    described = document(every_route(**keywords), MODELS, version="1.2.3")
+    described = document(every_route(**keywords), MODELS, RULES, version="1.2.3")
     loaded: dict[str, Any] = json.loads(json.dumps(described))
     return loaded
 
@@ -111,8 +115,8 @@ def test_it_is_valid() -> None:
 
 def test_it_is_stable() -> None:
     """The same server is described with the same bytes, whatever order its catalogue has."""
-    forth = document(every_route(), MODELS, version="1")
-    back = document(every_route(), MODELS[::-1], version="1")
+    forth = document(every_route(), MODELS, RULES, version="1")
+    back = document(every_route(), MODELS[::-1], RULES, version="1")
 
     assert json.dumps(forth) == json.dumps(back)
 
@@ -144,14 +148,14 @@ def test_who_may_call(path: str, method: str, security: list[object]) -> None:
 def test_the_packaged_catalogue_is_described() -> None:
     """Every model of the release can be named in a component."""
     models = [a_model(name, offers=(an_offer(),)) for name in packaged().models]
-    described = json.loads(json.dumps(document(every_route(), models, version="1")))
+    described = json.loads(json.dumps(document(every_route(), models, RULES, version="1")))
 
     assert [] == [error.message for error in OpenAPIV31SpecValidator(described).iter_errors()]
 
 
 async def test_it_is_served_to_anybody() -> None:
     """Without a key, as JSON, and the same each time."""
-    own = DocumentRoutes(MODELS, version="1.2.3")
+    own = DocumentRoutes(MODELS, RULES, version="1.2.3")
     app = Starlette(routes=[Route("/openapi.json", own.show, methods=["GET"], name="openapi")])
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://gateway"

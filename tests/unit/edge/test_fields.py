@@ -1,0 +1,287 @@
+"""Which fields there are, and what they take: strict is today's OpenAI, lenient its clients."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.catalog import Model
+from gateway.domain.errors import InvalidRequest, UnsupportedImage
+from gateway.domain.images import ImageRequest, Operation, Size
+from gateway.edge.parse import FieldRules, parse_generation, read_fields
+from tests.support.factories import FREE_SIZES, a_model, an_offer
+
+MODEL = a_model()
+MODELS = {MODEL.name: MODEL}
+MINIMAL = {"model": MODEL.name, "prompt": "a cat"}
+STRICT = FieldRules(MODELS.get, strict=True)
+LENIENT = FieldRules(MODELS.get)
+#: Stands for a field that is taken out of the minimal call.
+ABSENT = object()
+
+
+def _strict(model: Model) -> FieldRules:
+    return FieldRules({model.name: model}.get, strict=True)
+
+
+def _parse(rules: FieldRules = STRICT, /, **fields: object) -> ImageRequest:
+    body = {name: value for name, value in (MINIMAL | fields).items() if value is not ABSENT}
+    return parse_generation(json.dumps(body).encode(), rules)
+
+
+def _refusal(
+    rules: FieldRules = STRICT, /, **fields: object
+) -> tuple[type, str, str | None, str | None]:
+    with pytest.raises(InvalidRequest) as refusal:
+        _parse(rules, **fields)
+    error = refusal.value
+    return type(error), error.message, error.param, error.code
+
+
+#: A model of free sizes, as gpt-image-2 is.
+FREE = a_model("gpt-image-2", offers=(an_offer(sizes=FREE_SIZES),))
+
+
+def _parse_size(size: object, model: Model = FREE) -> str:
+    body = {"model": model.name, "prompt": "a cat", "size": size}
+    return parse_generation(json.dumps(body).encode(), _strict(model)).size
+
+
+@pytest.mark.parametrize("size", ["auto", "1536x864", "1024x1024", "3840x2160", "592x1776"])
+def test_free_sizes_that_are_taken(size: str) -> None:
+    """Case 5: any size within the bounds is taken as it is written."""
+    assert size == _parse_size(size)
+
+
+def _pixels(size: str, why: str) -> tuple[str, str]:
+    return size, f"Invalid size '{size}'. {why}"
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        # 22
+        *(
+            _pixels(size, "Expected WIDTHxHEIGHT, for example '1824x1024'.")
+            for size in ("bogus", "0x0", "", "1:1", "1024X1024", "1024\u00d71024", "1024x1024 ")
+        ),
+        *(
+            _pixels(size, "Width and height must both be divisible by 16.")
+            for size in ("9x9", "1025x1024", "1024x1000")
+        ),
+        # 23
+        ("256x256", "Requested resolution is below the current minimum pixel budget."),
+        *(
+            _pixels(size, "Width and height must both be between 16 and 3840.")
+            for size in ("4096x1024", "2048x3856")
+        ),
+        _pixels("3840x1024", "The longer edge must be at most 3 times the shorter one."),
+        _pixels("1024x3840", "The longer edge must be at most 3 times the shorter one."),
+        ("3840x3840", "Requested resolution is above the current maximum pixel budget."),
+    ],
+)
+def test_free_sizes_that_are_refused(size: str, message: str) -> None:
+    """Each bound has its text; OpenAI's where one is known (protocols/openai_images.md §7.3)."""
+    with pytest.raises(UnsupportedImage) as refusal:
+        _parse_size(size)
+
+    error = refusal.value
+    assert (*(message, "size"), "invalid_value") == (error.message, error.param, error.code)
+
+
+def test_a_free_size_of_the_wrong_type() -> None:
+    """Case 22: a number is no size."""
+    with pytest.raises(InvalidRequest) as refusal:
+        _parse_size(123)
+
+    assert (
+        "Invalid type for 'size': expected a string, but got an integer instead.",
+        *("size", "invalid_type"),
+    ) == (refusal.value.message, refusal.value.param, refusal.value.code)
+
+
+@pytest.mark.parametrize("size", ["512x512", "1536x864"])
+def test_sizes_of_several_offers_add_up(size: str) -> None:
+    """A size that one offer lists is taken, and so is one within another's bounds."""
+    model = a_model(offers=(an_offer(sizes=(Size(512, 512),)), an_offer(sizes=FREE_SIZES)))
+
+    assert size == _parse_size(size, model)
+
+
+def test_bounds_of_several_offers_add_up() -> None:
+    """A size is taken when it keeps to the bounds of any offer; else the first tells why not."""
+    small = replace(FREE_SIZES, step=8, min_pixels=1)
+    model = a_model(offers=(an_offer(sizes=FREE_SIZES), an_offer(sizes=small)))
+    with pytest.raises(UnsupportedImage, match="divisible by 16"):
+        _parse_size("9x9", model)
+
+    assert "24x24" == _parse_size("24x24", model)
+
+
+class TestLenient:
+    """What real clients send beside today's fields (protocols/openai_images.md §12)."""
+
+    @pytest.mark.parametrize(
+        ("fields", "taken"),
+        [
+            # LlamaIndex, to the letter.
+            (
+                {"quality": "standard", "style": "vivid", "n": 1, "size": "1024x1024"},
+                {"quality": "medium", "size": "1024x1024"},
+            ),
+            ({"quality": "hd", "style": "natural"}, {"quality": "high"}),
+            ({"style": None, "input_fidelity": None}, {}),
+            # LobeChat adds it to everything.
+            ({"input_fidelity": "high"}, {}),
+            # The AI SDK and Open WebUI.
+            ({"response_format": "b64_json"}, {}),
+            ({"response_format": None}, {}),
+            # EvoLink's ratios.
+            ({"size": "1:1"}, {"size": "1024x1024"}),
+            ({"size": "2:3"}, {"size": "1024x1536"}),
+            ({"size": "3:2"}, {"size": "1536x1024"}),
+        ],
+    )
+    def test_takes(self, fields: dict[str, object], taken: dict[str, object]) -> None:
+        """It is made the same call as one of today."""
+        assert _parse(**taken) == _parse(LENIENT, **fields)
+
+    @pytest.mark.parametrize(
+        ("fields", "refusal"),
+        [
+            (
+                {"style": "bold"},
+                (
+                    "Invalid value: 'bold'. Supported values are: 'vivid' and 'natural'.",
+                    "style",
+                    "invalid_value",
+                ),
+            ),
+            (
+                {"quality": "ultra"},
+                (
+                    (
+                        "Invalid value: 'ultra'. Supported values are: 'low', 'medium', 'high',"
+                        " and 'auto'."
+                    ),
+                    "quality",
+                    "invalid_value",
+                ),
+            ),
+            (
+                {"size": "16:9"},
+                (
+                    (
+                        "Invalid value: '16:9'. Supported values are: '1024x1024', '1024x1536',"
+                        " '1536x1024', and 'auto'."
+                    ),
+                    "size",
+                    "invalid_value",
+                ),
+            ),
+            (
+                {"response_format": "png"},
+                (
+                    "Invalid value: 'png'. Supported values are: 'url' and 'b64_json'.",
+                    "response_format",
+                    "invalid_value",
+                ),
+            ),
+            ({"steps": 20}, ("Unknown parameter: 'steps'.", "steps", "unknown_parameter")),
+            (
+                {"model": ABSENT},
+                ("Missing required parameter: 'model'.", "model", "missing_required_parameter"),
+            ),
+            (
+                {"model": None},
+                (
+                    "Invalid type for 'model': expected a string, but got null instead.",
+                    "model",
+                    "invalid_type",
+                ),
+            ),
+        ],
+    )
+    def test_refuses(
+        self, fields: dict[str, object], refusal: tuple[str, str | None, str | None]
+    ) -> None:
+        """What would be guessed at is refused in the same words as ever."""
+        assert refusal == _refusal(LENIENT, **fields)[1:]
+
+    def test_words_of_old_are_not_translated_for_a_model_that_has_them(self) -> None:
+        """A model whose own quality is called standard gets just that."""
+        model = a_model(offers=(an_offer(qualities=("standard", "medium")),))
+        body = json.dumps(MINIMAL | {"quality": "standard"}).encode()
+
+        assert "standard" == parse_generation(body, FieldRules({MODEL.name: model}.get)).quality
+
+    @pytest.mark.parametrize("told", [ABSENT, None])
+    def test_default_model(self, told: object) -> None:
+        """It stands in for a model that is left out or null, and for none that is told."""
+        rules = FieldRules(MODELS.get, default_model=MODEL.name)
+
+        assert _parse() == _parse(rules, model=told)
+        with pytest.raises(UnsupportedImage):
+            _parse(rules, model="")
+
+    def test_strict_has_no_default_model(self) -> None:
+        """OpenAI has none."""
+        with pytest.raises(InvalidRequest) as refusal:
+            _parse(FieldRules(MODELS.get, strict=True, default_model=MODEL.name), model=ABSENT)
+
+        assert "missing_required_parameter" == refusal.value.code
+
+    def test_ratios_of_free_sizes(self) -> None:
+        """A ratio is what EvoLink makes of it at 1K."""
+        body = json.dumps({"model": FREE.name, "prompt": "x", "size": "16:9"}).encode()
+
+        assert "1360x768" == parse_generation(body, FieldRules({FREE.name: FREE}.get)).size
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("complexity", "low"),
+        ("frame_count", 4),
+        ("frame_duration_ms", 200),
+        ("svg", {"model": "x"}),
+    ],
+)
+def test_fields_of_the_newest_models(field: str, value: object) -> None:
+    """They are known and checked, null is omission, and nothing here makes anything of them."""
+    assert _parse() == _parse(**{field: None})
+    assert (
+        *(UnsupportedImage, f"The model 'gpt-image-1.5' does not support the '{field}' parameter."),
+        *(field, "invalid_value"),
+    ) == _refusal(**{field: value})
+    assert "invalid_type" == _refusal(**{field: 1.5})[3]
+
+
+@pytest.mark.parametrize(
+    ("takes", "fidelity", "code"),
+    [
+        (("low", "high"), "high", None),
+        (("low",), "high", "invalid_input_fidelity_model"),
+        ((), "low", "invalid_input_fidelity_model"),
+        ((), None, None),
+        ((), "most", "invalid_value"),
+    ],
+)
+def test_input_fidelity_of_edits(
+    takes: tuple[str, ...], fidelity: str | None, code: str | None
+) -> None:
+    """Case 42: strictly it is each model's own matter; leniently it has no effect."""
+    model = replace(a_model(), input_fidelity=takes)
+    told = MINIMAL | {"input_fidelity": fidelity}
+    strict = FieldRules({model.name: model}.get, strict=True)
+    refused = None
+    try:
+        read_fields(told, strict, Operation.EDIT)
+    except InvalidRequest as error:
+        refused = error.code
+
+    assert code == refused
+    if fidelity != "most":
+        assert _parse() == read_fields(told, LENIENT, Operation.EDIT).request
