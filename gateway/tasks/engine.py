@@ -124,7 +124,7 @@ class Engine:
 
         Raises StoreUnavailable when that takes too long for a call to wait for.
         """
-        if not self.reconciler.is_behind(team):
+        if not self.reconciler.is_owing(team):
             return
         try:
             async with asyncio.timeout(CATCH_UP_WITHIN_S):

@@ -93,6 +93,10 @@ class Reconciler:
         """Tell whether the store has been in doubt since this team's tasks were compared."""
         return self._teams[team].doubts != self._store.doubts
 
+    def is_owing(self, team: TeamId) -> bool:
+        """Tell whether the store may lack something of this team that is known here."""
+        return self._teams[team].doubts >= 0 and self.is_behind(team)
+
     def is_settling(self, team: TeamId) -> bool:
         """Tell whether other replicas may still be about to write their tasks again."""
         return self._clock.monotonic_s() - self._teams[team].moved_s < SETTLING_S
