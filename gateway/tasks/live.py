@@ -101,6 +101,7 @@ class LiveTask:
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
     `call` is who waits for it, None where that is not known here; `left` when it does not any
     more, and `delivered` when its answer has left.
+    `news` is set, and replaced, when a render has come to its end and when the task has.
     """
 
     task: Task
@@ -118,6 +119,7 @@ class LiveTask:
     call: Call | None = None
     left: bool = False
     delivered: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_renders(self, now_s: float) -> None:
         """Begin to run every render of the task."""
@@ -154,10 +156,16 @@ class LiveTask:
         """Tell whether nothing more will come."""
         return all(one.render.settled for one in self.renders)
 
+    def tell(self) -> None:
+        """Tell everybody who waits that there is news."""
+        self.news.set()
+        self.news = asyncio.Event()
+
     def resolve(self) -> None:
         """Tell everybody who waits that it is over."""
         if not self.done.done():
             self.done.set_result(self.outcome)
+            self.tell()
 
     def break_off(self, error: InternalError | MovedError) -> None:
         """Tell everybody who waits that the end will not be seen here."""
@@ -165,3 +173,4 @@ class LiveTask:
             self.done.set_exception(error)
             # Seen here, so that a task nobody waits for is no warning.
             self.done.exception()
+            self.tell()

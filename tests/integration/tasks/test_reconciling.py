@@ -50,6 +50,7 @@ async def test_a_call_waits_until_the_store_has_been_told(troubled: TroubledStor
     """After a failure of the store, what was lost is written before a call may miss it."""
     async with open_house(troubled) as house:
         await house.admit()
+        await house.engine.reconciler.compare(TEAM.id)
         await troubled.command_everywhere("FLUSHALL")
         troubled.doubts_more = 1
         retry = await house.call("task2", call=Call("call_task1", "waiter2", count=1))
