@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -24,13 +24,15 @@ from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
 from gateway.store.connect import Acknowledgement
 from gateway.store.keyspace import task_key
+from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import Call, OwnershipLostError, RecordMissingError, Restored
 from gateway.tasks.live import Outcome
 from gateway.tasks.recovery import Recovery
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.engine import COST as PRICE
+from tests.support.engine import HOLD as HELD
+from tests.support.engine import OFFER, House, open_house
 from tests.support.engine import TEAM as HOUSE_TEAM
-from tests.support.engine import House, open_house
 from tests.support.factories import a_team, an_admission
 from tests.support.journal import a_journal, admitted, budgets_in, finished
 from tests.support.stores import run_watched
@@ -38,6 +40,7 @@ from tests.support.stores import run_watched
 T = TypeVar("T")
 
 TEAM = a_team(budgets=(Budget("total", 10**9, Period.TOTAL),))
+RICH = replace(HOUSE_TEAM, budgets=(Budget("month", 10**9, Period.MONTH),))
 HOLD, COST = 60, 30
 SETTLED = finished(COST)
 ATTEMPT, UPSTREAM = "run_1", "up-1"
@@ -233,7 +236,7 @@ class Callers:
             number += 1
             task = TaskId(f"{name}x{number}")
             try:
-                ticket = await self.house.call(task, call=Call(f"call_{task}", f"of_{task}"))
+                ticket = await called(self.house, task, Call(f"call_{task}", f"of_{task}"))
             except StoreUnavailable:
                 self.refused += 1
                 await asyncio.sleep(0.05)
@@ -246,7 +249,13 @@ class Callers:
         while not self.over or self.house.engine.running:
             if waiting := len(self.house.poller.delays_s):
                 await self.house.poller.poll(waiting)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
+
+
+async def called(house: House, task: str, call: Call) -> Ticket:
+    """Make a call of a team that can pay for all of them."""
+    admission = an_admission(task, team=RICH, hold_microusd=HELD, call=call)
+    return await house.engine.admit(admission, OFFER)
 
 
 async def until_delivered(callers: Sequence[Callers], count: int) -> None:
@@ -293,7 +302,7 @@ async def test_replicas_make_good_what_a_failover_loses(tmp_path: Path) -> None:
             posted = sum(len(each.house.provider.keys) for each in callers)
             counted = sum(each.house.renders("completed") for each in callers)
             joined = [
-                await callers[0].house.call(f"{task}r", call=Call(f"call_{task}", "later", count=1))
+                await called(callers[0].house, f"{task}r", Call(f"call_{task}", "later", count=1))
                 for task in sorted(lost)[:5]
             ]
 

@@ -121,6 +121,7 @@ async def test_what_is_known_here_is_not_taken_from_the_record(store: Store) -> 
     """A render that was submitted stays so, though the store says that it is queued."""
     async with open_house(store) as house:
         moment = await moment_of(store)
+        await house.engine.reconciler.compare(TEAM.id)
         live = await house.admit()
         await until(lambda: live.renders[0].render.state is RenderState.SUBMITTED)
         await set_back(store, moment)
