@@ -74,8 +74,6 @@ class Reconciler:
         self._clock = clock
         self._running = running
         self._leave = leave
-        #: Half of how long a record is kept after its end: clocks are not the same everywhere.
-        self._keep_s = store.keep_ms / 2000
         self._over: dict[TaskId, tuple[LiveTask, float]] = {}
         self._teams: defaultdict[TeamId, _Team] = defaultdict(_Team)
 
@@ -176,13 +174,21 @@ class Reconciler:
             await self._restore(live, is_gone=False)
 
     async def _restore(self, live: LiveTask, *, is_gone: bool) -> None:
-        ended = self._over.get(live.task.id)
-        if is_gone and ended is not None and self._clock.monotonic_s() - ended[1] >= self._keep_s:
-            return  # it was kept for as long as it should be
+        if is_gone and self._may_have_expired(live):
+            return
         try:
             await self._restoring.restore(live)
         except OwnershipLostError:
             self._let_go(live)
+
+    def _may_have_expired(self, live: LiveTask) -> bool:
+        """Tell whether a record was perhaps kept for as long as it should be."""
+        ended = self._over.get(live.task.id)
+        if ended is None:
+            return False
+        # Half of it, for its end was written down before it was noted here.
+        keep_s = (live.task.keep_ms or self._store.keep_ms) / 2000
+        return self._clock.monotonic_s() - ended[1] >= keep_s
 
     def _let_go(self, live: LiveTask) -> None:
         if self._running.get(live.task.id) is live:

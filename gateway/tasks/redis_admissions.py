@@ -210,7 +210,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
             "amount": task.hold.amount_microusd,
             "renders": len(unfinished),
             "created_ms": task.created_ms,
-            "list_from_ms": now_ms - self._keeping.listed_ms,
+            "list_from_ms": now_ms - self._keeping.listed_of(task),
             "fields": records.task_fields(task, owner=self._owner, call=call),
             "entries": [records.hold_entry(task, index) for index in unfinished],
         }

@@ -172,7 +172,7 @@ class RedisTaskStore(RedisTaskAdmissions):
             "cost": ending.charge.total_microusd,
             "fetch": bool(ending.links),
             "replay": is_final(render, ending),
-            "keep_ms": self._keeping.record_ms,
+            "keep_ms": task.keep_ms or self._keeping.record_ms,
             "now_ms": now_ms,
             "bucket_ms": records.bucket_of(task.created_ms),
             "owners": records.sum_owners(task),
