@@ -132,6 +132,11 @@ class Metrics:
             "Days until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
         )
+        self.retiring_calls = counter(
+            "retiring_calls_total",
+            "Calls for a model that will be gone within two weeks, by the catalogue.",
+            *("team", "model"),
+        )
         self.rejections = counter(
             "rejections_total", "Calls refused before anything was submitted.", "team", "reason"
         )

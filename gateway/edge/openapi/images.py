@@ -32,7 +32,7 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.domain.images import Operation as Made
-from gateway.edge.fields import PROMPT, field_table, offered
+from gateway.edge.fields import field_table, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, TASK
 from gateway.edge.openapi.parts import (
     TEAM,
@@ -103,7 +103,7 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
     name = const(model.name)
     fields: dict[str, Schema] = {
         "model": _told("model", nullable(name) if is_default else name),
-        "prompt": _told("prompt", PROMPT.check.schema),
+        "prompt": _told("prompt", prompt_field(model, Made.GENERATION).check.schema),
         **_fields(model, strict=rules.strict),
     }
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
@@ -114,7 +114,7 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
 
 def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:
     """Return the fields beside model and prompt."""
-    made = offered(strict=strict)
+    made = offered(model, Made.GENERATION, strict=strict)
     fields = {}
     for param in field_table(model, Made.GENERATION, strict=strict):
         values = made.get(param.name)

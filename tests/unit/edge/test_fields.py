@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.catalog import Model
+from gateway.domain.catalog import Model, OpenAiRules
 from gateway.domain.errors import InvalidRequest, UnsupportedImage
 from gateway.domain.images import ImageRequest, Operation, Size
 from gateway.edge.parse import FieldRules, parse_generation, read_fields
@@ -273,7 +273,7 @@ def test_input_fidelity_of_edits(
     takes: tuple[str, ...], fidelity: str | None, code: str | None
 ) -> None:
     """Case 42: strictly it is each model's own matter; leniently it has no effect."""
-    model = replace(a_model(), input_fidelity=takes)
+    model = replace(a_model(), openai=OpenAiRules(input_fidelity=takes))
     told = MINIMAL | {"input_fidelity": fidelity}
     strict = FieldRules({model.name: model}.get, strict=True)
     refused = None
