@@ -146,7 +146,7 @@ class ImageService:
         Raises UnsupportedImage, ModelNotAllowed and InvalidRequest.
         """
         model = self.find_model(request.model)
-        if model is None:
+        if model is None or not model.offers:
             raise no_such_model(request.model)
         team = caller.team
         if not caller.may_use(model.name):

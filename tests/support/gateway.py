@@ -56,7 +56,7 @@ max_submits_per_second = 0
 routes = ["evolink"]
 
 [teams.design]
-models = ["gpt-image-*"]
+models = ["{team_models}"]
 budgets = [{{ usd = {budget}, per = "month" }}]
 {team}
 
@@ -83,6 +83,7 @@ DEFAULTS = {
     "store_timeout": "2s",
     "redis": 'data_dir = "valkey"',
     "team": "",
+    "team_models": "gpt-image-*",
     "key": "",
 }
 

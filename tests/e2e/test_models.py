@@ -1,0 +1,110 @@
+"""Every model of the catalogue, made by the product: pixels, bills, refusals, and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from gateway.config.catalog import packaged
+from gateway.domain.sizes import tiers_of
+from gateway.simulator.settings import SimulatorSettings
+from tests.support.gateway import Running, running_gateway
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MODELS = packaged().models
+
+#: Those that make pictures from words; the others are made from pictures.
+GENERATING = [
+    name
+    for name, row in MODELS.items()
+    if any("generation" in offer.operations for offer in row.offers)
+]
+
+#: All of them routed; the first one is by the settings of every test.
+OFFERED = "\n".join(f'[models."{name}"]\nroutes = ["evolink"]' for name in [*MODELS][1:])
+
+
+def _sizes(name: str) -> list[str]:
+    """Return the default, and the widest of the usual sizes that have a name."""
+    row = MODELS[name]
+    rule = row.offers[0].size_rule()
+    named = [each.size for each in rule.named if each.tier == tiers_of(rule)[0]]
+    wide = max(named or [row.default_size], key=lambda size: size.width / size.height)
+    return list(dict.fromkeys(map(str, (row.default_size, wide))))
+
+
+CASES = [(name, size) for name in GENERATING for size in _sizes(name)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """Serve every model with an upstream that answers at once."""
+    async with running_gateway(
+        tmp_path_factory.mktemp("models"),
+        simulator=SimulatorSettings(
+            latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
+        ),
+        sections=OFFERED,
+        budget="1000",
+        team_models="*",
+    ) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def made(running: Running) -> Mapping[tuple[str, str], httpx.Response]:
+    """Make a picture of each model and size, many at a time.
+
+    The upstream is to refuse what its model does not know.
+    """
+    few = asyncio.Semaphore(16)
+
+    async def make(name: str, size: str) -> httpx.Response:
+        async with few:
+            prompt = f"a small red fox [[rules:no-unknown]] [[label:{name} {size}]]"
+            return await running.generate(prompt, model=name, size=size, quality="auto")
+
+    answers = await asyncio.gather(*(make(name, size) for name, size in CASES))
+    return dict(zip(CASES, answers, strict=True))
+
+
+async def _billed(running: Running, label: str) -> list[int]:
+    """Return the micro-dollars that the upstream billed for the tasks of a label."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{running.upstream}/_sim/tasks", params={"label": label})
+    return [task["cost_microusd"] for task in answer.json()["tasks"]]
+
+
+@pytest.mark.parametrize(("name", "size"), CASES)
+async def test_every_model_makes_what_is_asked_for_and_bills_what_it_costs(
+    running: Running, made: Mapping[tuple[str, str], httpx.Response], name: str, size: str
+) -> None:
+    """The pixels are those asked for, and both sides' books agree to the micro-dollar."""
+    answer = made[name, size]
+
+    assert 200 == answer.status_code, answer.text
+    told = answer.json()
+    picture = Image.open(io.BytesIO(base64.b64decode(told["data"][0]["b64_json"])))
+    assert (size, size) == (f"{picture.width}x{picture.height}", told["size"])
+    cost_microusd = round(float(answer.headers["x-gateway-cost-usd"]) * 1_000_000)
+    assert [cost_microusd] == await _billed(running, f"{name} {size}")
+    assert cost_microusd > 0
+
+
+async def test_the_budget_is_what_the_upstream_billed_in_all(
+    running: Running, made: Mapping[tuple[str, str], httpx.Response]
+) -> None:
+    """Nothing is held any more, and no model is above or below its bill."""
+    billed = [await _billed(running, f"{name} {size}") for name, size in made]
+
+    assert (sum(map(sum, billed)), 0) == await running.budget()
+    drift = (await running.metrics())['gateway_billing_drift_usd_total{provider="evolink"}']
+    assert 0 == drift
