@@ -5,7 +5,7 @@
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
-#   make fuzz                the document at /openapi.json against the server, for minutes
+#   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 

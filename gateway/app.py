@@ -111,11 +111,12 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         ops,
         document,
         evolink,
-        AssetRoutes(links=gateway.links, assets=gateway.assets),
+        AssetRoutes(links=gateway.links, tasks=gateway.tasks, assets=gateway.assets),
     )
     admin = AdminRoutes(
         admin=gateway.admin,
         budgets=gateway.budgets,
+        webhooks=gateway.webhooks,
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )

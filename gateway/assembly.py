@@ -23,9 +23,11 @@ from gateway.access.interface import KeyDirectory
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
+from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
 from gateway.callbacks.courier import Courier, CourierSettings
@@ -66,16 +68,17 @@ from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
 from gateway.service.callbacks import Callbacks
+from gateway.service.client_callbacks import ClientCallbacks
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
 from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
 from gateway.service.snapshot import Snapshot
-from gateway.service.task_json import callback_of
 from gateway.service.tasks import TaskService
 from gateway.service.upstreams import Upstreams
 from gateway.service.usage import UsageService
 from gateway.service.webhook import Webhook
+from gateway.service.webhooks import Webhooks
 from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
@@ -121,6 +124,7 @@ class Gateway:
     background: Background
     keys: KeyDirectory
     admin: Admin
+    webhooks: Webhooks
     budgets: Budgets
     admin_key: SecretStr
     images: ImageService
@@ -236,7 +240,9 @@ async def build(  # noqa: PLR0915 - one for each part
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
         )
-        assets = ObjectAssetStore.open(settings.assets.url)
+        assets = ObjectAssetStore.open(_asset_place(loaded))
+        converter = Converter()
+        stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
         providers = _providers(loaded, clients, clock, metrics)
         shelf = Shelf(tasks)
@@ -293,11 +299,20 @@ async def build(  # noqa: PLR0915 - one for each part
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
+        links = Links(
+            signing.signer,
+            clock,
+            keep_ms=settings.assets.keep_ms,
+            public_url=settings.server.public_url,
+        )
+        find_offer = partial(offer_of, catalog)
+        told = ClientCallbacks(links=links, clock=clock, find_offer=find_offer)
         guard = Guard(settings.callbacks.allow)
         deliveries = Deliveries(store, clock)
+        team_secrets = TeamSecrets(store, clock, randomness.token_bytes)
         courier = Courier(
             deliveries=deliveries,
-            secrets=TeamSecrets(store, clock, randomness.token_bytes),
+            secrets=team_secrets,
             client=await stack.enter_async_context(
                 build_guarded_client(guard, ca_file=str(settings.network.ca_file or ""))
             ),
@@ -313,7 +328,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 providers=providers,
                 fetchers={
                     name: HttpPictureFetcher(
-                        clients.fetch, assets, _fetch_settings(provider), clock
+                        clients.fetch, assets, converter, _fetch_settings(provider), clock
                     )
                     for name, provider in settings.providers.items()
                 },
@@ -330,12 +345,12 @@ async def build(  # noqa: PLR0915 - one for each part
                 patience=_patience(settings),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
                 correct=partial(_correct, books),
-                call_back=partial(_call_back, deliveries, courier),
+                call_back=partial(_call_back, told, deliveries, courier),
                 callback_url=None if callbacks is None else callbacks.url,
                 reached=reached,
             ),
             wake,
-            partial(offer_of, catalog),
+            find_offer,
         )
         waiting = Waiting(
             tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
@@ -368,6 +383,7 @@ async def build(  # noqa: PLR0915 - one for each part
             quantile=latencies.quantile,
         )
         shown = TaskService(tasks, engine)
+        admin = Admin(accounts, settings.teams, clock, randomness.token_bytes)
         usage = UsageService(ledger=ledger, rollups=books, clock=clock)
         yield Gateway(
             settings=settings,
@@ -380,7 +396,8 @@ async def build(  # noqa: PLR0915 - one for each part
                 accounts,
                 clock,
             ),
-            admin=Admin(accounts, settings.teams, clock, randomness.token_bytes),
+            admin=admin,
+            webhooks=Webhooks(admin, team_secrets),
             budgets=Budgets(
                 teams=teams,
                 ledger=ledger,
@@ -393,15 +410,8 @@ async def build(  # noqa: PLR0915 - one for each part
             callbacks=callbacks,
             quotes=QuoteService(images=images, ledger=ledger),
             usage=usage,
-            evolink=EvolinkService(
-                tasks=shown, usage=usage, clock=clock, find_offer=partial(offer_of, catalog)
-            ),
-            links=Links(
-                signing.signer,
-                clock,
-                keep_ms=settings.assets.keep_ms,
-                public_url=settings.server.public_url,
-            ),
+            evolink=EvolinkService(tasks=shown, usage=usage, clock=clock, find_offer=find_offer),
+            links=links,
             assets=assets,
             store=store,
             store_checked=store_checked,
@@ -548,6 +558,17 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+def _asset_place(loaded: Loaded) -> AssetPlace:
+    assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
+    return AssetPlace(
+        url=assets.url,
+        endpoint=assets.endpoint,
+        region=assets.region,
+        access_key=keys.access.get_secret_value(),
+        secret_key=keys.secret.get_secret_value(),
+    )
+
+
 def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
     return FetchSettings(
         result_hosts=frozenset(provider.result_hosts),
@@ -608,8 +629,10 @@ async def _correct(books: RedisBooks, task: Task, render: int, delta_microusd: i
         await books.adjust(task.team, parse_entry(end), correction)
 
 
-async def _call_back(deliveries: Deliveries, courier: Courier, task: Task) -> None:
-    await deliveries.enqueue(callback_of(task))
+async def _call_back(
+    told: ClientCallbacks, deliveries: Deliveries, courier: Courier, task: Task
+) -> None:
+    await deliveries.enqueue(await told.of(task))
     courier.wake(task.team)
 
 

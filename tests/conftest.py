@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from gateway.store.client import Store
+from tests.support.seaweed import Seaweed, run_seaweed
 from tests.support.stores import StoreKind, StoreMissingError, redis_binary, run_store
 from tests.support.valkey import ValkeyProcess
 
@@ -99,6 +100,13 @@ def _skipping_what_is_missing() -> Iterator[None]:
         if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """Start one S3 for the session."""
+    with _skipping_what_is_missing(), run_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
 
 
 @pytest.fixture

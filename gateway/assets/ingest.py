@@ -8,14 +8,17 @@ like a picture is not stored.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpx
+import structlog
 from filetype.types import image
 
+from gateway.assets.convert import Converter, UnconvertibleError
 from gateway.assets.interface import (
     AssetStore,
     Ingested,
@@ -23,8 +26,10 @@ from gateway.assets.interface import (
     LinkUnavailableError,
 )
 from gateway.domain.clock import Clock
-from gateway.domain.images import PictureFormat, StoredPicture
+from gateway.domain.images import Output, PictureFormat, StoredPicture
 from gateway.network.transport import NeverSentError, NoAnswerError, let_go
+
+log = structlog.get_logger(__name__)
 
 #: Bytes that tell a picture's format.
 _MAGIC_BYTES = 16
@@ -56,26 +61,35 @@ class FetchSettings:
 
 
 class HttpPictureFetcher:
-    """Fetches over HTTP; implements `PictureFetcher`. The client and the store are the caller's."""
+    """Fetches over HTTP; implements `PictureFetcher`. What it works with is the caller's."""
 
     def __init__(
-        self, client: httpx.AsyncClient, store: AssetStore, settings: FetchSettings, clock: Clock
+        self,
+        client: httpx.AsyncClient,
+        store: AssetStore,
+        converter: Converter,
+        settings: FetchSettings,
+        clock: Clock,
     ) -> None:
         self._client = client
         self._clock = clock
         self._store = store
+        self._converter = converter
         self._settings = settings
         self._hosts = frozenset(host.lower() for host in settings.result_hosts)
 
-    async def ingest(self, link: str, key: str) -> Ingested:
-        """Fetch the picture behind `link`, check it, and store it under `key`.
+    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
+        """Fetch the picture behind `link`, check it, and store it under `key` as `output` asks.
+
+        One that meets it is stored as it came, to the byte; so is one that cannot be converted,
+        because it is paid for.
 
         Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
         """
         url = self._checked(link)
         try:
             async with asyncio.timeout(self._settings.total_timeout_s):
-                return await self._copy(url, key)
+                return await self._copy(url, key, output)
         except TimeoutError:
             raise LinkUnavailableError(
                 f"not copied within {self._settings.total_timeout_s:g} s"
@@ -101,7 +115,7 @@ class HttpPictureFetcher:
             raise LinkDeadError(f"result host is not allowed: {host[:100]!r}")
         return url
 
-    async def _copy(self, url: httpx.URL, key: str) -> Ingested:
+    async def _copy(self, url: httpx.URL, key: str, output: Output) -> Ingested:
         begun_s = self._clock.monotonic_s()
         request = self._client.build_request("GET", url)
         timeout = request.extensions["timeout"] | {"read": self._settings.idle_timeout_s}
@@ -115,15 +129,36 @@ class HttpPictureFetcher:
                 source = _Timed(body, self._clock)
                 putting_s = self._clock.monotonic_s()
                 async with aclosing(_joined(head, source.chunks())) as chunks:
-                    size_bytes = await self._store.put(key, chunks)
+                    if output.is_met_by(recognised):
+                        size_bytes = await self._store.put(key, chunks)
+                        picture = StoredPicture(key, size_bytes, recognised)
+                    else:
+                        picture = await self._convert(chunks, key, recognised, output)
                 store_s = self._clock.monotonic_s() - putting_s - source.waited_s
         finally:
             await let_go(response)
         return Ingested(
-            StoredPicture(key=key, size_bytes=size_bytes, format=recognised),
+            picture,
             fetch_s=self._clock.monotonic_s() - begun_s - store_s,
             store_s=store_s,
         )
+
+    async def _convert(
+        self, chunks: AsyncIterator[bytes], key: str, made: PictureFormat, output: Output
+    ) -> StoredPicture:
+        """Store a picture in another format than it was made in."""
+        async with self._converter.place():
+            whole = io.BytesIO()
+            async for chunk in chunks:
+                whole.write(chunk)
+            content, becomes = whole.getvalue(), output.format
+            try:
+                content = await self._converter.convert(content, output)
+            except UnconvertibleError as error:
+                becomes = made
+                log.warning("not_converted", action="not_converted", key=key, reason=str(error))
+            size_bytes = await self._store.put(key, _joined(content, _nothing()))
+        return StoredPicture(key=key, size_bytes=size_bytes, format=becomes)
 
     def _check_head(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -187,6 +222,11 @@ async def _read_head(body: AsyncIterator[bytes]) -> bytes:
         if len(head) >= _MAGIC_BYTES:
             break
     return head
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    return
+    yield
 
 
 async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.images import StoredPicture
+from gateway.domain.images import Output, StoredPicture
 
 
 class AssetUnavailableError(Exception):
@@ -97,8 +97,10 @@ class Ingested:
 class PictureFetcher(Protocol):
     """Copies a result link into the store."""
 
-    async def ingest(self, link: str, key: str) -> Ingested:
-        """Fetch the picture behind `link`, check it, and store it under `key`.
+    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
+        """Fetch the picture behind `link`, check it, and store it under `key` as `output` asks.
+
+        One that meets it is stored as it came, to the byte.
 
         Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
         """

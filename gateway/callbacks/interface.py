@@ -109,7 +109,7 @@ class WebhookSecrets(Protocol):
     async def rotate(self, team: TeamId, *, grace_ms: int, who: str) -> SigningSecrets:
         """Give a team another secret; callbacks are signed with both for `grace_ms`.
 
-        Written into the team's audit as done by `who`. A team that had none gets its first, and
-        nothing is rotated. Raises StoreUnavailable; a repetition rotates once more.
+        Written into the team's audit as done by `who`. A team that had none gets its
+        first. Raises StoreUnavailable; a repetition rotates once more.
         """
         ...

@@ -29,7 +29,7 @@ class TeamSecrets:
     async def rotate(self, team: TeamId, *, grace_ms: int, who: str) -> SigningSecrets:
         """Give a team another secret; callbacks are signed with both for `grace_ms`.
 
-        A team that had none gets its first, and nothing is rotated.
+        A team that had none gets its first. The team's audit says so.
         """
         rotation = self._random_bytes(ID_BYTES).hex()
         return await self._run(team, rotation=rotation, grace_ms=grace_ms, who=who)

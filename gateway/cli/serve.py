@@ -38,7 +38,7 @@ def serve(
     try:
         loaded = load(config, process_environ())
         loaded.require_secrets()
-        if workers > 1 and loaded.settings.assets.folder is None:
+        if workers > 1 and loaded.settings.assets.url == "memory:":
             refuse("assets.url: workers share no memory: set it to a folder, or serve with one.")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(config, loaded, host, port, workers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from rich.table import Table
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.assembly import keeping_of
 from gateway.background import SystemClock
+from gateway.callbacks.deliveries import Deliveries
+from gateway.callbacks.interface import DeliveryState
 from gateway.cli.books import refuse
 from gateway.cli.opened_store import opened_store
 from gateway.config.load import Loaded, load, process_environ
@@ -54,6 +56,7 @@ class Journal:
     """The journal of all teams, open for one command."""
 
     tasks: RedisTaskStore
+    callbacks: Deliveries
     wake: Wake
     accounts: RedisAccounts
     in_file: frozenset[TeamId]
@@ -79,6 +82,13 @@ class Journal:
             if (found := await self.tasks.read(name, TaskId(task))) is not None:
                 return found
         return None
+
+    async def told(self, task: str, team: str) -> tuple[Task | None, tuple[DeliveryState, ...]]:
+        """Return a task and the callbacks to its client."""
+        found = await self.find(task, team)
+        if found is None or not found.callback_url:
+            return found, ()
+        return found, await self.callbacks.of_task(found.team, found.id)
 
     async def cancel(self, task: Task) -> str:
         """Mark a task as cancelled and tell whoever sees to it; return who that is.
@@ -112,14 +122,18 @@ def list_tasks(
 def show(
     task: Id, *, team: Team = "", config: Config = SETTINGS, json_output: Json = False
 ) -> None:
-    """Show a task: how each of its pictures stands, and where its money is."""
-    found = _found(task, _in_journal(config, lambda journal: journal.find(task, team)))
+    """Show a task: how its pictures stand, where its money is, whether its client was told."""
+    read, callbacks = _in_journal(config, lambda journal: journal.told(task, team))
+    found = _found(task, read)
     if json_output:
-        typer.echo(json.dumps(described(found), indent=2))
+        told = {"callbacks": [_callback_fields(each) for each in callbacks]}
+        typer.echo(json.dumps(described(found) | told, indent=2))
         return
     for name, value in _facts(found).items():
         typer.echo(f"{name:<10} {value}")
     _print(_renders(found))
+    if callbacks:
+        _print(_callbacks(callbacks))
 
 
 @app.command()
@@ -206,6 +220,7 @@ async def _work(loaded: Loaded, work: Callable[[Journal], Awaitable[T]]) -> T:
         journal = Journal(
             # Nobody's: a command sees to no task.
             tasks=RedisTaskStore(store, SystemClock(), owner="", keeping=keeping),
+            callbacks=Deliveries(store, SystemClock()),
             wake=Wake(store, id=""),
             accounts=RedisAccounts(store),
             in_file=frozenset(map(TeamId, loaded.settings.teams)),
@@ -297,6 +312,39 @@ def _end_of(render: Render) -> tuple[str, str]:
     why = "possible charge" if result.basis is ChargeBasis.POSSIBLE else ""
     reasons = (result.failure or "", "result_lost" if result.lost else "", why)
     return format_usd(result.cost_microusd), ", ".join(filter(None, reasons))
+
+
+def _callback_fields(state: DeliveryState) -> dict[str, object]:
+    """Return how far a callback is; never its address."""
+    return {
+        "id": state.id,
+        "event": state.event,
+        "status": state.status,
+        "tries": state.tries,
+        "last": state.last or None,
+        "next_try": _seconds(state.next_try_ms),
+        "ended": _seconds(state.ended_ms),
+    }
+
+
+def _callbacks(states: Sequence[DeliveryState]) -> Table:
+    table = Table(box=None)
+    for name in ("callback", "status", "tries", "last answer", "next try (UTC)", "ended (UTC)"):
+        table.add_column(name, no_wrap=True)
+    for state in states:
+        table.add_row(
+            state.id,
+            state.status,
+            str(state.tries),
+            state.last,
+            _moment(state.next_try_ms or 0),
+            _moment(state.ended_ms or 0),
+        )
+    return table
+
+
+def _seconds(unix_ms: int | None) -> int | None:
+    return None if unix_ms is None else unix_ms // 1000
 
 
 def _print(table: Table) -> None:

@@ -11,7 +11,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gateway.config.price_rows import Fact, OutputRow, ParsedSize, SheetRow, Whole
 from gateway.config.values import Count, Section
@@ -80,6 +80,13 @@ class SizeRows(Section):
         return replace(bounds, named=tuple(each for each in named if bounds.allows(each.size)))
 
 
+#: A list of sizes, or what makes them.
+Sizes = Annotated[
+    Annotated[tuple[ParsedSize, ...], Tag("list")] | Annotated[SizeRows, Tag("rules")],
+    Discriminator(lambda sizes: "list" if isinstance(sizes, list | tuple) else "rules"),
+]
+
+
 class WordingRow(Section):
     """How the upstream model is told what to make, as `Wording` has it."""
 
@@ -116,7 +123,7 @@ class OfferRow(Section):
     upstream_model: str
     channel: Channel = Channel.OFFICIAL
     retires: OptionalDay = None
-    sizes: tuple[ParsedSize, ...] | SizeRows
+    sizes: Sizes
     qualities: tuple[str, ...] = ()
     prompt: PromptRow = PromptRow()
     max_references: Whole = 0

@@ -144,7 +144,24 @@ class AssetsSettings(Section):
     """Where pictures are kept."""
 
     url: AssetUrl = Field(
-        default="file:var/assets", validate_default=True, description="file:<folder>, or memory:."
+        default="file:var/assets",
+        validate_default=True,
+        description="file:<folder>, memory:, s3://<bucket>/<prefix>, gs://<bucket>/<prefix> or"
+        " az://<container>/<prefix>.",
+    )
+    endpoint: OptionalUrl = Field(
+        default="", description="A server other than the vendor's that speaks S3 or Azure."
+    )
+    region: str = Field(default="", description="S3's region.")
+    access_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's access key id or Azure's account; without it,"
+        " what the vendor's own tools find in the environment.",
+    )
+    secret_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's secret key, Azure's key, or the JSON of a"
+        " service account at GCS.",
     )
     keep_ms: PositiveDurationMs = Field(
         default=86_400_000,
@@ -154,7 +171,7 @@ class AssetsSettings(Section):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of `file:`, None for `memory:`."""
+        """The folder of `file:`, None for every other store."""
         return Path(self.url.removeprefix("file:")) if self.url.startswith("file:") else None
 
 
@@ -278,7 +295,7 @@ class ModelSettings(Section):
         default=None, description="What OpenAI itself takes for it, where compat is strict."
     )
     offers: tuple[OfferRow, ...] | None = Field(
-        default=None, min_length=1, description="Ways to make its pictures."
+        default=None, description="Ways to make its pictures."
     )
     unpriced_hold_microusd: OptionalAmountMicrousd = Field(
         default=None,

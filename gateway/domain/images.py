@@ -31,6 +31,28 @@ class PictureFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What a picture is delivered as, whatever the upstream makes.
+
+    `compression` is the quality of jpeg and webp in percent; 100 leaves a picture of the right
+    format as it came, to the byte.
+    """
+
+    format: PictureFormat = PictureFormat.PNG
+    compression: int = 100
+
+    def is_met_by(self, made: PictureFormat) -> bool:
+        """Tell whether a picture of this format is delivered as it came."""
+        if made is not self.format:
+            return False
+        return made is PictureFormat.PNG or self.compression == 100  # noqa: PLR2004 - per cent
+
+
+#: What a call that says nothing of it gets.
+PLAIN_PNG = Output()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPicture:
     """A picture in the asset store: its key, size in bytes and recognised format."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, StoredPicture, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Operation, Output, StoredPicture, TokenUsage
 from gateway.domain.pricing import ChargeBasis
 
 #: Version of the stored record; readers keep fields they do not know (design rule 23).
@@ -147,6 +147,13 @@ CURABLE_FAILURES = frozenset(
 )
 
 
+class Surface(StrEnum):
+    """Whose API a call came in by; values are kept in records."""
+
+    OPENAI = "openai"
+    EVOLINK = "evolink"
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitOrder:
     """Exactly what is sent upstream, journaled before it leaves: body, key and account."""
@@ -242,8 +249,10 @@ class Task:
     end user's hash, empty when the call named none. `call` is the fingerprint of the call.
     `detached` is a task that nobody is expected to wait for. `references` is how many pictures it
     is made from. `ended_ms` is when its last render ended (0 before). `cancelled` tasks are not
-    submitted any more. `callback_url` is told of its end, empty for nobody;
-    `watchers` are replicas where requests wait for it.
+    submitted any more. `callback_url` is told of its end, empty for nobody, in the words
+    of the `surface` it came in by and with links below `base_url`, empty where nobody is told;
+    `watchers` are replicas where requests wait for it. `output` is what its pictures are
+    delivered as.
     """
 
     id: TaskId
@@ -266,7 +275,10 @@ class Task:
     ended_ms: int = 0
     cancelled: bool = False
     callback_url: str = field(default="", repr=False)
+    surface: Surface = Surface.OPENAI
+    base_url: str = ""
     watchers: tuple[str, ...] = ()
+    output: Output = PLAIN_PNG
 
     @property
     def over(self) -> bool:
@@ -282,3 +294,9 @@ class Task:
 def picture_key(team: TeamId, task: TaskId, render: int) -> str:
     """Name a render's picture in the asset store: the same however often it is stored."""
     return f"{team}/{task}/{render}"
+
+
+def picture_of(key: str) -> tuple[TeamId, TaskId, int]:
+    """Return team, task and render of a picture's name. ValueError for a text that is none."""
+    team, task, render = key.split("/")
+    return TeamId(team), TaskId(task), int(render)

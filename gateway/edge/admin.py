@@ -31,10 +31,11 @@ from gateway.domain.money import parse_signed_microusd
 from gateway.service.admin import Admin, AdminRefusedError, MadeKey, NoSuchError
 from gateway.service.amounts import standing_fields
 from gateway.service.budgets import Budgets, Payment
+from gateway.service.webhooks import Webhooks
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-#: How long a rotated key's former secret stays good unless the call says otherwise.
+#: How long a former secret stays good unless the call says otherwise.
 DEFAULT_GRACE = "24h"
 
 #: What a top-up says in texts; all but the key must be said.
@@ -50,9 +51,18 @@ AUDIT_ENTRIES = 100
 class AdminRoutes:
     """Handlers for the admin API; `admin_key` empty is no admin API."""
 
-    def __init__(self, *, admin: Admin, budgets: Budgets, clock: Clock, admin_key: str) -> None:
+    def __init__(
+        self,
+        *,
+        admin: Admin,
+        budgets: Budgets,
+        webhooks: Webhooks,
+        clock: Clock,
+        admin_key: str,
+    ) -> None:
         self._admin = admin
         self._budgets = budgets
+        self._webhooks = webhooks
         self._clock = clock
         self._enabled = bool(admin_key)
         self._digest = _digest(admin_key)
@@ -71,6 +81,12 @@ class AdminRoutes:
                 "GET", f"{teams}/{{team}}/budgets", self.list_budgets, "admin.budgets.list"
             ),
             self._route("POST", f"{teams}/{{team}}/top-ups", self.top_up, "admin.top_ups.create"),
+            self._route(
+                "POST",
+                f"{teams}/{{team}}/webhook-secret",
+                self.renew_webhook_secret,
+                "admin.webhook_secret.renew",
+            ),
             self._route("GET", keys, self.list_keys, "admin.keys.list"),
             self._route("POST", keys, self.create_key, "admin.keys.create"),
             self._route("DELETE", f"{keys}/{{key}}", self.revoke_key, "admin.keys.revoke"),
@@ -154,19 +170,27 @@ class AdminRoutes:
 
     async def rotate_key(self, request: Request) -> Response:
         """Give a key another secret and tell it, this once; the body may hold the `grace`."""
-        asked = await _body(request)
-        grace = asked.pop("grace", DEFAULT_GRACE)
-        for setting in asked:
-            raise _invalid(f"{setting}: unknown setting; known here: grace", setting)
-        try:
-            grace_ms = parse_duration_ms(grace)
-        except ValueError as error:
-            raise _invalid(f"grace: {error}", "grace") from None
+        grace_ms = _grace_ms(await _body(request))
         name = request.path_params["key"]
         made = await self._admin.rotate_key(
             request.path_params["team"], name, grace_ms=grace_ms, who=_who(request)
         )
         return _secret(name, made, status=200)
+
+    async def renew_webhook_secret(self, request: Request) -> Response:
+        """Make another webhook secret for a team, or its first, and tell it, this once.
+
+        The body may hold the `grace` in which callbacks are signed with the former one too.
+        """
+        team = request.path_params["team"]
+        renewed = await self._webhooks.rotate_secret(
+            team, grace_ms=_grace_ms(await _body(request)), who=_who(request)
+        )
+        return _json(
+            {"object": "admin.webhook_secret", "team": team, "secret": renewed.current},
+            status=201,
+            headers={"cache-control": "no-store"},
+        )
 
     async def _team(self, name: str) -> Response:
         settings = await self._admin.team(name)
@@ -236,6 +260,17 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise _invalid("The body must be a JSON object.", None)
     return parsed
+
+
+def _grace_ms(asked: dict[str, Any]) -> int:
+    """Return how long a former secret stays good, by a body that may hold nothing else."""
+    grace = asked.pop("grace", DEFAULT_GRACE)
+    for setting in asked:
+        raise _invalid(f"{setting}: unknown setting; known here: grace", setting)
+    try:
+        return parse_duration_ms(grace)
+    except ValueError as error:
+        raise _invalid(f"grace: {error}", "grace") from None
 
 
 def _invalid(message: str, param: str | None) -> InvalidRequest:

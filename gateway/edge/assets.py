@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -13,13 +14,15 @@ from gateway.edge.ranges import RangeNotSatisfiableError, span_of
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, opened
 from gateway.service.links import LinkedPicture, Links
+from gateway.service.tasks import TaskService
 
 
 class AssetRoutes:
     """The handler that serves pictures by link; there is no list of them."""
 
-    def __init__(self, *, links: Links, assets: AssetStore) -> None:
+    def __init__(self, *, links: Links, tasks: TaskService, assets: AssetStore) -> None:
         self._links = links
+        self._tasks = tasks
         self._assets = assets
 
     async def show(self, request: Request) -> Response:
@@ -67,8 +70,19 @@ class AssetRoutes:
         media_type = link.format.media_type
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type=media_type)
-        pieces = await opened(self._assets.read(link.key, chunk_bytes=CHUNK_BYTES, part=span))
+        pieces: AsyncIterator[bytes] = await opened(
+            self._assets.read(link.key, chunk_bytes=CHUNK_BYTES, part=span)
+        )
+        if span is None or span.end == found.size_bytes:
+            pieces = self._until_fetched(link, pieces)
         return StreamingResponse(pieces, status_code=status, headers=headers, media_type=media_type)
+
+    async def _until_fetched(
+        self, link: LinkedPicture, pieces: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield piece
+        self._tasks.fetched([link.key])
 
 
 def _headers(link: LinkedPicture, found: StoredObject) -> dict[str, str]:

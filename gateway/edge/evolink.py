@@ -15,7 +15,7 @@ from starlette.responses import Response
 from gateway.access.interface import KeyDirectory
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.task import Task
+from gateway.domain.task import Surface, Task
 from gateway.edge.auth import authenticate
 from gateway.edge.evolink_fields import parse_batch, parse_submit
 from gateway.edge.images import ImageRoutes
@@ -66,7 +66,9 @@ class EvolinkRoutes:
             waiter=record.request_id,
             retry_count="",
             idempotency_key=request.headers.get("idempotency-key", ""),
+            base_url=str(request.base_url),
             detached=True,
+            surface=Surface.EVOLINK,
         )
         task = await self._orders.order(request, caller, asked, call)
         replayed = {"idempotency-replayed": "true"} if record.joined else {}

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.domain.catalog import TRANSPARENT, Model, Offer
 from gateway.domain.errors import InvalidRequest, NotFound
-from gateway.domain.images import ImageRequest, Operation, Size
+from gateway.domain.images import ImageRequest, Operation, PictureFormat, Size
 from gateway.domain.sizes import ONE_TIER, FreeSizes, size_of, tiers_of
 from gateway.edge.fields import PROMPT
 from gateway.edge.params import (
@@ -52,7 +52,8 @@ def parse_submit(body: bytes, find_model: Callable[[str], Model | None]) -> Imag
     }
     _refuse_references(fields)
     tier = str(given.get(_tier_field(model), _tiers(model)[0]))
-    kept = {"prompt", "n", "quality", "background", "callback_url"} - {_tier_field(model)}
+    named = {"prompt", "n", "quality", "background", "output_format", "callback_url"}
+    kept = named - {_tier_field(model)}
     return ImageRequest(
         model=model.name,
         size=_size(model, fields.get("size", "auto"), tier),
@@ -118,7 +119,7 @@ def _table(model: Model) -> tuple[Param, ...]:
         Param("quality", tier if is_quality else choice([*qualities, "auto"])),
         *(() if is_quality else (Param("resolution", tier),)),
         Param("background", choice(["opaque", *transparent])),
-        Param("output_format", choice(["png"])),
+        Param("output_format", choice([each.value for each in PictureFormat])),
         Param("image_urls", Checker(_links, {"type": "array", "items": {"type": "string"}})),
         # Without references EvoLink ignores it (protocols/evolink.md §2.3).
         Param("mask_url", _MASK),

@@ -109,8 +109,6 @@ def offered(
     )
     return {
         "background": ("opaque", "auto", *([TRANSPARENT] if transparent else [])),
-        "output_compression": (100,),
-        "output_format": ("png",),
         "stream": (False,),
         **({} if strict else {"response_format": ("b64_json",)}),
         **dict.fromkeys(NEWEST, ()),
@@ -147,8 +145,6 @@ def check_offered(
 _REFUSALS = {
     "background": "Transparent background is not supported for this model.",
     "stream": "Streaming is not offered here: leave 'stream' out or set it to false.",
-    "output_format": "This model makes png pictures here: 'output_format' must be 'png'.",
-    "output_compression": "Pictures are not compressed here: leave 'output_compression' out.",
     "response_format": "Pictures are not linked to here: 'response_format' must be 'b64_json'.",
     **{name: f"The model '{{model}}' does not support the '{name}' parameter." for name in NEWEST},
 }

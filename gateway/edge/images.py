@@ -79,6 +79,7 @@ class ImageRoutes:
             waiter=record.request_id,
             retry_count=request.headers.get("x-stainless-retry-count", ""),
             idempotency_key=request.headers.get("idempotency-key", ""),
+            base_url=str(request.base_url),
             detached=wants_no_answer(request),
         )
         try:

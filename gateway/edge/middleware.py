@@ -111,8 +111,6 @@ class RecordMiddleware:
         metrics.request_duration.labels(route, record.team, record.model).observe(elapsed_s)
         if record.unpriced or record.error_code == UNPRICED:
             metrics.price_miss.labels(record.model).inc()
-        if record.ends is not None:
-            metrics.retiring_calls.labels(record.team, record.model).inc()
         if record.joined:
             metrics.joined_retries.labels(record.team).inc()
             metrics.saved.labels(record.team).inc(usd(record.saved_microusd))

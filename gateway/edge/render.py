@@ -96,7 +96,7 @@ def _answer(outcome: Outcome, request: ImageRequest) -> dict[str, object]:
     task, pictures = outcome.task, pictures_of(outcome)
     answer: dict[str, object] = {
         "created": task.created_ms // 1000,
-        "background": "opaque",
+        "background": "opaque" if request.background == "auto" else request.background,
         "data": [{"b64_json": ""} for _ in pictures],
         "output_format": pictures[0].format.value,
         "quality": task.quality,

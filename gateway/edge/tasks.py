@@ -12,6 +12,7 @@ from gateway.access.interface import KeyDirectory
 from gateway.assets.interface import AssetStore
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import InvalidRequest
+from gateway.domain.images import StoredPicture
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.record import record_of
@@ -82,18 +83,18 @@ class TaskRoutes:
         ]
         length, chunks = streamed(around(body), pictures, pieces)
         return StreamingResponse(
-            self._until_fetched(task, chunks) if pictures else chunks,
+            self._until_fetched(pictures, chunks) if pictures else chunks,
             status_code=status_code,
             headers={"content-length": str(length)},
             media_type="application/json",
         )
 
     async def _until_fetched(
-        self, task: Task, chunks: AsyncIterator[bytes]
+        self, pictures: Sequence[StoredPicture], chunks: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         async for chunk in chunks:
             yield chunk
-        self._tasks.fetched(task)
+        self._tasks.fetched(picture.key for picture in pictures)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel what was not submitted yet; what was goes on, and may be charged."""

@@ -10,6 +10,7 @@ import orjson
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.images import ImageRequest
+from gateway.domain.task import Surface
 from gateway.tasks.interface import Call
 
 #: An `Idempotency-Key` may be this long.
@@ -26,13 +27,15 @@ def call_of(
     waiter: str,
     retry_count: str,
     idempotency_key: str,
+    base_url: str,
     detached: bool = False,
+    surface: Surface = Surface.OPENAI,
 ) -> Call:
     """Return a call's fingerprint, and which retry it says it is.
 
     `retry_count` is what `x-stainless-retry-count` says: OpenAI's SDKs send it with every call,
-    others never (protocols/openai_images.md §9). `detached` calls do not wait. Raises
-    InvalidRequest for a key that is too long.
+    others never (protocols/openai_images.md §9). `base_url` is where the client reaches this
+    server; `detached` calls do not wait. Raises InvalidRequest for a key that is too long.
     """
     if len(idempotency_key) > MAX_KEY_CHARS:
         raise InvalidRequest(
@@ -48,6 +51,8 @@ def call_of(
         idempotency=_digest(f"{path}\n{idempotency_key}".encode()) if idempotency_key else "",
         detached=detached,
         joins=caller.team.joins_retries,
+        surface=surface,
+        base_url=base_url if request.callback_url else "",
     )
 
 

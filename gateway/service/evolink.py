@@ -15,7 +15,7 @@ from gateway.domain.limits import Scope
 from gateway.domain.task import Task
 from gateway.domain.unified_ids import PREFIX, task_id_of, unified_id
 from gateway.ledger.holds import tightest
-from gateway.service.evolink_json import WORDS, Seen, expected_s
+from gateway.service.evolink_json import WORDS, Seen, seen
 from gateway.service.tasks import MAX_PAGE, Status, TaskService, status_of
 from gateway.service.usage import UsageService
 
@@ -95,7 +95,7 @@ class EvolinkService:
 
     def seen(self, task: Task) -> Seen:
         """Return a task as it is at this moment."""
-        return Seen(task, self._clock.now_ms(), expected_s(self._find_offer(task), task.quality))
+        return seen(task, self._clock, self._find_offer(task))
 
     async def show(self, caller: Caller, unified: str) -> Task:
         """Return a task of the caller's team by its id in EvoLink's form.

@@ -11,6 +11,7 @@ from functools import reduce
 import orjson
 
 from gateway.domain.catalog import Offer
+from gateway.domain.clock import Clock
 from gateway.domain.credits import credits_of
 from gateway.domain.errors import (
     BadReference,
@@ -84,6 +85,11 @@ class Seen:
         submitted = [render.submitted_ms for render in self.task.renders if render.submitted_ms]
         elapsed_ms = self.now_ms - min(submitted, default=self.now_ms)
         return min(max(elapsed_ms // (10 * self.expected_s), 1), 99)
+
+
+def seen(task: Task, clock: Clock, offer: Offer | None) -> Seen:
+    """Return a task at this moment; `offer` is the one it was made under."""
+    return Seen(task, clock.now_ms(), expected_s(offer, task.quality))
 
 
 def expected_s(offer: Offer | None, quality: str) -> int:

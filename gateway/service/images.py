@@ -26,7 +26,7 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.domain.ids import ID_BYTES, make_task_id
-from gateway.domain.images import ImageRequest, Picture
+from gateway.domain.images import ImageRequest, Output, Picture, PictureFormat
 from gateway.domain.latency import LatencyClass, size_class
 from gateway.domain.pricing import Quote
 from gateway.domain.task import PASSING_FAILURES, FailureKind, Render, Task
@@ -186,6 +186,7 @@ class ImageService:
             references=plan.picture.references,
             callback_url=request.callback_url or "",
             patience_ms=caller.team.quotas.queue_ms,
+            output=Output(PictureFormat(request.output_format), request.output_compression),
         )
         while True:
             try:

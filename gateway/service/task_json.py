@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import reduce
 
-import orjson
-
-from gateway.callbacks.interface import Callback, CallbackEvent
 from gateway.domain.images import TokenUsage
 from gateway.domain.money import format_usd
 from gateway.domain.task import Task
 from gateway.service.images import error_of
 from gateway.service.tasks import Status, render_status, status_of
 from gateway.tasks.live import Outcome
-
-_EVENTS = {
-    Status.COMPLETED: CallbackEvent.COMPLETED,
-    Status.CANCELLED: CallbackEvent.CANCELLED,
-}
-
-
-def callback_of(task: Task) -> Callback:
-    """Return what is posted to the client of a task that is over, without its pictures."""
-    event = _EVENTS.get(status_of(task), CallbackEvent.FAILED)
-    moment = datetime.fromtimestamp(task.ended_ms / 1000, UTC)
-    body = {
-        "type": f"image.task.{event}",
-        "timestamp": moment.isoformat(timespec="seconds"),
-        "data": task_fields(task),
-    }
-    return Callback(task.team, task.id, event, task.callback_url, orjson.dumps(body))
 
 
 def task_fields(task: Task) -> dict[str, object]:
@@ -47,6 +26,7 @@ def task_fields(task: Task) -> dict[str, object]:
         "operation": task.operation,
         "size": task.size,
         "quality": task.quality,
+        "output_format": task.output.format,
         "n": len(task.renders),
         "key": task.key_name,
         "provider": task.order.provider,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import NotFound
 from gateway.domain.ids import TaskId
-from gateway.domain.task import FailureKind, Render, RenderState, Task
+from gateway.domain.task import FailureKind, Render, RenderState, Task, picture_of
 from gateway.tasks.engine import Engine
 from gateway.tasks.interface import TaskStore
 from gateway.tasks.records import UnreadableTaskError
@@ -49,9 +49,11 @@ class TaskService:
             raise NotFound(f"There is no task '{task[:100]}'.", param="id", code="task_not_found")
         return read
 
-    def fetched(self, task: Task) -> None:
-        """Note that the task's pictures have left for somebody who asked for them."""
-        self._engine.fetched(task.team, task.id)
+    def fetched(self, pictures: Iterable[str]) -> None:
+        """Note that pictures, by their keys, have left for somebody who asked for them."""
+        for key in pictures:
+            team, task, render = picture_of(key)
+            self._engine.fetched(team, task, [render])
 
     async def newest(self, caller: Caller, *, after: str, limit: int) -> Sequence[Task]:
         """Return the team's tasks, the newest first, from the one after `after` on."""

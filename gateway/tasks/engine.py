@@ -8,7 +8,7 @@ what other replicas leave behind, and hands over what it has when its process is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -165,6 +165,8 @@ class Engine:
     async def _call_back(self, task: Task) -> None:
         """Have a client told of the end. Killed before it is noted, recovery does it again."""
         if self._house.call_back is not None:
+            # Whoever hears of it and looks must not find it unfinished.
+            await until_stored(self._house.shelf.flush)
             await until_stored(partial(self._house.call_back, task))
         self._house.shelf.called_back(task.team, task.id)
 
@@ -202,9 +204,9 @@ class Engine:
         """Note that the answer for a call has left; written down a moment later."""
         self._house.shelf.delivered(ticket.team, ticket.task)
 
-    def fetched(self, team: TeamId, task: TaskId) -> None:
-        """Note that somebody has got the pictures of a task; written down a moment later."""
-        self._house.shelf.fetched(team, task)
+    def fetched(self, team: TeamId, task: TaskId, renders: Iterable[int]) -> None:
+        """Note that somebody has got these pictures of a task; written down a moment later."""
+        self._house.shelf.fetched(team, task, renders)
 
     def expect_retry(self, team: TeamId, call: Call) -> None:
         """Note that a call was sent away before it was a task: its retry is a new call."""

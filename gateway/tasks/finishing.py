@@ -198,7 +198,7 @@ class Finishing:
         ingested = None
         for tries in itertools.count(1):
             try:
-                ingested = await fetcher.ingest(result.links[0], key)
+                ingested = await fetcher.ingest(result.links[0], key, task.output)
             except (LinkUnavailableError, AssetUnavailableError) as error:
                 self._steps.note(one, "ingest_failed", detail=type(error).__name__, tries=tries)
                 if (

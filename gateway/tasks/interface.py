@@ -12,9 +12,9 @@ from typing import Protocol
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Operation, Output, TokenUsage
 from gateway.domain.pricing import Charge
-from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Task
+from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Surface, Task
 from gateway.ledger.quotas import RateState
 
 
@@ -26,6 +26,8 @@ class Call:
     for a first call and for one that says nothing. `waiter` is the request that waits for it.
     `idempotency` is a digest of path and `Idempotency-Key`, empty without one. `detached` calls
     are waited for by nobody; `joins` is false for teams that do not want retries to be joined.
+    `surface` is whose API it came in by. `base_url` is where its client reaches this server, empty
+    when it wants no callback.
     """
 
     fingerprint: str
@@ -34,6 +36,8 @@ class Call:
     idempotency: str = ""
     detached: bool = False
     joins: bool = True
+    surface: Surface = Surface.OPENAI
+    base_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Admission:
 
     `user` is the end user's hash, empty when the call names none. `hold_microusd` is the upper
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
-    it comes too fast. `only_join` calls become no task of their own.
+    it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
+    are delivered as.
     """
 
     id: TaskId
@@ -60,6 +65,7 @@ class Admission:
     callback_url: str = field(default="", repr=False)
     patience_ms: int = 0
     only_join: bool = False
+    output: Output = PLAIN_PNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +116,12 @@ class ShelfNote:
     """What to note of a task: its pictures as a record says them, and whether it was delivered.
 
     `stored` is by index of the render; `CALLBACK` stands for the callback that is on its way.
-    `fetched` pictures were had by another way than the answer of the call.
+    `fetched` are the renders whose pictures were had by another way than the answer of the call.
     """
 
     stored: dict[str, str] = field(default_factory=dict)
     delivered: bool = False
-    fetched: bool = False
+    fetched: set[int] = field(default_factory=set)
 
 
 class NotJoinedError(Exception):

@@ -13,7 +13,13 @@ from datetime import UTC, datetime
 import orjson
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import Operation, PictureFormat, StoredPicture, TokenUsage
+from gateway.domain.images import (
+    Operation,
+    Output,
+    PictureFormat,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import Charge, ChargeBasis
 from gateway.domain.task import (
@@ -25,6 +31,7 @@ from gateway.domain.task import (
     RenderState,
     Result,
     SubmitOrder,
+    Surface,
     Task,
     picture_key,
 )
@@ -59,7 +66,9 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "created_ms": str(task.created_ms),
         "call": task.call,
         "detached": "1" if task.detached else "0",
+        "surface": task.surface.value,
         "references": str(task.references),
+        "output": f"{task.output.format} {task.output.compression}",
         "renders": str(len(task.renders)),
         "open": str(unfinished),
         # The callback that is to be written down counts like a picture that is to be stored.
@@ -70,7 +79,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         **call,
     }
     if task.callback_url:
-        record["callback_url"] = task.callback_url
+        record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
         fields = {"state": render.state.value, "hold": str(task.hold.amount_microusd)}
         if render.attempt_id:
@@ -121,10 +130,21 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             ended_ms=int(fields.get("ended_ms", "0")),
             cancelled=fields.get("cancelled") == "1",
             callback_url=fields.get("callback_url", ""),
+            surface=Surface(fields.get("surface", Surface.OPENAI)),
+            base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
+            output=_parse_output(fields.get("output", "")),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error
+
+
+def _parse_output(text: str) -> Output:
+    """Return what a record says of its pictures; records of older gateways say nothing."""
+    if not text:
+        return Output()
+    picture_format, compression = text.split(" ")
+    return Output(PictureFormat(picture_format), int(compression))
 
 
 def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, str]) -> Render:

@@ -344,7 +344,7 @@ class RedisTaskStore(RedisTaskOwnership):
                 "id": task,
                 "stored": note.stored,
                 "delivered": note.delivered,
-                "fetched": note.fetched,
+                "fetched": sorted(note.fetched),
             }
             for task, note in notes.items()
         ]

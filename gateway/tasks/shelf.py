@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
@@ -27,6 +28,7 @@ class Shelf:
         self._store = store
         self._pending: defaultdict[TeamId, dict[TaskId, ShelfNote]] = defaultdict(dict)
         self._leaving: set[TaskId] = set()
+        self._one_at_a_time = asyncio.Lock()
 
     def stored(
         self, team: TeamId, task: TaskId, render: int, picture: StoredPicture | None
@@ -43,9 +45,9 @@ class Shelf:
         """Remember that the answer with this task's pictures has left."""
         self._note(team, task).delivered = True
 
-    def fetched(self, team: TeamId, task: TaskId) -> None:
-        """Remember that somebody has got this task's pictures, whoever waits for its answer."""
-        self._note(team, task).fetched = True
+    def fetched(self, team: TeamId, task: TaskId, renders: Iterable[int]) -> None:
+        """Remember that somebody has got these pictures, whoever waits for the task's answer."""
+        self._note(team, task).fetched.update(renders)
 
     def holds(self, team: TeamId, task: TaskId) -> bool:
         """Tell whether something of this task has not been written down yet."""
@@ -55,7 +57,14 @@ class Shelf:
         return self._pending[team].setdefault(task, ShelfNote())
 
     async def flush(self) -> None:
-        """Write down what was remembered; what the store does not take stays for the next time."""
+        """Write down what was remembered; what the store does not take stays for the next time.
+
+        What another flush has in hand is written when this one returns.
+        """
+        async with self._one_at_a_time:
+            await self._flush()
+
+    async def _flush(self) -> None:
         for team in list(self._pending):
             while waiting := self._pending[team]:
                 batch = dict(list(waiting.items())[:MAX_PER_CALL])
@@ -77,7 +86,7 @@ class Shelf:
             newer = self._note(team, task)
             newer.stored = note.stored | newer.stored
             newer.delivered = note.delivered or newer.delivered
-            newer.fetched = note.fetched or newer.fetched
+            newer.fetched |= note.fetched
 
     async def run(self) -> None:
         """Flush once a second for ever."""

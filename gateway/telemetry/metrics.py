@@ -6,7 +6,7 @@ prompt, a task id or anything a client can invent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,6 +24,11 @@ POLL_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 #: The label value for whatever is not in the catalogue or the configuration.
 OTHER = "other"
+
+#: Refusals that alerts wait for: ours of a call that fits into no budget, the provider's (HTTP's
+#: 402) of an order that its account cannot pay.
+NO_BUDGET = "insufficient_quota"
+NO_CREDITS = "402"
 
 MICROUSD_PER_USD = 1_000_000
 
@@ -132,10 +137,15 @@ class Metrics:
             "Days until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
         )
-        self.retiring_calls = counter(
-            "retiring_calls_total",
-            "Calls for a model that will be gone within two weeks, by the catalogue.",
-            *("team", "model"),
+        self.budget_start = reading(
+            "budget_window_start_seconds",
+            "Unix seconds at which the budget's current window began; a total has none.",
+            *("scope", "team", "name", "per"),
+        )
+        self.budget_end = reading(
+            "budget_window_end_seconds",
+            "Unix seconds at which the budget's current window ends; a total has none.",
+            *("scope", "team", "name", "per"),
         )
         self.rejections = counter(
             "rejections_total", "Calls refused before anything was submitted.", "team", "reason"
@@ -239,9 +249,13 @@ class Metrics:
         build.labels(version).set(1)
 
     def expect(
-        self, *, teams: Iterable[str], models: Iterable[str], providers: Iterable[str]
+        self, *, teams: Collection[str], models: Collection[str], providers: Collection[str]
     ) -> None:
         """Show at zero what must be seen to rise: a first value is no increase to Prometheus."""
+        for team in teams:
+            self.rejections.labels(team, NO_BUDGET)
+        for provider in providers:
+            self.upstream_requests.labels(provider, "submit", NO_CREDITS)
         for counter, names in (
             (self.hold_overrun, teams),
             (self.price_miss, models),

@@ -55,6 +55,41 @@ async def test_the_end_is_told_once_and_signed(
     assert spent == (7_852 if status == "completed" else 0)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "status"),
+    [("a small red fox", "completed"), ("[[fail:content_policy_violation]]", "failed")],
+)
+async def test_clients_of_evolink_hear_what_they_would_have_read(
+    tmp_path: Path, prompt: str, status: str
+) -> None:
+    """A task of EvoLink's surface is told as a query for it is answered, and its links open."""
+    async with raw_server(answering(204, b"")) as receiver:
+        sections = f'[callbacks]\nallow = ["{receiver.host}"]'
+        async with running_gateway(tmp_path, sections=sections) as running:
+            asked = {
+                "model": "gpt-image-1.5",
+                "prompt": prompt,
+                "size": "1:1",
+                "quality": "low",
+                "callback_url": f"{receiver.url}/hook",
+            }
+            answer = await running.client.post("/evolink/v1/images/generations", json=asked)
+            task = answer.json()["id"]
+            async with asyncio.timeout(10):
+                await receiver.asked.wait()
+            queried = (await running.client.get(f"/evolink/v1/tasks/{task}")).json()
+            body = orjson.loads(receiver.requests[0].body)
+            pictures = [await running.client.get(url) for url in body.get("results", [])]
+
+    assert (task, status) == (body["id"], body["status"])
+    # Our clock rounds its seconds, and a link says until when it opens.
+    for told in (body, queried):
+        for moving in ("duration", "results", "result_data"):
+            told.pop(moving, None)
+    assert queried == body
+    assert ([200] if status == "completed" else []) == [one.status_code for one in pictures]
+
+
 async def test_an_address_inside_is_refused_before_anything_is_held(tmp_path: Path) -> None:
     """A callback to a private address is 400, and nothing is ordered."""
     async with running_gateway(tmp_path) as running:

@@ -21,6 +21,7 @@ requests_total{route,team,model,status,code} request_duration_seconds{route,team
 phase_duration_seconds{phase,provider,model} overhead_seconds{route}
 cost_usd_total{team,model,provider,category} images_total{team,model,provider,quality,size}
 tokens_total{team,model,category} budget_limit_usd{scope,team,name,per}
+budget_window_start_seconds{scope,team,name,per} budget_window_end_seconds{scope,team,name,per}
 budget_spent_usd{scope,team,name,per} budget_held_usd{scope,team,name,per}
 rejections_total{team,reason} tasks_in_flight{provider} task_age_seconds_max
 renders_total{provider,model,outcome} upstream_requests_total{provider,call,status}

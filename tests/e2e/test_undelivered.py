@@ -32,6 +32,17 @@ async def until_settled(running: Running, *, above: int = 0) -> int:
             await asyncio.sleep(0.05)
 
 
+async def until_linked(running: Running, task: str, count: int) -> list[str]:
+    """Return the links to a task's pictures, once all are there."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await running.client.get(f"/v1/images/tasks/{task}?data=links")
+            links = [picture["url"] for picture in answer.json()["data"]]
+            if len(links) == count:
+                return links
+            await asyncio.sleep(0.05)
+
+
 async def until_fetched(running: Running, task: str) -> None:
     """Ask for a task until its picture comes with it."""
     async with asyncio.timeout(20):
@@ -73,6 +84,23 @@ async def test_an_asynchronous_picture_is_counted_until_it_is_fetched(tmp_path: 
         await running.client.get(f"/v1/images/tasks/{other}?data=false")
 
         assert (0, spent) == (fetched, await undelivered(running))
+
+
+async def test_a_picture_is_fetched_by_its_link(tmp_path: Path) -> None:
+    """To ask for the link, for the headers or for a part is not to have the picture."""
+    async with running_gateway(tmp_path, simulator=SLOW) as running:
+        running.client.headers["prefer"] = "respond-async"
+        task = (await running.generate(n=2)).json()["id"]
+        spent = await until_settled(running)
+        first, second = await until_linked(running, task, 2)
+        await running.client.head(first)
+        await running.client.get(first, headers={"range": "bytes=0-99"})
+        looked = await undelivered(running)
+        await running.client.get(first)
+        one = await undelivered(running)
+        await running.client.get(second, headers={"range": "bytes=100-"})
+
+        assert (spent, spent // 2, 0) == (looked, one, await undelivered(running))
 
 
 async def test_a_picture_that_is_delivered_at_once_is_never_counted(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from gateway.assets.interface import Ingested
 from gateway.background import Background
 from gateway.domain.catalog import Offer
-from gateway.domain.images import Picture, PictureFormat, StoredPicture, TokenUsage
+from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
 from gateway.ledger.organization import Organization
@@ -155,16 +155,18 @@ class ScriptedFetcher:
 
     failures: list[Exception] = field(default_factory=list)
     fetched: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
     before_fetch: Callable[[], None] | None = None
 
-    async def ingest(self, link: str, key: str) -> Ingested:
+    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
         """Fail once for each failure, then succeed."""
+        self.outputs.append(output)
         self.fetched.append((link, key))
         if self.before_fetch is not None:
             self.before_fetch()
         if self.failures:
             raise self.failures.pop(0)
-        picture = StoredPicture(key=key, size_bytes=3, format=PictureFormat.PNG)
+        picture = StoredPicture(key=key, size_bytes=3, format=output.format)
         return Ingested(picture, fetch_s=0.0, store_s=0.0)
 
 
@@ -238,10 +240,14 @@ class House:
         assert ticket.live is not None
         return ticket.live
 
-    async def left_behind(self, *states: RenderState, task: str = "task1") -> Task:
+    async def left_behind(
+        self, *states: RenderState, task: str = "task1", output: Output = PLAIN_PNG
+    ) -> Task:
         """Return a task whose replica died when its renders were in these states."""
         dead = a_journal(self.store, owner="replica_0", clock=self.clock)
-        admission = an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD)
+        admission = replace(
+            an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD), output=output
+        )
         left = (await admitted(dead, admission)).task
         for index, state in enumerate(states):
             left = await left_in(dead, left, state, index)

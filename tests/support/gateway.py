@@ -36,7 +36,7 @@ drain = "2s"
 timeout = "{store_timeout}"
 
 [assets]
-url = "file:assets"
+{assets}
 
 {sections}
 
@@ -82,6 +82,7 @@ DEFAULTS = {
     "budget": "5",
     "store_timeout": "2s",
     "redis": 'data_dir = "valkey"',
+    "assets": 'url = "file:assets"',
     "team": "",
     "team_models": "gpt-image-*",
     "key": "",
@@ -229,22 +230,24 @@ class ServedProcess:
             )
 
 
-async def start_gateway(config: Path, *options: str, **environ: str) -> asyncio.subprocess.Process:
-    """Start the command."""
+async def start_gateway(
+    config: Path, *options: str, log: int = asyncio.subprocess.PIPE, **environ: str
+) -> asyncio.subprocess.Process:
+    """Start the command; `log` is a file that takes what it prints beside its first line."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "serve", "--config", str(config), *options),
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=log,
         env={"PATH": os.environ["PATH"], **environ},  # noqa: TID251 - a child's environment
     )
 
 
 @asynccontextmanager
 async def serving_gateway(
-    config: Path, *options: str, **environ: str
+    config: Path, *options: str, log: int = asyncio.subprocess.PIPE, **environ: str
 ) -> AsyncIterator[ServedProcess]:
     """Start the command, wait for its line, and end it if the test did not."""
-    process = await start_gateway(config, *options, **ENVIRON, **environ)
+    process = await start_gateway(config, *options, log=log, **ENVIRON, **environ)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_S):

@@ -55,6 +55,12 @@ _TOLD: Mapping[str, Schema] = {
 
 _SECRET: Schema = {**TEXT, "description": "The key itself, told this once."}
 
+_WEBHOOK_SECRET: Schema = {
+    "type": "string",
+    "pattern": "^whsec_",
+    "description": "By the Standard Webhooks scheme, told this once.",
+}
+
 _MAX_USD = MAX_MICROUSD // MICROUSD_PER_USD
 
 _USD: Schema = {
@@ -106,6 +112,9 @@ def admin_schemas() -> dict[str, Schema]:
                 }
             },
             optional=("grace",),
+        ),
+        "WebhookSecret": record(
+            {"object": const("admin.webhook_secret"), "team": TEXT, "secret": _WEBHOOK_SECRET}
         ),
         "Team": _TEAM,
         "TeamName": record({"object": const("admin.team"), "name": TEXT}),
@@ -167,6 +176,15 @@ OPERATIONS: Mapping[str, Operation] = {
         ),
         body=ref("NewTopUp"),
         answers={201: ok(ref("TopUp"), "Booked.")},
+        errors=_CHANGE,
+    ),
+    "admin.webhook_secret.renew": Operation(
+        summary="Make another secret to sign a team's callbacks with, or its first",
+        tag="admin",
+        caller=ADMIN,
+        body=ref("Rotation"),
+        body_required=False,
+        answers={201: ok(ref("WebhookSecret"), "The secret, told this once.", "cache-control")},
         errors=_CHANGE,
     ),
     "admin.keys.list": Operation(

@@ -72,6 +72,8 @@ _MEANINGS = {
     "n": "How many pictures.",
     "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
     "quality": "auto is the team's or the model's default.",
+    "output_format": "What the picture is delivered as, whatever the upstream makes.",
+    "output_compression": "Quality of webp and jpeg in percent.",
     "moderation": "How strict the upstream's safety system is.",
     "partial_images": "Taken and without effect: there are no streams here.",
     "response_format": "What pictures are answered as.",
@@ -81,6 +83,13 @@ _MEANINGS = {
     "safety_identifier": "As user, before which it counts.",
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
 }
+
+
+#: A png is never compressed: another format, or nothing about its compression.
+_COMPRESSION: Sequence[Schema] = (
+    {"properties": {"output_format": one_of("webp", "jpeg")}, "required": ["output_format"]},
+    {"properties": {"output_compression": one_of(100, None)}},
+)
 
 
 def generation_schemas(models: Sequence[Model], rules: FieldRules) -> dict[str, Schema]:
@@ -109,7 +118,7 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
     required = ("prompt",) if is_default else ("model", "prompt")
     optional = tuple(name for name in fields if name not in required)
-    return {**record(fields, optional=optional), "examples": [example]}
+    return {**record(fields, optional=optional), "anyOf": [*_COMPRESSION], "examples": [example]}
 
 
 def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:

@@ -88,6 +88,7 @@ _TASK = record(
         "operation": one_of("generation", "edit"),
         "size": _SIZE,
         "quality": TEXT,
+        "output_format": one_of("png", "jpeg", "webp"),
         "n": COUNT,
         "key": TEXT,
         "provider": TEXT,

@@ -6,7 +6,7 @@
 -- ARGV[1]  prefix of the keys of tasks by who has to see to them
 -- ARGV[2]  the gateway's clock, Unix ms
 -- ARGV[3]  notes, JSON: one for each key: {id, stored: {index: "format bytes" or "lost"},
---          delivered: whether its answer has left, fetched: whether its pictures were}
+--          delivered: whether its answer has left, fetched: [index, …]}
 -- Returns  how many tasks need nobody any more. Idempotent.
 -- include: tasks/lua/unfetched.lua
 
@@ -15,12 +15,15 @@ local unfetched = {paid = KEYS[1], ends = KEYS[2]}
 local finished = 0
 for position, note in ipairs(notes) do
   local task_key = KEYS[position + 2]
-  if note.delivered or note.fetched then
+  if note.delivered then
     forget_unfetched(unfetched, note.id)
   end
   local record = redis.call('HMGET', task_key, 'open', 'unstored', 'owner')
   local open, unstored, owner = tonumber(record[1] or '0'), tonumber(record[2] or '0'), record[3]
   if record[1] then
+    for _, index in ipairs(note.fetched) do
+      count_fetched(unfetched, task_key, note.id, index)
+    end
     for index, stored in pairs(note.stored) do
       if redis.call('HSETNX', task_key, index .. ':stored', stored) == 1 then
         unstored = redis.call('HINCRBY', task_key, 'unstored', -1)

@@ -2,7 +2,8 @@
 --
 -- `paid` holds micro-dollars by task id, and their sum as 'total'; `ends` holds the ids by the
 -- moment from which their pictures are gone (Unix ms). Fields of a record only these scripts know:
---   paid  micro-dollars of its pictures so far
+--   paid  micro-dollars of its pictures so far that were not fetched
+--   0:fetched …  1 when this picture was fetched by another way than the answer of its call
 --   left  1 when a request that waited for it went away
 
 -- Count a task with this amount, whatever it was counted with before.
@@ -25,5 +26,20 @@ local function forget_unfetched(places, id)
     redis.call('HINCRBY', places.paid, 'total', string.format('%d', -tonumber(microusd)))
     redis.call('HDEL', places.paid, id)
     redis.call('ZREM', places.ends, id)
+  end
+end
+
+-- A picture of it was fetched: not to be counted from now on, however often that is told.
+local function count_fetched(places, task_key, id, index)
+  local cost = redis.call('HGET', task_key, index .. ':cost')
+  if not cost or redis.call('HSETNX', task_key, index .. ':fetched', '1') == 0 then
+    return
+  end
+  redis.call('HINCRBY', task_key, 'paid', string.format('%d', -tonumber(cost)))
+  if redis.call('HEXISTS', places.paid, id) == 1 then
+    redis.call('HINCRBY', places.paid, 'total', string.format('%d', -tonumber(cost)))
+    if redis.call('HINCRBY', places.paid, id, string.format('%d', -tonumber(cost))) <= 0 then
+      forget_unfetched(places, id)
+    end
   end
 end

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, BadRequestError, PermissionDeniedError
+from PIL import Image
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import OTHER_KEY, TEAM_KEY, Running, running_gateway
@@ -20,6 +22,34 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     settings = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
     async with running_gateway(tmp_path, simulator=settings) as served:
         yield served
+
+
+@pytest.mark.parametrize(
+    ("fields", "magic"),
+    [
+        ({"output_format": "webp", "output_compression": 50}, b"RIFF"),
+        ({"output_format": "jpeg", "output_compression": 80}, b"\xff\xd8\xff"),
+    ],
+)
+async def test_the_format_that_was_asked_for_is_answered(
+    running: Running, fields: dict[str, object], magic: bytes
+) -> None:
+    """The upstream makes png: what is answered, stored and linked is what was asked for."""
+    answer = await running.generate(**fields)
+    await running.gateway.shelf.flush()
+    task = await running.client.get(f"/v1/images/tasks/{answer.headers['x-gateway-task-id']}")
+    linked = await running.client.get(task.json()["data"][0]["url"])
+
+    body = answer.json()
+    content = base64.b64decode(body["data"][0]["b64_json"], validate=True)
+    assert content.startswith(magic)
+    assert (linked.content, linked.headers["content-type"]) == (
+        content,
+        f"image/{fields['output_format']}",
+    )
+    assert fields["output_format"] == body["output_format"] == task.json()["output_format"]
+    with Image.open(io.BytesIO(content)) as picture:
+        assert (1024, 1024) == picture.size
 
 
 async def test_answer_has_every_field_and_header(running: Running) -> None:

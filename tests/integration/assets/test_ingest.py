@@ -8,6 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import (
     AssetUnavailableError,
@@ -17,8 +18,9 @@ from gateway.assets.interface import (
     StoredPicture,
 )
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.background import SystemClock
-from gateway.domain.images import PictureFormat
+from gateway.domain.images import PLAIN_PNG, Output, PictureFormat
 from gateway.network.clients import build_fetch_client
 from tests.support.sockets import (
     RawServer,
@@ -53,7 +55,8 @@ class World:
     def __init__(self, client: httpx.AsyncClient, folder: Path) -> None:
         self._client = client
         self.folder = folder
-        self.store = ObjectAssetStore.open(f"file:{folder}")
+        self.store = ObjectAssetStore.open(AssetPlace(f"file:{folder}"))
+        self.converter = Converter()
 
     def fetcher(
         self, *hosts: str, allow_http: bool = True, patience_s: float = 0.3
@@ -66,17 +69,17 @@ class World:
             total_timeout_s=patience_s + 0.5,
             idle_timeout_s=patience_s,
         )
-        return HttpPictureFetcher(self._client, self.store, settings, SystemClock())
+        return HttpPictureFetcher(self._client, self.store, self.converter, settings, SystemClock())
 
-    async def ingest(self, server: RawServer) -> StoredPicture:
+    async def ingest(self, server: RawServer, output: Output = PLAIN_PNG) -> StoredPicture:
         """Copy what the server serves."""
         link = f"{server.url}/a.png?sig=secret"
-        return (await self.fetcher(server.host).ingest(link, KEY)).picture
+        return (await self.fetcher(server.host).ingest(link, KEY, output)).picture
 
     async def timed(self, server: RawServer) -> Ingested:
         """Copy what a slow server serves; return the times it took, too."""
         fetcher = self.fetcher(server.host, patience_s=20.0)
-        return await fetcher.ingest(f"{server.url}/a.png", KEY)
+        return await fetcher.ingest(f"{server.url}/a.png", KEY, PLAIN_PNG)
 
     def files(self) -> list[Path]:
         """Return what is in the store."""
@@ -87,7 +90,9 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Return a fetcher on a real client and real files."""
     async with build_fetch_client() as client:
-        yield World(client, tmp_path)
+        world = World(client, tmp_path)
+        yield world
+        world.converter.close()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -96,7 +101,7 @@ async def test_a_picture_is_copied_and_recognised(world: World, kind: str) -> No
     content = picture(kind)
     claims = answer(200, content, {"Content-Type": "application/octet-stream"})
     async with raw_server(claims) as server:
-        stored = await world.ingest(server)
+        stored = await world.ingest(server, Output(PictureFormat(kind.lower())))
 
     assert stored == StoredPicture(KEY, len(content), PictureFormat(kind.lower()))
     assert content == (world.folder / KEY).read_bytes()
@@ -257,7 +262,7 @@ async def test_a_host_that_is_not_there_is_unavailable(world: World) -> None:
     host = f"127.0.0.1:{closed_port()}"
 
     with pytest.raises(LinkUnavailableError, match="ClientConnectorError"):
-        await world.fetcher(host).ingest(f"http://{host}/a.png", KEY)
+        await world.fetcher(host).ingest(f"http://{host}/a.png", KEY, PLAIN_PNG)
 
 
 async def test_a_store_that_fails_is_not_the_link_s_fault(world: World) -> None:
@@ -267,6 +272,40 @@ async def test_a_store_that_fails_is_not_the_link_s_fault(world: World) -> None:
     async with raw_server(answer(200, PNG)) as server:
         with pytest.raises(AssetUnavailableError):
             await world.ingest(server)
+
+
+@pytest.mark.parametrize(
+    ("made", "output", "becomes"),
+    [
+        ("PNG", Output(PictureFormat.WEBP, 50), "webp"),
+        ("PNG", Output(PictureFormat.JPEG), "jpeg"),
+        ("WEBP", Output(PictureFormat.PNG), "png"),
+        ("JPEG", Output(PictureFormat.JPEG, 10), "jpeg"),
+    ],
+)
+async def test_another_format_is_made_on_the_way(
+    world: World, made: str, output: Output, becomes: str
+) -> None:
+    """What is stored is what is delivered: the format that was asked for, by its own bytes."""
+    content = picture(made)
+    async with raw_server(answer(200, content)) as server:
+        stored = await world.ingest(server, output)
+
+    written = (world.folder / KEY).read_bytes()
+    assert (becomes, len(written)) == (stored.format, stored.size_bytes)
+    with Image.open(io.BytesIO(written)) as opened:
+        assert (becomes, (64, 64)) == ((opened.format or "").lower(), opened.size)
+    assert content != written
+
+
+async def test_what_cannot_be_converted_is_kept_as_it_came(world: World) -> None:
+    """A picture that is paid for is not lost to a decoder: it is stored, and told as what it is."""
+    content = PNG[:100].ljust(len(PNG), b"\0")
+    async with raw_server(answer(200, content)) as server:
+        stored = await world.ingest(server, Output(PictureFormat.WEBP))
+
+    assert stored == StoredPicture(KEY, len(content), PictureFormat.PNG)
+    assert content == (world.folder / KEY).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -293,7 +332,7 @@ async def test_a_store_that_fails_is_not_the_link_s_fault(world: World) -> None:
 async def test_only_listed_hosts_are_asked(world: World, link: str) -> None:
     """A host is listed exactly or it is not asked, however the link is written."""
     with pytest.raises(LinkDeadError):
-        await world.fetcher("files.evolink.ai").ingest(link, KEY)
+        await world.fetcher("files.evolink.ai").ingest(link, KEY, PLAIN_PNG)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +349,7 @@ async def test_only_listed_hosts_are_asked(world: World, link: str) -> None:
 async def test_odd_links_are_dead(world: World, link: str, reason: str) -> None:
     """Links with credentials, without TLS or of other schemes are never asked for."""
     with pytest.raises(LinkDeadError, match=reason):
-        await world.fetcher("files.evolink.ai", allow_http=False).ingest(link, KEY)
+        await world.fetcher("files.evolink.ai", allow_http=False).ingest(link, KEY, PLAIN_PNG)
 
 
 async def test_hosts_are_compared_without_regard_to_case(world: World) -> None:
@@ -318,6 +357,6 @@ async def test_hosts_are_compared_without_regard_to_case(world: World) -> None:
     async with raw_server(answer(200, PNG)) as server:
         port = server.port
         link = f"http://LocalHost:{port}/a.png"
-        stored = await world.fetcher(f"LOCALHOST:{port}").ingest(link, KEY)
+        stored = await world.fetcher(f"LOCALHOST:{port}").ingest(link, KEY, PLAIN_PNG)
 
     assert stored.picture.format is PictureFormat.PNG

@@ -67,11 +67,12 @@ async def test_a_rotation_is_in_the_audit(kept: TeamSecrets, store: Store) -> No
 
 
 async def test_rotating_none_makes_the_first(kept: TeamSecrets, store: Store) -> None:
-    """A team that was never called back has no former secret and no rotation."""
+    """A team that was never called back has no former secret; who made it is written down."""
     made = await kept.rotate(TEAM, grace_ms=60_000, who="cli:ann")
 
     assert SigningSecrets(made.current) == made == await kept.of_team(TEAM)
-    assert () == await RedisAccounts(store).audit(TEAM, count=9)
+    (entry,) = await RedisAccounts(store).audit(TEAM, count=9)
+    assert ("cli:ann", "create_webhook_secret") == (entry.who, entry.what)
 
 
 async def test_a_repeated_rotation_counts_once(store: Store, clock: FixedClock) -> None:

@@ -3,12 +3,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.background import SystemClock
+from gateway.callbacks.deliveries import Deliveries, Verdict
+from gateway.callbacks.interface import Callback, CallbackEvent, DeliveryStatus
 from gateway.cli.main import app
 from gateway.domain.ids import TeamId
 from gateway.domain.pricing import Charge, ChargeBasis
@@ -140,6 +144,41 @@ def test_a_task_is_shown_with_its_renders_and_its_money(
     for answer in (json.dumps(told), text):
         assert "red fox" not in answer
         assert "https://" not in answer
+
+
+def test_a_task_tells_whether_its_client_was_told(
+    config: Path, in_store: Callable[[Work], None]
+) -> None:
+    """How often it was tried and what the receiver said last; never its address."""
+    hook = "https://client.example/hook?token=secret"
+
+    async def failed(journal: RedisTaskStore, store: Store) -> None:
+        task = (await admitted(journal, replace(an_admission(), callback_url=hook))).task
+        deliveries = Deliveries(store, SystemClock())
+        callback = Callback(task.team, task.id, CallbackEvent.FAILED, hook, b"{}")
+        await deliveries.enqueue(callback)
+        claimed = await deliveries.claim(task.team, callback.id, "mine", lease_ms=1_000)
+        assert claimed is not None
+        await deliveries.record(claimed, Verdict(DeliveryStatus.FAILED, "503"))
+
+    in_store(failed)
+    told = shown(config, "show", "task1")
+    text = run(config, "show", "task1").stdout
+
+    [callback] = told["callbacks"]  # type: ignore[misc]
+    assert {
+        "id": "evt_task1_failed",
+        "event": "failed",
+        "status": "failed",
+        "tries": 1,
+        "last": "503",
+        "next_try": None,
+    } == {name: value for name, value in callback.items() if name != "ended"}
+    assert callback["ended"] >= told["created"]
+    [line] = [line for line in text.splitlines() if "evt_task1_failed" in line]
+    assert ["failed", "1", "503"] == line.split()[1:4]
+    for answer in (json.dumps(told), text):
+        assert "client.example" not in answer
 
 
 def test_a_task_is_cancelled_and_whoever_sees_to_it_is_told(

@@ -16,8 +16,10 @@ from gateway.access.directory import AccountKeys
 from gateway.access.file_keys import FileKeys
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.teams import AllTeams
+from gateway.callbacks.team_secrets import TeamSecrets
 from gateway.config.team_settings import TeamSettings
 from gateway.domain.errors import GatewayError
+from gateway.domain.ids import TeamId
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.middleware import RecordMiddleware
@@ -25,7 +27,9 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.service.admin import Admin
 from gateway.service.budgets import Budgets
+from gateway.service.webhooks import Webhooks
 from gateway.store.client import Store
+from gateway.store.keyspace import callback_secret_key
 from gateway.telemetry.metrics import Metrics
 from tests.support.clock import NOON_MS, FixedClock
 
@@ -47,6 +51,7 @@ class Api:
 
     def __init__(self, store: Store, *, admin_key: str = ADMIN_KEY) -> None:
         self.clock = FixedClock()
+        self.store = store
         accounts = RedisAccounts(store)
         admin = Admin(accounts, FILE_TEAMS, self.clock, os.urandom)
         budgets = Budgets(
@@ -55,7 +60,13 @@ class Api:
             top_ups=RedisTopUps(store),
             random_bytes=os.urandom,
         )
-        routes = AdminRoutes(admin=admin, budgets=budgets, clock=self.clock, admin_key=admin_key)
+        routes = AdminRoutes(
+            admin=admin,
+            budgets=budgets,
+            webhooks=Webhooks(admin, TeamSecrets(store, self.clock, os.urandom)),
+            clock=self.clock,
+            admin_key=admin_key,
+        )
         self.replica = AccountKeys(FileKeys({}), FILE_TEAMS, accounts, self.clock)
         app = Starlette(
             routes=routes.routes(),
@@ -277,3 +288,39 @@ async def test_an_idempotency_key_that_is_none(api: Api) -> None:
     status, answer = await api.ask("POST", TOP_UPS, PAYMENT)
 
     assert (400, "invalid_value") == (status, answer["error"]["code"])
+
+
+async def test_a_webhook_secret_is_made_and_replaced(api: Api) -> None:
+    """Each is told once, never by the audit; the former one signs on for the grace."""
+    path = "/admin/v1/teams/design/webhook-secret"
+    made = await api.ask("POST", path)
+    renewed = await api.ask("POST", path, {"grace": "1h"})
+    signing = await TeamSecrets(api.store, api.clock, os.urandom).of_team(TeamId("design"))
+    _, audit = await api.ask("GET", "/admin/v1/teams/design/audit")
+
+    assert (201, 201) == (made[0], renewed[0])
+    assert (renewed[1]["secret"], made[1]["secret"]) == signing.all
+    assert ["rotate_webhook_secret", "create_webhook_secret"] == [
+        entry["what"] for entry in audit["data"]
+    ]
+    assert {"admin-api:192.0.2.7"} == {entry["who"] for entry in audit["data"]}
+    assert "whsec_" not in json.dumps(audit)
+
+
+@pytest.mark.parametrize(
+    ("team", "body", "status", "param"),
+    [
+        ("nowhere", None, 404, None),
+        ("design", {"grace": "soon"}, 400, "grace"),
+        ("design", {"secret": "whsec_mine"}, 400, "secret"),
+    ],
+)
+async def test_no_webhook_secret_is_made_of_nonsense(
+    api: Api, team: str, body: object, status: int, param: str | None
+) -> None:
+    """No team, no length of time, or one that somebody brings along."""
+    refused = await api.ask("POST", f"/admin/v1/teams/{team}/webhook-secret", body)
+    asked = await api.store.command("EXISTS", callback_secret_key(TeamId(team)))
+
+    assert (status, param) == (refused[0], refused[1]["error"]["param"])
+    assert 0 == asked

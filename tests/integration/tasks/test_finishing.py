@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
+from gateway.domain.images import Output, PictureFormat
 from gateway.domain.task import CURABLE_FAILURES, FailureKind, RenderState
 from gateway.providers.interface import (
     Accepted,
@@ -361,3 +362,13 @@ async def test_nothing_is_learned_from_a_task_of_another(house: House) -> None:
 
     assert (COST * 2, 0) == await house.money()
     assert ([], 1) == (strangers, len(await keys_in(house.store, "latency*")))
+
+
+async def test_any_replica_makes_the_format_that_was_asked_for(store: Store) -> None:
+    """Who takes a task over reads from its record what its picture is delivered as."""
+    output = Output(PictureFormat.WEBP, 50)
+    async with open_house(store) as house:
+        left = await house.left_behind(RenderState.SUBMITTED, output=output)
+        await over(await house.take(left))
+
+    assert [output] == house.fetcher.outputs

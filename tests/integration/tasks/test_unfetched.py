@@ -111,14 +111,33 @@ async def test_a_task_that_nobody_waits_for_is_counted_until_it_is_fetched(house
         await house.ends(task, finished(30))
     readings = [await house.microusd()]
     for note in (
-        ShelfNote(fetched=True),
-        ShelfNote(fetched=True),
+        ShelfNote(fetched={0}),
+        ShelfNote(fetched={0}),
         ShelfNote(stored={"0": "png 3"}),
     ):
         await house.tasks.shelve(TEAM_ID, {first.id: note})
         readings.append(await house.microusd())
 
     assert [60, 30, 30, 30] == readings
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+async def test_pictures_are_fetched_one_by_one(house: House, leaves_first: bool) -> None:
+    """By their links, each once however often it is opened; what is made later still counts."""
+    task = await house.a_new(images=3)
+    if leaves_first:
+        await house.leaves(task)
+    await house.ends(task, finished(30), finished(12))
+    readings = []
+    for fetched in ({0}, {0}, {0, 1}):
+        await house.tasks.shelve(TEAM_ID, {task.id: ShelfNote(fetched=fetched)})
+        readings.append(await house.microusd())
+    await house.tasks.conclude(task, await submitted(house.tasks, task, 2), finished(7))
+    if not leaves_first:
+        await house.leaves(task)
+    readings.append(await house.microusd())
+
+    assert readings == ([12, 12, 0, 7] if leaves_first else [0, 0, 0, 7])
 
 
 async def test_a_retry_that_was_answered_has_fetched_it(house: House) -> None:

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import tomllib
 from decimal import Decimal
 from fractions import Fraction
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.catalog import catalog_from, packaged, routed
-from gateway.config.catalog_rows import CatalogRows, LatencyRow
-from gateway.config.price_rows import TableRows, Tokens, TokenSheet, parse_price
+from gateway.config.catalog import catalog_from, catalog_problems, packaged, routed
+from gateway.config.catalog_rows import CatalogRows, LatencyRow, ModelRow, OfferRow, SizeRows
+from gateway.config.price_rows import TableRows, TokenSheet
 from gateway.config.settings import Settings
 from gateway.domain.catalog import Model, PromptLimits
 from gateway.domain.images import Operation, Picture, Size, TokenUsage
@@ -455,27 +457,6 @@ def test_the_amount_for_pictures_without_a_price(
     assert hold_microusd == catalog_from(settings).models["gpt-image-2"].unpriced_hold_microusd
 
 
-@pytest.mark.parametrize(
-    ("number", "price"), [("0", Fraction(0)), ("0.0045", Fraction(9, 2000)), (2, Fraction(2))]
-)
-def test_a_price_may_be_nothing(number: object, price: Fraction) -> None:
-    """What is free is written as "0"; anything else is read digit for digit."""
-    assert price == parse_price(number)
-
-
-@pytest.mark.parametrize("number", ["-1", 0.5, "", None])
-def test_a_price_is_a_number(number: object) -> None:
-    """Floats, negative amounts and what is no number are refused."""
-    with pytest.raises(ValueError, match="expected a number"):
-        parse_price(number)
-
-
-def test_an_assumption_needs_a_note() -> None:
-    """Whoever assumes something says why."""
-    with pytest.raises(ValidationError, match="an assumption needs a note"):
-        Tokens.model_validate({"tokens": 256, "assumed": True})
-
-
 def test_offers_follow_the_routes_and_their_rates() -> None:
     """Each routed provider makes an offer under its own name, at its own rate of exchange."""
     offers = catalog_from(_settings(("new", "old"), old=72)).models["gpt-image-1.5"].offers
@@ -525,3 +506,97 @@ def test_a_belief_must_be_a_time(field: str, value: float) -> None:
         LatencyRow.model_validate(
             {"quality": "low", "median_s": 8.7, "sigma": 0.3} | {field: value}
         )
+
+
+def _own(**changes: Any) -> Settings:
+    """Return settings with a model of their own."""
+    offer = {
+        "kind": "evolink",
+        "operations": ["generation"],
+        "upstream_model": "theirs",
+        "sizes": ["512x512"],
+        "prices": "ours",
+    }
+    model = {"routes": ["evolink"], "default_size": "512x512", "offers": [offer]}
+    price = {"form": "call", "tiers": [{"price": "0.01"}]}
+    sheet = price | {"source": "a contract", "date": "2026", "note": "none"}
+    document = {
+        "providers": {"evolink": _provider()},
+        "models": {"house": model | changes.pop("model", {})},
+        "prices": {"ours": sheet},
+    }
+    return Settings.model_validate(document | changes)
+
+
+def test_a_model_of_the_settings() -> None:
+    """A table with offers and prices is a model like any other."""
+    settings = _own()
+    model = catalog_from(settings).models["house"]
+    [bid] = model.bids(_picture("standard", Size(512, 512)))
+
+    assert [] == catalog_problems(settings, packaged())
+    assert ("system", 0, "standard") == (model.owned_by, model.created_s, model.default_quality)
+    assert 10_000 == bid.listed
+
+
+def test_what_the_settings_say_of_a_known_model() -> None:
+    """It stands in place of what the catalogue says; the rest stays."""
+    known = {"routes": ["evolink"], "default_quality": "low", "aliases": ["dall-e-3"]}
+    settings = _own(models={"gpt-image-1.5": known})
+    catalog = catalog_from(settings)
+    model = catalog.models["gpt-image-1.5"]
+
+    assert [] == catalog_problems(settings, packaged())
+    assert ("low", "gpt-image-2", 2) == (
+        *(model.default_quality, model.successor),
+        len(model.offers),
+    )
+    assert {"dall-e-3": "gpt-image-1.5"} == catalog.aliases
+
+
+@pytest.mark.parametrize(
+    ("settings", "problems"),
+    [
+        (
+            _own(model={"default_size": "1024x1024"}),
+            ["models.house.default_size: expected a size that an offer makes"],
+        ),
+        (
+            _own(model={"default_quality": "low"}),
+            ["models.house.default_quality: expected a quality that an offer makes"],
+        ),
+        (
+            _own(prices={}),
+            ["models.house.offers[0].prices: no such prices; known here: "],
+        ),
+        (
+            _own(model={"aliases": ["house", "a", "a"]}),
+            [
+                "models.house.aliases[0]: this is the name of a model already",
+                "models.house.aliases[2]: this is an alias of house already",
+            ],
+        ),
+    ],
+)
+def test_models_that_do_not_fit_together(settings: Settings, problems: list[str]) -> None:
+    """All of it is told, with its place."""
+    found = [str(problem) for problem in catalog_problems(settings, packaged())]
+
+    assert len(problems) == len(found)
+    for told, expected in zip(found, problems, strict=True):
+        assert told.startswith(expected)
+
+
+def test_the_page_about_models() -> None:
+    """Every model is on it, and its example is a model that can be offered."""
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    *_, example = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    document = tomllib.loads(example, parse_float=Decimal)
+    settings = Settings.model_validate({"providers": {"evolink": _provider()}} | document)
+    # Sisters are listed by the end of their names.
+    names = {name.removeprefix("doubao-seedream") for name in packaged().models} - {"-4.0"}
+
+    assert [] == catalog_problems(settings, packaged())
+    assert names <= set(re.findall(r"`([^`\n]+)`", page))
+    fields = {*ModelRow.model_fields, *OfferRow.model_fields, *SizeRows.model_fields}
+    assert fields <= set(re.findall(r"[a-z_]+", page))

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from gateway.domain.images import (
     ImageRequest,
     Operation,
+    Output,
     PictureFormat,
     Size,
     TokenUsage,
@@ -103,6 +104,21 @@ def test_request_defaults_are_openais() -> None:
     )
 
     assert expected == ImageRequest(model="m", prompt="p")
+
+
+@pytest.mark.parametrize(
+    ("output", "made", "is_met"),
+    [
+        (Output(), PictureFormat.PNG, True),
+        (Output(), PictureFormat.JPEG, False),
+        (Output(PictureFormat.WEBP), PictureFormat.WEBP, True),
+        (Output(PictureFormat.WEBP, 50), PictureFormat.WEBP, False),
+        (Output(PictureFormat.JPEG, 99), PictureFormat.PNG, False),
+    ],
+)
+def test_what_needs_no_conversion(output: Output, made: PictureFormat, is_met: bool) -> None:
+    """A picture of the right format is delivered as it came, unless it is to be compressed."""
+    assert is_met == output.is_met_by(made)
 
 
 def test_a_picture_is_remembered_without_its_prompt() -> None:

@@ -19,6 +19,7 @@ from gateway.domain.task import (
     Result,
     advance,
     picture_key,
+    picture_of,
 )
 from tests.support.factories import a_picture_in_store, a_render, a_result, a_task
 
@@ -219,6 +220,7 @@ def test_a_task_with_one_render_as_it_is_now(index: int) -> None:
 def test_pictures_are_named_by_team_task_and_render() -> None:
     """The name is the same however often a picture is stored, and no two renders share one."""
     assert "design/imgtask_1/2" == picture_key(TeamId("design"), TaskId("imgtask_1"), 2)
+    assert (TeamId("design"), TaskId("imgtask_1"), 2) == picture_of("design/imgtask_1/2")
 
 
 def test_schema() -> None:

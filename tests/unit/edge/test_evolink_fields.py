@@ -50,7 +50,7 @@ def test_every_field_reaches_the_request() -> None:
         quality="high",
         resolution="1k",
         background="opaque",
-        output_format="png",
+        output_format="webp",
         image_urls=[],
         mask_url="https://x.example/mask.png",
         callback_url="https://x.example/hook",
@@ -63,6 +63,7 @@ def test_every_field_reaches_the_request() -> None:
         size="1024x1536",
         quality="high",
         background="opaque",
+        output_format="webp",
         callback_url="https://x.example/hook",
     )
 
@@ -104,7 +105,7 @@ def test_sizes_are_pixels_in_the_end(
         ("gpt-image-1.5", {"quality": "ultra"}, "quality"),
         ("gpt-image-1.5", {"resolution": "2K"}, "resolution"),
         ("gpt-image-1.5", {"background": "transparent"}, "background"),
-        ("gpt-image-1.5", {"output_format": "webp"}, "output_format"),
+        ("gpt-image-1.5", {"output_format": "gif"}, "output_format"),
         ("gpt-image-1.5", {"image_urls": ["https://x.example/a.png"]}, "image_urls"),
         ("gpt-image-1.5", {"image_urls": "https://x.example/a.png"}, "image_urls"),
         ("gpt-image-1.5", {"mask_url": 1}, "mask_url"),

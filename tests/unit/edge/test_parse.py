@@ -351,14 +351,6 @@ def test_a_body_must_be_an_object(body: bytes) -> None:
                 *("stream", "unsupported_value"),
             ),
         ),
-        (
-            {"output_format": "webp", "output_compression": 50},
-            (
-                IRE,
-                "This model makes png pictures here: 'output_format' must be 'png'.",
-                *("output_format", "unsupported_value"),
-            ),
-        ),
     ],
 )
 def test_what_openai_knows_and_no_offer_does(

@@ -96,7 +96,11 @@ class Edge:
                     links=links,
                     help_url="",
                 ),
-                assets=AssetRoutes(links=links, assets=cast("AssetStore", None)),
+                assets=AssetRoutes(
+                    links=links,
+                    tasks=cast("TaskService", None),
+                    assets=cast("AssetStore", None),
+                ),
             )
         )
         app = Starlette(

@@ -5,6 +5,7 @@ import pytest
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.images import ImageRequest
+from gateway.domain.task import Surface
 from gateway.service.calls import MAX_KEY_CHARS, call_of
 from gateway.tasks.interface import Call
 from tests.support.factories import a_caller, a_team
@@ -22,6 +23,7 @@ def _call(
     retry_count: str = "",
     idempotency_key: str = "",
     detached: bool = False,
+    surface: Surface = Surface.OPENAI,
 ) -> Call:
     return call_of(
         caller or a_caller(),
@@ -31,6 +33,8 @@ def _call(
         retry_count=retry_count,
         idempotency_key=idempotency_key,
         detached=detached,
+        base_url="http://gateway:8080/",
+        surface=surface,
     )
 
 
@@ -147,3 +151,13 @@ def test_calls_that_do_not_wait_say_so(detached: bool) -> None:
     call = _call(detached=detached)
 
     assert (detached, _call().fingerprint) == (call.detached, call.fingerprint)
+
+
+def test_where_a_client_reaches_us_is_kept_for_its_callback_alone() -> None:
+    """And whose API it spoke, always."""
+    told = _call(
+        replace(REQUEST, callback_url="https://client.example/done"), surface=Surface.EVOLINK
+    )
+
+    assert ("http://gateway:8080/", Surface.EVOLINK) == (told.base_url, told.surface)
+    assert ("", Surface.OPENAI) == (_call().base_url, _call().surface)

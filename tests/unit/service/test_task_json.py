@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import orjson
-import pytest
 
-from gateway.callbacks.interface import CallbackEvent
 from gateway.domain.images import TokenUsage
 from gateway.domain.task import FailureKind
-from gateway.service.task_json import callback_of, task_fields, usage_fields, usage_of
+from gateway.service.task_json import task_fields, usage_fields, usage_of
 from gateway.tasks.live import Outcome
-from tests.support.clock import NOON_MS
 from tests.support.factories import a_picture_in_store, a_render, a_result, a_task
 
 USAGE = TokenUsage(text_input=4, image_input=10, image_cached_input=2, image_output=272)
@@ -54,26 +51,3 @@ def test_usage_in_openais_words() -> None:
         "output_tokens_details": {"image_tokens": 272, "text_tokens": 0},
         "total_tokens": 288,
     } == usage_fields(USAGE)
-
-
-@pytest.mark.parametrize(
-    ("failure", "event"),
-    [
-        (None, CallbackEvent.COMPLETED),
-        (FailureKind.MODERATION, CallbackEvent.FAILED),
-        (FailureKind.SUBMIT_UNKNOWN, CallbackEvent.FAILED),
-        (FailureKind.WITHDRAWN, CallbackEvent.CANCELLED),
-    ],
-)
-def test_callbacks_tell_what_became_of_a_task(
-    failure: FailureKind | None, event: CallbackEvent
-) -> None:
-    """The body is the task, under the name of the event."""
-    result = a_result(failure=failure, stored=None if failure else a_picture_in_store(0))
-    task = a_task(a_render(0, result=result))
-    callback = callback_of(task)
-    body = orjson.loads(callback.body)
-
-    assert (event, task.id) == (callback.event, callback.task)
-    assert (f"image.task.{event}", task.id) == (body["type"], body["data"]["id"])
-    assert NOON_MS // 1000 == body["data"]["created"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.images import TokenUsage
+from gateway.domain.images import Output, PictureFormat, TokenUsage
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, possible
 from gateway.domain.task import (
     Event,
@@ -14,6 +14,7 @@ from gateway.domain.task import (
     Hold,
     Render,
     RenderState,
+    Surface,
     Task,
 )
 from gateway.tasks import records
@@ -95,8 +96,11 @@ def test_what_is_written_can_be_read(first: Render, second: Render) -> None:
         detached=True,
         references=2,
         callback_url="https://client.example/done",
+        surface=Surface.EVOLINK,
+        base_url="http://gateway:8080/",
         owner="",
         epoch=7,
+        output=Output(PictureFormat.WEBP, 50),
     )
 
     assert task == read(task)

@@ -143,17 +143,18 @@ async def test_what_is_noted_while_the_store_fails_is_put_together() -> None:
     shelf = _shelf(store)
     shelf.stored(DESIGN, A, 0, PNG)
     shelf.delivered(DESIGN, A)
+    shelf.fetched(DESIGN, A, [0])
     async with asyncio.TaskGroup() as group:
         flushing = group.create_task(_failing(shelf))
         await asyncio.sleep(0)
         shelf.stored(DESIGN, A, 1, None)
+        shelf.fetched(DESIGN, A, [1])
         await flushing
     store.down = False
     await shelf.flush()
 
-    assert store.calls == [
-        (DESIGN, {A: ShelfNote(stored={"0": "png 3", "1": "lost"}, delivered=True)}),
-    ]
+    whole = ShelfNote(stored={"0": "png 3", "1": "lost"}, delivered=True, fetched={0, 1})
+    assert store.calls == [(DESIGN, {A: whole})]
 
 
 async def _failing(shelf: Shelf) -> None:
@@ -176,6 +177,20 @@ async def test_notes_made_during_a_flush_are_not_lost() -> None:
         (DESIGN, {A: ShelfNote(stored={"0": "png 3"})}),
         (DESIGN, {A: ShelfNote(delivered=True), B: ShelfNote(delivered=True)}),
     ]
+
+
+async def test_a_flush_waits_for_what_another_has_in_hand() -> None:
+    """Whoever flushes before telling others of a task may do so when it returns."""
+    store = Shelved()
+    shelf = _shelf(store)
+    shelf.stored(DESIGN, A, 0, PNG)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(shelf.flush())
+        await asyncio.sleep(0)
+        assert store.calls == []
+        await shelf.flush()
+
+        assert store.tasks() == [(DESIGN, ["a"])]
 
 
 def test_the_loop_flushes_every_second_and_outlives_the_store() -> None:

@@ -18,6 +18,7 @@ from gateway.edge.parse import FieldRules
 from gateway.edge.routes import Handlers, routes
 from gateway.service.admin import Admin
 from gateway.service.budgets import Budgets
+from gateway.service.webhooks import Webhooks
 from tests.support.clock import FixedClock
 from tests.support.factories import a_model, an_offer
 
@@ -56,6 +57,7 @@ def every_route(*, admin_key: str = "k") -> list[BaseRoute]:
     admin = AdminRoutes(
         admin=cast("Admin", None),
         budgets=cast("Budgets", None),
+        webhooks=cast("Webhooks", None),
         clock=FixedClock(),
         admin_key=admin_key,
     )

@@ -57,6 +57,10 @@ def _parses(body: dict[str, Any], rules: FieldRules) -> bool:
         *({"background": background} for background in ("auto", "opaque", "transparent", None)),
         *({"output_format": output_format} for output_format in ("png", "webp", "gif", None)),
         *({"output_compression": percent} for percent in (100, 50, 101, None)),
+        *(
+            {"output_format": output_format, "output_compression": 50}
+            for output_format in ("png", "webp", "jpeg", None)
+        ),
         *({"moderation": moderation} for moderation in ("auto", "low", "high", None)),
         *({"stream": stream} for stream in (True, False, None, "false")),
         *({"partial_images": images} for images in (0, 3, 4, None)),
