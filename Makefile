@@ -20,7 +20,7 @@ test: .venv/.dev
 	@scripts/test $(ARGS)
 
 test-stores: .venv/.dev
-	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
+	@scripts/test -n 4 --stores=$(STORES) tests/integration $(ARGS)
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -21,6 +22,15 @@ STORE_FLOORS = tuple(
     Path(__file__).parent / "integration" / floor
     for floor in ("store", "ledger", "access", "tasks")
 )
+
+#: How long a command may take where no test is about that: machines that test are busy.
+PATIENT_MS = 15_000
+
+# A busy machine is slow at making examples, too; that says nothing about what they try.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,6 +122,6 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 @pytest.fixture
 async def store(valkey_process: ValkeyProcess) -> AsyncIterator[Store]:
     """Connect to the session's store, emptied."""
-    async with Store(valkey_process.url, timeout_ms=2_000) as opened:
+    async with Store(valkey_process.url, timeout_ms=PATIENT_MS) as opened:
         await opened.command_everywhere("FLUSHALL")
         yield opened

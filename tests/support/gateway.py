@@ -89,7 +89,7 @@ DEFAULTS = {
 }
 
 #: How long a process may take to start or stop.
-START_S = 30.0
+START_S = 90.0
 
 ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
 
@@ -123,6 +123,12 @@ class Running:
         body = {"model": "gpt-image-1.5", "prompt": prompt, "quality": "low"} | fields
         body.setdefault("size", "1024x1024")
         return await self.client.post("/v1/images/generations", json=body)
+
+    async def until_submitted(self) -> None:
+        """Return once the simulator has taken an order."""
+        async with asyncio.timeout(START_S):
+            while (await self.simulated())["submits"] == 0:  # noqa: ASYNC110 - another server's
+                await asyncio.sleep(0.02)
 
     async def simulated(self) -> dict[str, float]:
         """Return the simulator's own counts."""
