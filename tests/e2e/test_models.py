@@ -6,12 +6,16 @@ import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 from PIL import Image
 
+from gateway.background import SystemClock
 from gateway.config.catalog import packaged
 from gateway.domain.sizes import tiers_of
 from gateway.simulator.settings import SimulatorSettings
@@ -108,3 +112,55 @@ async def test_the_budget_is_what_the_upstream_billed_in_all(
     assert (sum(map(sum, billed)), 0) == await running.budget()
     drift = (await running.metrics())['gateway_billing_drift_usd_total{provider="evolink"}']
     assert 0 == drift
+
+
+def _house(name: str, retires: date) -> str:
+    """Return a model of the settings that ends on a day."""
+    return f"""
+[models."{name}"]
+routes = ["evolink"]
+default_size = "1024x1024"
+default_quality = "low"
+successor = "gpt-image-1.5"
+aliases = ["{name}-alias"]
+
+[[models."{name}".offers]]
+kind = "evolink"
+operations = ["generation"]
+upstream_model = "gpt-image-1"
+retires = {retires.isoformat()}
+sizes = ["1024x1024"]
+qualities = ["low"]
+prices = "evolink/gpt-image-1"
+"""
+
+
+async def test_a_model_that_ends(tmp_path: Path) -> None:
+    """Its callers are warned, then sent on; the list of models has the day."""
+    today = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).date()
+    soon, past = today + timedelta(days=7), today - timedelta(days=1)
+    sections = _house("gpt-image-soon", soon) + _house("gpt-image-gone", past)
+    async with running_gateway(tmp_path, sections=sections) as running:
+        warned = await running.generate(model="gpt-image-soon-alias", n=1)
+        lasting = await running.generate()
+        gone = await running.generate(model="gpt-image-gone")
+        listed = (await running.client.get("/v1/models")).json()["data"]
+        metrics = await running.metrics()
+
+    assert (200, "gpt-image-1.5") == (warned.status_code, warned.headers["x-gateway-successor"])
+    assert soon == parsedate_to_datetime(warned.headers["sunset"]).date()
+    assert "sunset" not in lasting.headers
+    error = gone.json()["error"]
+    assert (400, "image_generation_user_error", "model", "invalid_value") == (
+        *(gone.status_code, error["type"]),
+        *(error["param"], error["code"]),
+    )
+    assert error["message"] == (
+        "The model 'gpt-image-gone' does not exist. It has been shut down; use 'gpt-image-1.5'"
+        " instead."
+    )
+    assert {"gpt-image-1.5": None, "gpt-image-soon": soon.isoformat()} == {
+        model["id"]: model["shutdown_date"] for model in listed
+    }
+    days = metrics['gateway_model_retires_in_days{model="gpt-image-soon",provider="evolink"}']
+    assert 5 < days <= 7
