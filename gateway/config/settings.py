@@ -62,6 +62,12 @@ class ServerSettings(Section):
         description="How long an answer may be silent: after that it begins with 200 and a space"
         " every so often, and errors cut it off. Zero lets it be silent.",
     )
+    heartbeat_ms: PositiveDurationMs = Field(
+        default=15_000,
+        alias="heartbeat",
+        lt=60_000,
+        description="How long a stream may be silent: then it begins, and comments keep it awake.",
+    )
     deadline_ms: PositiveDurationMs = Field(
         default=600_000,
         alias="deadline",

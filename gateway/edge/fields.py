@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.domain.catalog import TRANSPARENT, Model, Offer
-from gateway.domain.errors import InvalidRequest, UnsupportedImage
+from gateway.domain.errors import UnsupportedImage
 from gateway.domain.images import Operation, Size
 from gateway.domain.sizes import FreeSizes, SizeFault, SizeRule, ratios_of
 from gateway.edge.params import (
@@ -109,8 +109,6 @@ def offered(
     )
     return {
         "background": ("opaque", "auto", *([TRANSPARENT] if transparent else [])),
-        "stream": (False,),
-        **({} if strict else {"response_format": ("b64_json",)}),
         **dict.fromkeys(NEWEST, ()),
     }
 
@@ -131,8 +129,8 @@ def check_offered(
         )
     made = offered(model, operation, strict=strict)
     for name, words in _REFUSALS.items():
-        if name in given and name in made and given[name] not in made[name]:
-            raise _refused(name, words.format(model=model.name))
+        if name in given and given[name] not in made[name]:
+            raise UnsupportedImage(words.format(model=model.name), param=name, code="invalid_value")
     if strict and given.get("input_fidelity") not in (None, *model.openai.input_fidelity):
         raise UnsupportedImage(
             f"The model '{model.name}' does not support the 'input_fidelity' parameter.",
@@ -144,19 +142,8 @@ def check_offered(
 #: What is told about fields whose value is not made here. The first is OpenAI's own.
 _REFUSALS = {
     "background": "Transparent background is not supported for this model.",
-    "stream": "Streaming is not offered here: leave 'stream' out or set it to false.",
-    "response_format": "Pictures are not linked to here: 'response_format' must be 'b64_json'.",
     **{name: f"The model '{{model}}' does not support the '{name}' parameter." for name in NEWEST},
 }
-
-#: Fields that OpenAI's own models may refuse, and in that family of errors.
-_UNSUPPORTED = frozenset({"background", *NEWEST})
-
-
-def _refused(name: str, message: str) -> InvalidRequest:
-    if name in _UNSUPPORTED:
-        return UnsupportedImage(message, param=name, code="invalid_value")
-    return InvalidRequest(message, param=name, code="unsupported_value")
 
 
 def _check_png_compression(given: Mapping[str, object]) -> None:

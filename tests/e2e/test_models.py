@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -164,3 +165,68 @@ async def test_a_model_that_ends(tmp_path: Path) -> None:
     }
     days = metrics['gateway_model_retires_in_days{model="gpt-image-soon",provider="evolink"}']
     assert 5 < days <= 7
+
+
+async def test_names_of_old_are_answered_as_they_were(tmp_path: Path) -> None:
+    """Case 16: what LangChain sends for dall-e-2 comes back as the link that it reads.
+
+    Open WebUI asks the same name for base64 and gets that; the model's own name is of today.
+    """
+    alias = 'aliases = ["dall-e-2", "house"]'
+    langchain = {"prompt": "cats", "model": "dall-e-2", "n": 1, "size": "1024x1024"}
+    async with running_gateway(tmp_path, model=alias) as running:
+
+        async def asked(**fields: str) -> dict[str, Any]:
+            answer = await running.client.post("/v1/images/generations", json=langchain | fields)
+            [item] = answer.json()["data"]
+            return dict(item)
+
+        linked = await asked()
+        fetched = await running.client.get(linked["url"])
+        answers = [
+            await asked(response_format="b64_json"),
+            await asked(model="house"),
+            await asked(model="gpt-image-1.5"),
+        ]
+
+    assert ["url"] == [*linked]
+    assert (200, "image/png") == (fetched.status_code, fetched.headers["content-type"])
+    assert [["b64_json"]] * 3 == [[*item] for item in answers]
+
+
+async def test_a_background_that_is_left_out(running: Running) -> None:
+    """The picture has alpha, and the answer says so."""
+    answer = await running.generate(
+        model="gpt-image-2", background="transparent", output_format="webp"
+    )
+
+    told = answer.json()
+    picture = Image.open(io.BytesIO(base64.b64decode(told["data"][0]["b64_json"])))
+    assert ("transparent", "webp", "WEBP") == (
+        *(told["background"], told["output_format"]),
+        picture.format,
+    )
+    assert picture.convert("RGBA").getextrema()[3][0] < 255
+
+
+async def test_strictly_there_are_no_other_names(tmp_path: Path) -> None:
+    """Cases 15 and 17: nothing but today's OpenAI."""
+    strict = {"server": 'compat = "strict"', "model": 'aliases = ["dall-e-3"]'}
+    async with running_gateway(tmp_path, **strict) as running:
+        answers = [
+            await running.generate(model="dall-e-3"),
+            await running.generate(response_format="b64_json"),
+            await running.generate(quality="hd"),
+            await running.generate(size="1:1"),
+        ]
+        plain = await running.generate()
+
+    assert [
+        ("model", "invalid_value"),
+        ("response_format", "unknown_parameter"),
+        ("quality", "invalid_value"),
+        ("size", "invalid_value"),
+    ] == [
+        (error["param"], error["code"]) for error in (answer.json()["error"] for answer in answers)
+    ]
+    assert 200 == plain.status_code

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.app import Server, listen, serve
 from gateway.assembly import Gateway, build
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
+from gateway.simulator.rules import Rule
 from gateway.simulator.settings import SimulatorSettings
 
 TEAM_KEY = "sk-team-0123456789abcdef0123"
@@ -54,6 +55,7 @@ max_submits_per_second = 0
 
 [models."gpt-image-1.5"]
 routes = ["evolink"]
+{model}
 
 [teams.design]
 models = ["{team_models}"]
@@ -84,6 +86,7 @@ DEFAULTS = {
     "redis": 'data_dir = "valkey"',
     "assets": 'url = "file:assets"',
     "team": "",
+    "model": "",
     "team_models": "gpt-image-*",
     "key": "",
 }
@@ -158,12 +161,13 @@ class Running:
 
 
 @asynccontextmanager
-async def serving_simulator(settings: SimulatorSettings) -> AsyncIterator[str]:
+async def serving_simulator(
+    settings: SimulatorSettings, rules: Sequence[Rule] = ()
+) -> AsyncIterator[str]:
     """Serve a simulator on a free port; yield its URL."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(
-        create_simulator(settings), lifespan="off", ws="none", log_config=None, access_log=False
-    )
+    app = create_simulator(settings, rules=rules)
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
     server = Server(config)
     async with asyncio.TaskGroup() as group:
         served = group.create_task(server.serve(sockets=[listener]))
@@ -179,6 +183,7 @@ async def running_gateway(
     folder: Path,
     *,
     simulator: SimulatorSettings | None = None,
+    rules: Sequence[Rule] = (),
     upstream: str = "",
     prepare: Callable[[Gateway], None] = lambda _: None,
     **placeholders: str,
@@ -188,7 +193,7 @@ async def running_gateway(
     `placeholders` fill `CONFIG`; in that of the server, URL stands for where it will listen.
     """
     simulator = simulator or SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
-    async with serving_simulator(simulator) as simulator_url:
+    async with serving_simulator(simulator, rules) as simulator_url:
         listener = listen("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         placeholders["server"] = placeholders.get("server", "").replace("URL", url)
