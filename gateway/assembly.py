@@ -24,10 +24,12 @@ from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
 from gateway.assets.convert import Converter
-from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
-from gateway.assets.interface import AssetStore
-from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.download import FetchSettings
+from gateway.assets.ingest import HttpPictureFetcher
+from gateway.assets.interface import AssetStore, KeepOf
+from gateway.assets.object_store import FULL, UNAVAILABLE, ObjectAssetStore
 from gateway.assets.place import AssetPlace
+from gateway.assets.straight import StraightAssets
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
 from gateway.callbacks.courier import Courier, CourierSettings
@@ -240,7 +242,12 @@ async def build(  # noqa: PLR0915 - one for each part
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
         )
-        assets = ObjectAssetStore.open(_asset_place(loaded))
+        assets = ObjectAssetStore.open(
+            _asset_place(loaded),
+            min_free_bytes=settings.assets.min_free_bytes,
+            observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
+        )
+        _show_assets(metrics, assets)
         converter = Converter()
         stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
@@ -322,16 +329,19 @@ async def build(  # noqa: PLR0915 - one for each part
             observe=lambda outcome: metrics.callbacks.labels("out", outcome).inc(),
             settings=_courier_settings(settings),
         )
+        fetchers = {
+            name: HttpPictureFetcher(
+                clients.fetch, assets, converter, _fetch_settings(provider), clock
+            )
+            for name, provider in settings.providers.items()
+        }
+        straight = StraightAssets(assets, fetchers)
         engine = Engine(
             Surroundings(
                 store=tasks,
                 providers=providers,
-                fetchers={
-                    name: HttpPictureFetcher(
-                        clients.fetch, assets, converter, _fetch_settings(provider), clock
-                    )
-                    for name, provider in settings.providers.items()
-                },
+                fetchers=fetchers,
+                straight=straight,
                 poller=poller,
                 organization=organization,
                 outbox=outbox,
@@ -353,9 +363,14 @@ async def build(  # noqa: PLR0915 - one for each part
             find_offer,
         )
         waiting = Waiting(
-            tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
+            tasks,
+            engine.running,
+            clock,
+            deadline_s=settings.server.deadline_ms / 1000,
+            with_straight=straight.with_straight,
         )
         metrics.follow(metrics.task_age, partial(_oldest_s, engine, clock))
+        metrics.follow(metrics.assets_waiting, lambda: float(engine.unstored))
         recovery = Recovery(tasks, engine, replica, shelf, clock)
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
@@ -412,7 +427,7 @@ async def build(  # noqa: PLR0915 - one for each part
             usage=usage,
             evolink=EvolinkService(tasks=shown, usage=usage, clock=clock, find_offer=find_offer),
             links=links,
-            assets=assets,
+            assets=straight,
             store=store,
             store_checked=store_checked,
             embedded=embedded,
@@ -429,7 +444,9 @@ async def build(  # noqa: PLR0915 - one for each part
             engine=engine,
             courier=courier,
             store_tasks=tasks,
-            sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
+            sweeper=Sweeper(
+                assets, clock, read_keep=partial(_read_keep, teams, settings.assets.keep_ms)
+            ),
             snapshot=Snapshot(
                 ledger,
                 teams,
@@ -558,6 +575,12 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+async def _read_keep(teams: AllTeams, default_ms: int) -> KeepOf:
+    """Return how long each team's pictures are kept; those of teams that are gone by default."""
+    keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await teams.read()}
+    return lambda team: keeps_ms.get(TeamId(team)) or default_ms
+
+
 def _asset_place(loaded: Loaded) -> AssetPlace:
     assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
     return AssetPlace(
@@ -577,6 +600,14 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
         max_result_bytes=provider.max_result_bytes,
         total_timeout_s=provider.fetch_timeout_ms / 1000,
     )
+
+
+def _show_assets(metrics: Metrics, assets: ObjectAssetStore) -> None:
+    for reason in (FULL, UNAVAILABLE):
+        metrics.asset_errors.labels("write", reason)
+    metrics.follow(metrics.assets_full, lambda: float(assets.is_full))
+    if assets.free_bytes is not None:
+        metrics.follow(metrics.assets_free, lambda: float(assets.free_bytes or 0))
 
 
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:

@@ -88,8 +88,8 @@ class ServerSettings(Section):
     )
     compat: Literal["lenient", "strict"] = Field(
         default="lenient",
-        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
-        " other days send, such as response_format.",
+        description="strict: exactly the fields of today's OpenAI, and its empty 404s where nothing"
+        " is. lenient: also what clients of other days send, such as response_format.",
     )
     default_model: str = Field(
         default="", description="The model of calls that name none, where compat is lenient."
@@ -173,6 +173,11 @@ class AssetsSettings(Section):
         default=86_400_000,
         alias="keep",
         description="How long a picture and the record of its task are kept.",
+    )
+    min_free_bytes: SizeBytes = Field(
+        default=256 << 20,
+        alias="min_free",
+        description="Room that pictures leave on the disk of their folder.",
     )
 
     @property

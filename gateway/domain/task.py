@@ -252,7 +252,7 @@ class Task:
     submitted any more. `callback_url` is told of its end, empty for nobody, in the words
     of the `surface` it came in by and with links below `base_url`, empty where nobody is told;
     `watchers` are replicas where requests wait for it. `output` is what its pictures are
-    delivered as.
+    delivered as, `keep_ms` how long they and the record are kept (None for as long as all).
     """
 
     id: TaskId
@@ -279,6 +279,7 @@ class Task:
     base_url: str = ""
     watchers: tuple[str, ...] = ()
     output: Output = PLAIN_PNG
+    keep_ms: int | None = None
 
     @property
     def over(self) -> bool:

@@ -69,6 +69,12 @@ class Engine:
         """The tasks that this process runs, by id; for reading."""
         return self._running
 
+    @property
+    def unstored(self) -> int:
+        """How many pictures are paid for here and not in the store yet."""
+        renders = (one.render for live in self._running.values() for one in live.renders)
+        return sum(render.result is not None and not render.settled for render in renders)
+
     async def admit(self, admission: Admission, offer: Offer) -> Ticket:
         """Hold the price and take the task over, or join the task this call is a retry of.
 

@@ -78,6 +78,8 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **call,
     }
+    if task.keep_ms is not None:
+        record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
         record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
@@ -134,6 +136,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
+            keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error

@@ -139,7 +139,7 @@ class RedisTaskStore(RedisTaskOwnership):
             "amount": task.hold.amount_microusd,
             "renders": len(unfinished),
             "created_ms": task.created_ms,
-            "list_from_ms": now_ms - self._keeping.listed_ms,
+            "list_from_ms": now_ms - self._keeping.listed_of(task),
             "fields": records.task_fields(task, owner=self._owner, call=call),
             "entries": [records.hold_entry(task, index) for index in unfinished],
         }
@@ -291,7 +291,7 @@ class RedisTaskStore(RedisTaskOwnership):
             "cost": ending.charge.total_microusd,
             "fetch": bool(ending.links),
             "replay": is_final(render, ending),
-            "keep_ms": self._keeping.record_ms,
+            "keep_ms": task.keep_ms or self._keeping.record_ms,
             "now_ms": now_ms,
             "bucket_ms": records.bucket_of(task.created_ms),
             "owners": records.sum_owners(task),

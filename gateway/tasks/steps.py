@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.assets.interface import PictureFetcher
+from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.clock import Clock
 from gateway.domain.errors import InternalError
@@ -73,6 +74,7 @@ class Surroundings:
     store: TaskStore
     providers: Mapping[str, Provider]
     fetchers: Mapping[str, PictureFetcher]
+    straight: StraightAssets
     poller: Poller
     organization: Organization
     outbox: Outbox

@@ -15,7 +15,11 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from gateway.assets.interface import Ingested
+from gateway.assets.chunks import only
+from gateway.assets.interface import Ingested, LinkDeadError, OpenPicture
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
+from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
@@ -156,6 +160,8 @@ class ScriptedFetcher:
     failures: list[Exception] = field(default_factory=list)
     fetched: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    dead_links: bool = False
     before_fetch: Callable[[], None] | None = None
 
     async def ingest(self, link: str, key: str, output: Output) -> Ingested:
@@ -168,6 +174,13 @@ class ScriptedFetcher:
             raise self.failures.pop(0)
         picture = StoredPicture(key=key, size_bytes=3, format=output.format)
         return Ingested(picture, fetch_s=0.0, store_s=0.0)
+
+    async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
+        """Give the picture of a link that works; three bytes."""
+        self.opened.append(link)
+        if self.dead_links:
+            raise LinkDeadError("HTTP 404")
+        return OpenPicture(output.format, 3, only(b"abc"))
 
 
 class HandPoller(Poller):
@@ -354,10 +367,14 @@ async def open_house(
     async with Background(grace_s=grace_s) as background:
         background.loop("turnstile", turnstile.run)
         poller, shelf = HandPoller(clock, background), Shelf(tasks)
+        straight = StraightAssets(
+            ObjectAssetStore.open(AssetPlace("memory:")), {"evolink": fetcher}
+        )
         house = Surroundings(
             store=tasks,
             providers={"evolink": provider},
             fetchers={"evolink": fetcher},
+            straight=straight,
             poller=poller,
             organization=organization,
             outbox=Outbox(store, organization, clock),
