@@ -144,6 +144,17 @@ class RedisSettings(Section):
     timeout_ms: PositiveDurationMs = Field(
         default=2_000, alias="timeout", description="Total limit of one call to the store."
     )
+    acknowledge_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="How many replicas must know that a picture is about to be ordered before it is"
+        " (WAIT); 0 asks none.",
+    )
+    acknowledge_on_disk: bool = Field(
+        default=False,
+        description="Whether it must be in the append-only files of the primary and of those"
+        " replicas too (WAITAOF); needs Valkey, or Redis 7.2.",
+    )
 
 
 class AssetsSettings(Section):
