@@ -169,6 +169,7 @@ class Picture:
     """The picture a render is asked for, with nothing left to guess: what is priced and sent.
 
     `references` is how many pictures it is made from, `masked` whether a mask says where.
+    `background` and `output_format` are what is best asked for; what is delivered may be converted.
     """
 
     operation: Operation
@@ -177,6 +178,8 @@ class Picture:
     quality: str
     references: int = 0
     masked: bool = False
+    background: str = "auto"
+    output_format: str = "png"
 
 
 def remembered(operation: Operation, *, size: str, quality: str, references: int) -> Picture:

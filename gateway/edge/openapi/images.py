@@ -35,7 +35,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.images import Operation as Made
 from gateway.edge.edits import FORM_PICTURES, JSON_PICTURES
-from gateway.edge.fields import OFFERED, PROMPT, field_table
+from gateway.edge.fields import field_table, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
     JSON,
@@ -140,7 +140,7 @@ def _body(model: Model, operation: Made, rules: FieldRules, pictures: Sequence[P
     name = const(model.name)
     fields: dict[str, Schema] = {
         "model": _told("model", nullable(name) if is_default else name),
-        "prompt": _told("prompt", PROMPT.check.schema),
+        "prompt": _told("prompt", prompt_field(model, operation).check.schema),
         **{param.name: _told(param.name, _picture(param)) for param in pictures},
         **_fields(model, operation, strict=rules.strict),
     }
@@ -165,9 +165,10 @@ def _picture(param: Param) -> Schema:
 
 def _fields(model: Model, operation: Made, *, strict: bool) -> Mapping[str, Schema]:
     """Return the fields beside model and prompt."""
+    made = offered(model, operation, strict=strict)
     fields = {}
     for param in field_table(model, operation, strict=strict):
-        values = OFFERED.get(param.name)
+        values = made.get(param.name)
         if values == ():
             schema: Schema = {"type": "null"}
         else:
