@@ -271,7 +271,7 @@ NOT_HERE = {
 #: §4.6: the codes of a failed task, with the messages that change their meaning.
 TASK_CODES = {
     "content_policy_violation": Kind.MODERATION,
-    "invalid_parameters": Kind.INVALID_REQUEST,
+    "invalid_parameters": Kind.PROMPT_TOO_LONG,
     "image_processing_error": Kind.BAD_REFERENCE,
     "image_dimension_mismatch": Kind.BAD_REFERENCE,
     "request_cancelled": Kind.CANCELLED,
