@@ -42,12 +42,8 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.settings import (
-    NetworkSettings,
-    ProviderSettings,
-    RedisSettings,
-    Settings,
-)
+from gateway.config.provider_settings import ProviderSettings
+from gateway.config.settings import NetworkSettings, RedisSettings, Settings
 from gateway.config.teams import callers_from
 from gateway.domain.catalog import Catalog, Model
 from gateway.domain.clock import Clock

@@ -14,11 +14,9 @@ import orjson
 
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import (
-    NO_REFERENCES,
     Operation,
     Output,
     PictureFormat,
-    References,
     StoredPicture,
     TokenUsage,
 )
@@ -127,7 +125,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
                 provider=fields["provider"],
                 account=fields["account"],
                 body=orjson.loads(fields.get("order", "{}")),
-                references=_parse_files(fields.get("files", "")),
+                references=parse_references(orjson.loads(fields.get("files", "{}"))),
             ),
             hold=Hold(
                 amount_microusd=int(fields["0:hold"]) - int(fields.get("0:raised", "0")),
@@ -187,10 +185,6 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
         result=result,
         urls=tuple(orjson.loads(field("urls", "[]"))),
     )
-
-
-def _parse_files(said: str) -> References:
-    return parse_references(orjson.loads(said)) if said else NO_REFERENCES
 
 
 def window_facts(window: HeldWindow) -> str:

@@ -151,7 +151,7 @@ def _body(model: Model, operation: Made, rules: FieldRules, pictures: Sequence[P
     optional = tuple(name for name in fields if name not in required)
     body = {**record(fields, optional=optional), "anyOf": [*_COMPRESSION]}
     if operation is Made.GENERATION:
-        return {**body, "examples": [example]}
+        return {**body, "examples": [example, example | {"stream": True}]}
     if pictures is JSON_PICTURES:
         return {**body, "examples": [{**example, "images": [{"image_url": ONE_PIXEL}]}]}
     return body
