@@ -557,6 +557,15 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+@asynccontextmanager
+async def opened_providers(loaded: Loaded) -> AsyncIterator[Providers]:
+    """Open the upstreams that the settings name, for a command. Raises ConfigError."""
+    loaded.require_secrets()
+    async with AsyncExitStack() as stack:
+        clients = await _open_clients(stack, loaded.settings.network)
+        yield _providers(loaded, clients, SystemClock(), Metrics(CollectorRegistry(), version=""))
+
+
 def _asset_place(loaded: Loaded) -> AssetPlace:
     assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
     return AssetPlace(
