@@ -146,8 +146,8 @@ def read_balance(answer: Answer) -> BalanceOutcome:
     return Balance(min(amounts, default=None))
 
 
-def read_list(answer: Answer) -> tuple[Listed, ...] | NoList:
-    """Return one page of the account's tasks, the newest first (§5).
+def read_list(answer: Answer) -> tuple[tuple[Listed, ...], int] | NoList:
+    """Return one page of the account's tasks, the newest first, and how many rows it had (§5).
 
     Its times are called `created_at`, those of a task `created` (§14). Rows without an id or a time
     are left out.
@@ -155,7 +155,7 @@ def read_list(answer: Answer) -> tuple[Listed, ...] | NoList:
     rows = _mapping(answer.body).get("data")
     if not httpx.codes.is_success(answer.status) or not isinstance(rows, list):
         return NoList(_describe_status(answer.status, parse_envelope(answer.body)))
-    return tuple(filter(None, map(_listed, map(_mapping, rows))))
+    return tuple(filter(None, map(_listed, map(_mapping, rows)))), len(rows)
 
 
 def _listed(row: Mapping[str, object]) -> Listed | None:

@@ -21,6 +21,7 @@ from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import LinkDeadError, LinkUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.background import SystemClock
 from gateway.domain.images import PLAIN_PNG, Operation, Picture, PictureFormat, TokenUsage
 from gateway.domain.task import FailureKind, SubmitOrder
@@ -480,7 +481,7 @@ class World:
         """Return the fetcher that a simulator's links are let to."""
         hosts = frozenset([url.removeprefix("http://")])
         settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=5.0)
-        store = ObjectAssetStore.open(f"file:{folder}")
+        store = ObjectAssetStore.open(AssetPlace(url=f"file:{folder}"))
         return HttpPictureFetcher(
             self._fetch_client, store, self.converter, settings, SystemClock()
         )
