@@ -10,6 +10,7 @@ from gateway import __version__
 from gateway.cli import keys, ledger, tasks, teams
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.purge import purge
 from gateway.cli.quote import quote
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
@@ -30,6 +31,7 @@ app.command()(simulate)
 app.command()(check)
 app.command()(quote)
 app.command()(usage)
+app.command()(purge)
 app.add_typer(keys.app, name="keys")
 app.add_typer(teams.app, name="teams")
 app.add_typer(tasks.app, name="tasks")
