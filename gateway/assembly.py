@@ -7,7 +7,7 @@ import secrets as randomness
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,12 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
+from gateway.config.settings import (
+    NetworkSettings,
+    ProviderSettings,
+    RedisSettings,
+    Settings,
+)
 from gateway.config.teams import callers_from
 from gateway.domain.catalog import Catalog
 from gateway.domain.clock import Clock
@@ -84,6 +89,7 @@ from gateway.service.webhook import Webhook
 from gateway.service.webhooks import Webhooks
 from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
@@ -141,6 +147,7 @@ class Gateway:
     assets: AssetStore
     store: Store
     store_checked: bool
+    acknowledgement: Acknowledgement | None
     embedded: EmbeddedServer | None
     poller: Poller
     outbox: Outbox
@@ -174,6 +181,7 @@ class Gateway:
         self.background.loop("replica", self.replica.run)
         self.background.loop("wake", self.wake.run)
         self.background.loop("recovery", self.recovery.run)
+        self.background.loop("reconciler", self.engine.reconciler.run)
         self.background.loop("callbacks", partial(self.courier.run, self.store_tasks.teams))
         self.background.loop("snapshot", self.snapshot.run)
         self.background.loop("sweeper", self.sweeper.run)
@@ -184,7 +192,8 @@ class Gateway:
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
         if not self.store_checked:
-            self.background.loop("store_check", partial(check_when_reachable, self.store))
+            check = partial(check_when_reachable, self.store, self.acknowledgement)
+            self.background.loop("store_check", check)
         if self.upstreams is not None:
             self.background.loop("upstreams", self.upstreams.run)
         for loop in self.background.running_loops:
@@ -227,7 +236,8 @@ async def build(  # noqa: PLR0915 - one for each part
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
-        store_checked = embedded is not None or await _is_checked(store)
+        acknowledgement = None if embedded is not None else _acknowledgement(settings.redis)
+        store_checked = embedded is not None or await _is_checked(store, acknowledgement)
         replica = Replica(
             store,
             clock,
@@ -244,6 +254,7 @@ async def build(  # noqa: PLR0915 - one for each part
             owner=replica.id,
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
+            acknowledgement=acknowledgement,
         )
         assets = ObjectAssetStore.open(
             asset_place(loaded),
@@ -396,6 +407,7 @@ async def build(  # noqa: PLR0915 - one for each part
             waiting=waiting,
             guard=guard,
             wait_s=settings.server.wait_ms / 1000,
+            clock=clock,
             random_bytes=randomness.token_bytes,
             quantile=latencies.quantile,
         )
@@ -432,6 +444,7 @@ async def build(  # noqa: PLR0915 - one for each part
             assets=straight,
             store=store,
             store_checked=store_checked,
+            acknowledgement=acknowledgement,
             embedded=embedded,
             poller=poller,
             outbox=outbox,
@@ -517,10 +530,21 @@ def _retention(
     return Retention(store, books, teams, keep_ms=settings.ledger.keep_ms, replica=replica)
 
 
-async def _is_checked(store: Store) -> bool:
+def _acknowledgement(settings: RedisSettings) -> Acknowledgement | None:
+    """Return who must know of an order before it leaves; within half the time of a call."""
+    if not settings.acknowledge_replicas and not settings.acknowledge_on_disk:
+        return None
+    return Acknowledgement(
+        replicas=settings.acknowledge_replicas,
+        within_ms=max(settings.timeout_ms // 2, 1),
+        on_disk=settings.acknowledge_on_disk,
+    )
+
+
+async def _is_checked(store: Store, acknowledgement: Acknowledgement | None) -> bool:
     """Return False for a store that does not answer yet: a gateway may start before it."""
     try:
-        await check_server(store)
+        await check_server(store, acknowledgement)
     except StoreUnavailable:
         return False
     return True
@@ -622,12 +646,11 @@ def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> 
 def _show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
     """Show how far away the ends are that the catalogue knows."""
     for model in catalog.models.values():
-        if model.shutdown_date is None:
-            continue
-        ends_ms = datetime.fromisoformat(f"{model.shutdown_date}T00:00:00Z").timestamp() * 1000
-        for provider in {offer.provider for offer in model.offers}:
-            gauge = metrics.model_retires.labels(model.name, provider)
-            metrics.follow(gauge, partial(_days_until, ends_ms, clock))
+        for offer in model.offers:
+            if offer.retires is not None:
+                ends = datetime.combine(offer.retires, time(), UTC)
+                gauge = metrics.model_retires.labels(model.name, offer.provider)
+                metrics.follow(gauge, partial(_days_until, ends.timestamp() * 1000, clock))
 
 
 def _days_until(moment_ms: float, clock: Clock) -> float:

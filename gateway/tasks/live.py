@@ -11,6 +11,7 @@ from gateway.domain.images import Size, StoredPicture
 from gateway.domain.latency import Forecast, LatencyClass, size_class
 from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
+from gateway.tasks.interface import Call
 from gateway.tasks.poller import Due
 
 
@@ -108,6 +109,8 @@ class LiveTask:
 
     `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
+    `call` is who waits for it, None where that is not known here; `left` when it does not any
+    more, and `delivered` when its answer has left.
     `news` is set, and replaced, when a render has come to its end, when its picture can be passed
     on, and when the task has.
     """
@@ -124,6 +127,9 @@ class LiveTask:
     retry_after_s: float | None = None
     adopted: bool = False
     cancelled: bool = False
+    call: Call | None = None
+    left: bool = False
+    delivered: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_renders(self, now_s: float) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -29,6 +29,7 @@ from gateway.ledger.organization import Organization
 from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Accepted, Finished, PollOutcome, SubmitOutcome
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.gate import Capacity
@@ -235,6 +236,7 @@ class House:
     clock: LaterClock
     store: Store
     journal: RedisTaskStore
+    outbox: Outbox
     background: Background
     metrics: Metrics
     #: The points where a crash would matter, in the order in which they were reached.
@@ -344,6 +346,8 @@ async def open_house(
     callback_url: Callable[[Task, int], str] | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,
+    acknowledgement: Acknowledgement | None = None,
+    shared: Sequence[Budget] = (),
 ) -> AsyncIterator[House]:
     """Run a replica's engine; by default the upstream accepts and is done at the first poll.
 
@@ -351,7 +355,14 @@ async def open_house(
     """
     clock, metrics = LaterClock(), Metrics(CollectorRegistry(), version="test")
     provider, fetcher = provider or ScriptedProvider(), ScriptedFetcher()
-    tasks = journal(store, clock, owner=owner, keeping=KEEPING)
+    tasks = journal(
+        store,
+        clock,
+        owner=owner,
+        keeping=KEEPING,
+        tells_organization=bool(shared),
+        acknowledgement=acknowledgement,
+    )
     replica = Replica(store, clock, id=owner, lease_s=10.0)
     await replica.renew()
     turnstile = Turnstile(
@@ -362,7 +373,8 @@ async def open_house(
     )
     limits = PollingLimits({"evolink": 0.0}, budget=6.0)
     latencies = Latencies(store, clock, limits=limits, priors=lambda _: None)
-    organization = Organization(store, clock, ())
+    organization = Organization(store, clock, shared)
+    outbox = Outbox(store, organization, clock)
     points: list[str] = []
     async with Background(grace_s=grace_s) as background:
         background.loop("turnstile", turnstile.run)
@@ -377,7 +389,7 @@ async def open_house(
             straight=straight,
             poller=poller,
             organization=organization,
-            outbox=Outbox(store, organization, clock),
+            outbox=outbox,
             turnstile=turnstile,
             latencies=latencies,
             shelf=shelf,
@@ -405,6 +417,7 @@ async def open_house(
             clock=clock,
             store=store,
             journal=tasks,
+            outbox=outbox,
             background=background,
             metrics=metrics,
             points=points,
