@@ -65,7 +65,7 @@ class Deletion:
     async def purge(self, team: TeamId, user: str) -> Purged:
         """Delete the tasks of an end user, as calls of the team named them."""
         deleted, running = 0, []
-        async for task in self._forgetting.tasks_of(team, user_hash(team, user)):
+        for task in await self._forgetting.tasks_of(team, user_hash(team, user)):
             found = await self._over(team, task)
             if found is not None and not await self._delete(found):
                 running.append(task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import Sequence
 
 from gateway.callbacks.interface import CallbackEvent, delivery_id
 from gateway.domain.ids import TaskId, TeamId
@@ -61,21 +62,19 @@ class Forgetting:
                 await self._store.command("DEL", key)
         return True
 
-    async def tasks_of(self, team: TeamId, subject: str) -> AsyncIterator[TaskId]:
-        """Yield the tasks of one end user, by the hash that `Task.subject` is; the oldest first."""
-        first = 0
-        while True:
-            reply = await self._store.command("ZRANGE", tasks_key(team), first, first + LOOK_AT - 1)
+    async def tasks_of(self, team: TeamId, subject: str) -> Sequence[TaskId]:
+        """Return the tasks of one end user, by the hash that `Task.subject` is; oldest first."""
+        found: list[TaskId] = []
+        for first in itertools.count(0, LOOK_AT):
+            last = first + LOOK_AT - 1
+            reply = await self._store.command("ZRANGE", tasks_key(team), first, last)
             if not isinstance(reply, list):
                 raise TypeError("ZRANGE answers a list")
             ids = [TaskId(text_of(each)) for each in reply]
-            # Found first: those that are forgotten meanwhile move the others up.
-            found = [each for each in ids if await self._is_of(team, each, subject)]
-            for each in found:
-                yield each
+            found += [each for each in ids if await self._is_of(team, each, subject)]
             if len(ids) < LOOK_AT:
-                return
-            first += len(ids) - len(found)
+                break
+        return found
 
     async def _is_of(self, team: TeamId, task: TaskId, subject: str) -> bool:
         told = await self._store.command("HGET", task_key(team, task), "subject")
