@@ -51,6 +51,9 @@ async def dump(store: Store) -> dict[str, str]:
         assert isinstance(key, bytes)
         kind = await store.command("TYPE", key)
         assert isinstance(kind, bytes)
+        if kind == b"none":
+            # It has expired meanwhile.
+            continue
         verb, *rest = read[kind.decode()]
         found[key.decode()] = str(await store.command(str(verb), key, *rest))
     return found
