@@ -225,7 +225,7 @@ class ImageRoutes:
         )
 
     async def _outcome(self, request: Request, ticket: Ticket, silence: Silence) -> Outcome | None:
-        """Wait for the task; None when there is more time. Raises StillRunning when there is none."""
+        """Wait for the task; None when there is more time, StillRunning when there is none."""
         waiting = self._images.outcome(ticket, within_s=silence.seconds)
         outcome = await while_connected(request, self._drain, waiting)
         if outcome is None and silence.last:
