@@ -88,8 +88,13 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **call,
     }
+<<<<<<< HEAD
     if task.order.references.pictures:
         record["files"] = _json(references_said(task.order.references))
+=======
+    if task.subject:
+        record["subject"] = task.subject
+>>>>>>> main
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
@@ -144,6 +149,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
+            subject=fields.get("subject", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:
