@@ -9,12 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.assets.interface import AssetStore, AssetUnavailableError, ByteSpan, StoredObject
-<<<<<<< HEAD
-from gateway.domain.errors import InternalError, NotFound
-from gateway.domain.references import is_reference
-=======
 from gateway.domain.errors import InternalError, NotFound, PictureExpired
->>>>>>> main
+from gateway.domain.references import is_reference
 from gateway.edge.ranges import RangeNotSatisfiableError, span_of
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, opened

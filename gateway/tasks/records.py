@@ -60,6 +60,7 @@ class UnreadableTaskError(Exception):
 
 def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]:
     """Return the record of a task as it is in memory; `call` is who waits for it (calls.lua)."""
+    references = task.order.references
     unfinished = sum(render.result is None for render in task.renders)
     unstored = sum(render.result is not None and not render.settled for render in task.renders)
     record = {
@@ -86,15 +87,11 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "provider": task.order.provider,
         "account": task.order.account,
         "order": _json(task.order.body),
+        **({"files": _json(references_said(references))} if references.pictures else {}),
         **call,
     }
-<<<<<<< HEAD
-    if task.order.references.pictures:
-        record["files"] = _json(references_said(task.order.references))
-=======
     if task.subject:
         record["subject"] = task.subject
->>>>>>> main
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
@@ -249,14 +246,14 @@ def ended_by(render: Render) -> tuple[Render, Ending]:
 
 def render_fields(render: Render) -> dict[str, str]:
     """Return what a record says of where a render is that was begun at least once."""
-    fields = {
+    return {
         "state": render.state.value,
         "attempt_id": render.attempt_id,
         "upstream_id": render.upstream_id,
         "tries": str(render.tries),
         "submitted_ms": str(render.submitted_ms),
+        **({"urls": _json(render.urls)} if render.urls else {}),
     }
-    return fields | ({"urls": _json(render.urls)} if render.urls else {})
 
 
 def ending_fields(ending: Ending) -> dict[str, str]:

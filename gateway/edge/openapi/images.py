@@ -40,6 +40,7 @@ from gateway.edge.fields import field_table, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
     JSON,
+    ONE_PIXEL,
     TEAM,
     TEXT,
     Answer,
@@ -201,12 +202,6 @@ _EVENT: Schema = record(
 
 #: A query without a value is one that was left out.
 _DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
-
-#: A picture as small as a picture can be, for examples.
-ONE_PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
-    "WjR9awAAAABJRU5ErkJggg=="
-)
 
 _MAKING = Operation(
     summary="Make pictures from words",
