@@ -32,7 +32,7 @@ fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
 
 stall: .venv/.dev
-	@scripts/test -m stall $(ARGS)
+	@scripts/test -m stall tests/e2e/test_store_stall.py $(ARGS)
 
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)
