@@ -64,7 +64,9 @@ class Accounting:
         provider = _provider(one.live)
         self.render_phase(one, "render", now_s - one.submitted_s)
         self._metrics.polls_per_render.labels(provider).observe(one.polls)
-        self._metrics.detection_lag.labels(provider).observe(now_s - one.last_pending_s)
+        # Whoever was called knows that it had not ended long before.
+        known_s = one.called_s or one.last_pending_s
+        self._metrics.detection_lag.labels(provider).observe(now_s - known_s)
 
     def concluded(self, one: LiveRender, ending: Ending) -> None:
         """Count the render's end and its money."""

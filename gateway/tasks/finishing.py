@@ -53,6 +53,9 @@ class Finishing:
         )
         # Gaps are from question to question, however long the answer took.
         delay_s -= self._steps.clock.monotonic_s() - one.asked_s
+        if one.has_news and retry_after_s is None:
+            # It came before there was a poll to hurry, or while one was on its way.
+            delay_s = 0.0
         one.due = self._steps.house.poller.schedule(
             one.live.task.order.provider,
             max(delay_s, 0.0),
@@ -83,6 +86,9 @@ class Finishing:
                 elapsed_s = one.asked_s - one.submitted_s
                 forecast = forecast_from_progress(outcome.progress, elapsed_s)
                 one.forecasts = noted(one.forecasts, forecast)
+                if one.called_s and not one.has_news:
+                    one.called_s = 0.0
+                    self._steps.house.latencies.misled(one.live.latency_class)
             wait_s = outcome.retry_after_s if isinstance(outcome, PollFailed) else None
             self.poll_later(one, wait_s)
 
@@ -96,6 +102,7 @@ class Finishing:
                 one.last_pending_s - one.submitted_s,
                 now_s - one.submitted_s,
                 one.forecasts,
+                called_s=one.called_s - one.submitted_s if one.called_s else None,
             )
 
     def _patience_s(self, outcome: PollOutcome) -> float:
@@ -119,6 +126,7 @@ class Finishing:
             await self._steps.move(one, self._steps.store.retry)
             self._steps.house.turnstile.leave(one.live.task.order.provider, one.id)
             self._steps.accounting.tried_again(one)
+            one.called_s = 0.0
             one.queued_s = self._steps.clock.monotonic_s()
             # By itself: it may wait for its turn, and polls must not wait with it.
             self._steps.start(one, "render", self._go_on(one))

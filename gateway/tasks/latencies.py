@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -32,6 +32,7 @@ from gateway.domain.schedule import PollLimits, Schedule
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import latency_key
 from gateway.store.scripts import load_script
+from gateway.tasks.heralds import Heralds
 
 #: What is believed of a class until the catalogue or a render says more.
 ANY_LATENCY = Lognormal(median=15.0, sigma=0.8)
@@ -49,6 +50,12 @@ MAX_WEIGHT = 300
 PROVEN_BY = 5
 #: A schedule is made anew when this share of the observations lies elsewhere.
 MOVED = 0.05
+
+#: Where ends are announced (`heralds.py`), a task has so many polls on average: the one that reads
+#: the end, and some for what is not announced after all.
+HERALDED_BUDGET = 1.5
+#: An end that was announced came this long before the callback, at most.
+ANNOUNCED_WITHIN_S = 1.0
 
 #: The names of the histograms in the store end in the number of their grids: other grids get
 #: another number, so that releases do not add weights to each other's buckets.
@@ -83,12 +90,16 @@ class PollingLimits:
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """A class in use: the schedule in force, whether anything stands behind it, what is new."""
+    """A class in use: the schedule in force, whether anything stands behind it, what is new.
+
+    `heralded` is the schedule for when ends are announced; made when it is first asked for.
+    """
 
     schedule: Schedule
     founded: bool
     used_s: float
     batch: _Batch = field(default_factory=dict)
+    heralded: Schedule | None = None
 
 
 class Latencies:
@@ -103,10 +114,27 @@ class Latencies:
         self._priors = priors
         self._learn = load_script("tasks/lua/learn.lua")
         self._known: dict[LatencyClass, _Known] = {}
+        self._heralds = Heralds()
 
     def schedule_for(self, latency_class: LatencyClass) -> Schedule:
-        """Return the schedule in force; for a class new to this process it is the catalogue's."""
-        return self._use(latency_class).schedule
+        """Return the schedule in force; for a class new to this process it is the catalogue's.
+
+        One of few polls where the upstream's callbacks have lately announced the ends.
+        """
+        known = self._use(latency_class)
+        if not self._heralds.trusted(latency_class.provider):
+            return known.schedule
+        if known.heralded is None:
+            limits = self._limits_of(latency_class)
+            known.heralded = Schedule(
+                known.schedule.latencies,
+                replace(limits, budget=min(limits.budget, HERALDED_BUDGET)),
+                known.schedule.ratios,
+                proven=known.schedule.proven,
+                # Callbacks tell of faster renders by themselves.
+                probing=False,
+            )
+        return known.heralded
 
     def quantile(self, latency_class: LatencyClass, share: float) -> float | None:
         """Return seconds within which this share of renders ends; None where nothing is known."""
@@ -119,14 +147,21 @@ class Latencies:
         last_pending_s: float,
         terminal_s: float,
         forecasts: Sequence[Forecast] = (),
+        *,
+        called_s: float | None = None,
     ) -> None:
         """Note that a render ended between two polls, in seconds after its submit.
 
-        `last_pending_s` is 0 when the first poll saw the end. Not for tasks that were adopted:
+        `last_pending_s` is 0 when the first poll saw the end; `called_s` is when a callback had
+        announced it, None when none had. Not for tasks that were adopted:
         their intervals hold the outage (design rule 21). What cannot be is ignored.
         """
         if not 0 <= last_pending_s <= terminal_s < math.inf:
             return
+        self._heralds.note(latency_class.provider, announced=called_s is not None)
+        if called_s is not None:
+            # Nobody asked for long before: the poll that the callback brought saw the end itself.
+            last_pending_s = min(max(last_pending_s, called_s - ANNOUNCED_WITHIN_S), terminal_s)
         known = self._use(latency_class)
         schedule, batch = known.schedule, known.batch
         _add(batch, _LATENCY, schedule.latencies.spread(last_pending_s, terminal_s))
@@ -135,6 +170,10 @@ class Latencies:
             total_s = forecast.total_s
             weights = ratios.spread(last_pending_s / total_s, terminal_s / total_s)
             _add(batch, _field(forecast.kind), weights)
+
+    def misled(self, latency_class: LatencyClass) -> None:
+        """Note a callback that announced an end before there was one."""
+        self._heralds.note(latency_class.provider, announced=False)
 
     async def run(self) -> None:
         """Exchange news with the store for ever."""
@@ -187,6 +226,7 @@ class Latencies:
             known.schedule = Schedule(
                 latencies, self._limits_of(latency_class), ratios, proven=proven
             )
+            known.heralded = None
 
     def _use(self, latency_class: LatencyClass) -> _Known:
         known = self._known.get(latency_class)

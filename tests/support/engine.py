@@ -118,6 +118,7 @@ class ScriptedProvider:
     orders: list[SubmitOrder] = field(default_factory=list)
     polled: list[str] = field(default_factory=list)
     before_submit: Callable[[], Coroutine[object, object, None]] | None = None
+    during_poll: Callable[[], None] | None = None
     name: str = "evolink"
     min_poll_interval_s: float = 0.0
     proves_idempotency: bool = False
@@ -142,6 +143,8 @@ class ScriptedProvider:
     async def poll(self, upstream_id: str) -> PollOutcome:
         """Answer the next poll."""
         self.polled.append(upstream_id)
+        if self.during_poll is not None:
+            self.during_poll()
         return _next(self.polls_of.get(upstream_id, self.polls))
 
 

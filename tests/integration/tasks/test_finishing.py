@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
 import pytest
 
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
+from gateway.domain.ids import TaskId
 from gateway.domain.images import Output, PictureFormat
 from gateway.domain.task import CURABLE_FAILURES, FailureKind, RenderState
 from gateway.providers.interface import (
@@ -20,11 +22,15 @@ from gateway.providers.interface import (
 )
 from gateway.store.client import Store
 from gateway.tasks.finishing import MISSING_GRACE_S, RENDER_TRIES
+from gateway.tasks.heralds import PROVEN_BY
+from gateway.tasks.latencies import HERALDED_BUDGET
+from gateway.tasks.wake import Kind, Message
 from tests.support.engine import (
     COST,
     DONE,
     HOLD,
     PATIENCE,
+    TEAM,
     House,
     failures_of,
     open_house,
@@ -33,7 +39,53 @@ from tests.support.engine import (
 )
 from tests.support.journal import LINK, keys_in, seen_to_by
 
+CALLED_BACK = Message(Kind.CALLED_BACK, TEAM.id, TaskId("task1"))
 BROKE = Failed(FailureKind.GENERATION_FAILED, "it broke")
+
+
+async def test_a_callback_before_the_first_poll_is_no_less_news(house: House) -> None:
+    """It comes while the submit's answer is written down: there is no poll to hurry yet."""
+
+    async def call_back() -> None:
+        house.engine.hear(CALLED_BACK)
+
+    house.provider.before_submit = call_back
+    live = await house.admit()
+    [delay_s] = await house.poller.poll()
+
+    assert 0.0 == pytest.approx(delay_s, abs=0.1)
+    assert 1 == len((await over(live)).delivered)
+
+
+async def test_a_callback_during_a_poll_is_followed_by_another(house: House) -> None:
+    """That poll may have been answered before the end; told twice of no end, nobody hurries."""
+    house.provider.polls = [Running(), Running(), DONE]
+    house.provider.during_poll = lambda: house.engine.hear(CALLED_BACK)
+    live = await house.admit()
+    await house.later(5.0)
+    await house.poller.poll()
+    house.provider.during_poll = None
+    [at_once_s] = await house.poller.poll()
+    [later_s] = await house.poller.poll()
+
+    assert 0.0 == pytest.approx(at_once_s, abs=0.1)
+    assert later_s >= 1.0
+    assert 1 == len((await over(live)).delivered)
+
+
+async def test_callbacks_are_learned_from(house: House) -> None:
+    """Where they announce the ends, fewer polls look for them; the lag is counted from them."""
+    for number in range(PROVEN_BY):
+        task = f"task{number}"
+        live = await house.admit(task)
+        await house.later(3.0)
+        house.engine.hear(replace(CALLED_BACK, task=live.task.id))
+        await house.poller.poll()
+        await over(live)
+    polls = house.latencies.schedule_for(live.latency_class).plan.polls
+
+    assert polls <= HERALDED_BUDGET
+    assert house.sample("gateway_detection_lag_seconds_sum", provider="evolink") < PROVEN_BY
 
 
 @pytest.mark.parametrize(
