@@ -55,9 +55,9 @@ FITTINGS = 2
 STEP_S, PRICINGS = 0.1, 14
 
 #: The real part: so many renders, so many of them begun in a second.
-CALLED_RENDERS, CALLED_PER_SECOND = 300, 10.0
+CALLED_RENDERS, CALLED_PER_SECOND = 200, 5.0
 #: And so many before them, which teach what is to be learned.
-TEACHING_RENDERS = 100
+TEACHING_RENDERS = 60
 PROVIDER = "upstream"
 
 #: Progress in per cent after this part of the time a render takes.

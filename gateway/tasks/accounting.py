@@ -57,6 +57,10 @@ class Accounting:
         live = one.live
         self._metrics.renders.labels(_provider(live), live.task.model, "retried").inc()
 
+    def called_in_vain(self, why: str) -> None:
+        """Count a callback that told nothing new: `early` or `repeated`."""
+        self._metrics.callbacks.labels("in", why).inc()
+
     def detected(self, one: LiveRender, now_s: float) -> None:
         """Note that a render was seen to have ended; nothing of it when others began it."""
         if one.live.adopted:

@@ -242,6 +242,8 @@ class Engine:
             self._cancel(message.task)
         elif message.kind is Kind.CALLED_BACK and message.render < len(live.renders):
             one = live.renders[message.render]
+            if one.called_s:
+                self._house.accounting.called_in_vain("repeated")
             one.called_s = self._house.clock.monotonic_s()
             one.stir(message.upstream_id)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import orjson
@@ -33,6 +34,7 @@ from gateway.store.client import Reply, Store
 from gateway.store.keyspace import latency_key
 from gateway.store.scripts import load_script
 from gateway.tasks.heralds import Heralds
+from gateway.tasks.scouts import Scouts
 
 #: What is believed of a class until the catalogue or a render says more.
 ANY_LATENCY = Lognormal(median=15.0, sigma=0.8)
@@ -93,13 +95,16 @@ class _Known:
     """A class in use: the schedule in force, whether anything stands behind it, what is new.
 
     `heralded` is the schedule for when ends are announced; made when it is first asked for.
+    `observed` counts what was seen here.
     """
 
     schedule: Schedule
+    scouts: Scouts
     founded: bool
     used_s: float
     batch: _Batch = field(default_factory=dict)
     heralded: Schedule | None = None
+    observed: int = 0
 
 
 class Latencies:
@@ -115,6 +120,7 @@ class Latencies:
         self._learn = load_script("tasks/lua/learn.lua")
         self._known: dict[LatencyClass, _Known] = {}
         self._heralds = Heralds()
+        self._proving = asyncio.Event()
 
     def schedule_for(self, latency_class: LatencyClass) -> Schedule:
         """Return the schedule in force; for a class new to this process it is the catalogue's.
@@ -135,6 +141,17 @@ class Latencies:
                 probing=False,
             )
         return known.heralded
+
+    def holds_back(self, latency_class: LatencyClass, call: Callable[[], None]) -> bool:
+        """Tell whether a new render should wait for what others tell of its class.
+
+        Then `call` is called when that is known. Otherwise it is asked about as the schedule says.
+        """
+        known = self._use(latency_class)
+        if known.schedule.proven or known.scouts.may_go():
+            return False
+        known.scouts.wait(call)
+        return True
 
     def quantile(self, latency_class: LatencyClass, share: float) -> float | None:
         """Return seconds within which this share of renders ends; None where nothing is known."""
@@ -164,6 +181,9 @@ class Latencies:
             last_pending_s = min(max(last_pending_s, called_s - ANNOUNCED_WITHIN_S), terminal_s)
         known = self._use(latency_class)
         schedule, batch = known.schedule, known.batch
+        known.observed += 1
+        if known.observed > PROVEN_BY and not schedule.proven:
+            self._proving.set()
         _add(batch, _LATENCY, schedule.latencies.spread(last_pending_s, terminal_s))
         for forecast in forecasts:
             ratios = schedule.ratios.get(forecast.kind) or _unproven(forecast.kind)
@@ -178,7 +198,11 @@ class Latencies:
     async def run(self) -> None:
         """Exchange news with the store for ever."""
         while True:
-            await asyncio.sleep(REFRESH_EVERY_S)
+            # Somebody may wait for what was seen of a new class.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_EVERY_S):
+                    await self._proving.wait()
+            self._proving.clear()
             try:
                 await self.refresh()
             except StoreUnavailable:
@@ -227,6 +251,8 @@ class Latencies:
                 latencies, self._limits_of(latency_class), ratios, proven=proven
             )
             known.heralded = None
+        if proven:
+            known.scouts.tell()
 
     def _use(self, latency_class: LatencyClass) -> _Known:
         known = self._known.get(latency_class)
@@ -234,7 +260,9 @@ class Latencies:
             prior = self._priors(latency_class)
             latencies = Histogram.empty(LATENCY_GRID).with_prior(prior or ANY_LATENCY)
             schedule = Schedule(latencies, self._limits_of(latency_class), proven=False)
-            known = self._known[latency_class] = _Known(schedule, prior is not None, 0.0)
+            known = self._known[latency_class] = _Known(
+                schedule, Scouts(self._clock), prior is not None, 0.0
+            )
         known.used_s = self._clock.monotonic_s()
         return known
 

@@ -308,6 +308,10 @@ class House:
         """Return a metric's value, zero when it never moved."""
         return self.metrics.registry.get_sample_value(f"gateway_{name}", labels) or 0.0
 
+    def called_in_vain(self, why: str) -> float:
+        """Return how many callbacks told nothing new, for this reason."""
+        return self.sample("callbacks_total", direction="in", outcome=why)
+
     def renders(self, outcome: str) -> float:
         """Return how many renders are counted with this outcome."""
         return self.sample(

@@ -24,6 +24,8 @@ from gateway.store.client import Store
 from gateway.tasks.finishing import MISSING_GRACE_S, RENDER_TRIES
 from gateway.tasks.heralds import PROVEN_BY
 from gateway.tasks.latencies import HERALDED_BUDGET
+from gateway.tasks.latencies import PROVEN_BY as PROVED_BY
+from gateway.tasks.scouts import WAIT_MAX_S
 from gateway.tasks.wake import Kind, Message
 from tests.support.engine import (
     COST,
@@ -70,7 +72,20 @@ async def test_a_callback_during_a_poll_is_followed_by_another(house: House) -> 
 
     assert 0.0 == pytest.approx(at_once_s, abs=0.1)
     assert later_s >= 1.0
+    assert [1.0, 0.0] == [house.called_in_vain(why) for why in ("early", "repeated")]
     assert 1 == len((await over(live)).delivered)
+
+
+async def test_callbacks_that_come_again_are_counted(house: House) -> None:
+    """Each of them wakes, and none of them does harm."""
+    live = await house.admit()
+    await house.until_in(RenderState.SUBMITTED)
+    for _ in range(3):
+        house.engine.hear(CALLED_BACK)
+    await house.poller.poll()
+
+    assert 1 == len((await over(live)).delivered)
+    assert [0.0, 2.0] == [house.called_in_vain(why) for why in ("early", "repeated")]
 
 
 async def test_callbacks_are_learned_from(house: House) -> None:
@@ -85,7 +100,7 @@ async def test_callbacks_are_learned_from(house: House) -> None:
     polls = house.latencies.schedule_for(live.latency_class).plan.polls
 
     assert polls <= HERALDED_BUDGET
-    assert house.sample("gateway_detection_lag_seconds_sum", provider="evolink") < PROVEN_BY
+    assert 0.0 < house.sample("detection_lag_seconds_sum", provider="evolink") < PROVEN_BY
 
 
 @pytest.mark.parametrize(
@@ -424,3 +439,27 @@ async def test_any_replica_makes_the_format_that_was_asked_for(store: Store) -> 
         await over(await house.take(left))
 
     assert [output] == house.fetcher.outputs
+
+
+async def test_in_a_new_class_a_few_go_ahead_and_the_others_wait_for_them(house: House) -> None:
+    """The others are first asked about when it is known how long it takes, or by a callback."""
+    first = await house.admit("task0")
+    await until(lambda: len(house.poller.delays_s) == 1)
+    while not house.latencies.holds_back(first.latency_class, lambda: None):
+        continue
+    for number in (1, 2):
+        await house.admit(f"task{number}")
+        await until(lambda: len(house.poller.delays_s) == number + 1)  # noqa: B023 - at once
+    held_s = house.poller.delays_s
+    house.engine.hear(replace(CALLED_BACK, task=TaskId("task2")))
+    called_s = house.poller.delays_s
+    for _ in range(PROVED_BY + 1):
+        house.latencies.observe(first.latency_class, 5.0, 6.0)
+    await house.latencies.refresh()
+    told_s = house.poller.delays_s
+
+    assert held_s[0] < 2.0
+    assert [WAIT_MAX_S, WAIT_MAX_S] == pytest.approx(held_s[1:], abs=0.1)
+    assert 0.0 == pytest.approx(called_s[2], abs=0.1)
+    assert 3 == len(told_s)
+    assert max(told_s) < 10.0

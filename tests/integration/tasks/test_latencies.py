@@ -33,6 +33,7 @@ from gateway.tasks.latencies import (
     Priors,
     priors_of,
 )
+from gateway.tasks.latencies import PROVEN_BY as PROVED_BY
 from tests.support.clock import FixedClock, LoopClock, in_virtual_time
 from tests.support.factories import a_model, an_offer
 
@@ -307,3 +308,20 @@ async def test_an_announced_end_is_learned_where_it_was(store: Store) -> None:
 def _announced(latencies: Latencies, count: int, *, end_s: float = 15.0) -> None:
     for _ in range(count):
         latencies.observe(LOW, 0.0, end_s, called_s=end_s - 0.01)
+
+
+async def test_what_others_wait_for_is_handed_in_at_once(store: Store) -> None:
+    """Of a new class nobody waits for the next exchange once enough was seen to begin with."""
+    latencies = _replica(store)
+    told = asyncio.Event()
+    while not latencies.holds_back(LOW, told.set):
+        continue
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(latencies.run())
+        await asyncio.sleep(0)
+        _see(latencies, PROVED_BY + 1, pending_s=4.0, end_s=5.0)
+        async with asyncio.timeout(REFRESH_EVERY_S / 2):
+            await told.wait()
+        loop.cancel()
+
+    assert not latencies.holds_back(LOW, told.set)
