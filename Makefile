@@ -2,14 +2,16 @@
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
+#   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
+#   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
-#   make fuzz                the document at /openapi.json against the server, for minutes
+#   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores fuzz chaos check bench bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy fuzz chaos observe observe-short check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -20,13 +22,22 @@ test: .venv/.dev
 	@scripts/test $(ARGS)
 
 test-stores: .venv/.dev
-	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
+	@scripts/test -n 4 --stores=$(STORES) tests/integration $(ARGS)
+
+test-deploy: .venv/.dev .venv/.deploy
+	@scripts/test tests/deploy $(ARGS)
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
 
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)
+
+observe: .venv/.observe
+	@.venv/bin/python -m tests.observe.run $(ARGS)
+
+observe-short: .venv/.dev
+	@.venv/bin/python -m tests.observe.run --short $(ARGS)
 
 check: .venv/.dev
 	@scripts/check
@@ -43,5 +54,11 @@ bench-tasks: .venv/.dev
 .venv/.demo: pyproject.toml constraints.txt scripts/install
 	@scripts/install demo
 
+.venv/.observe: pyproject.toml constraints.txt scripts/install
+	@scripts/install observe
+
 .venv/.dev: pyproject.toml constraints.txt scripts/install
 	@scripts/install dev
+
+.venv/.deploy: pyproject.toml constraints.txt scripts/install
+	@scripts/install deploy

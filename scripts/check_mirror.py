@@ -27,6 +27,7 @@ UNMIRRORED = {
 #: Tests that mirror no module but hold a promise that several keep together.
 OF_THEIR_OWN = {
     "integration/ledger/test_organization_machine.py": "its purse against a plain model",
+    "integration/providers/test_evolink_variants.py": "every variant on record, row by row",
     "integration/tasks/test_contention.py": "the money test: many reservers, one budget",
     "integration/tasks/test_books_machine.py": "any history of the books against a plain model",
     "integration/tasks/test_failover.py": "what an asynchronous failover loses, under load",

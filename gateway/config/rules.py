@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import Packaged
 from gateway.config.problems import Place, Problem, did_you_mean, dotted, listed
 
@@ -20,6 +21,7 @@ def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
     """Return every rule between settings that this file breaks."""
     return [
         *_redis(document),
+        *_assets(document),
         *_providers(document),
         *_models(document, packaged),
         *_default_model(document),
@@ -32,6 +34,32 @@ def _redis(document: Table) -> Iterator[Problem]:
     table = document.get("redis")
     if isinstance(table, Mapping) and _given(table, ("url", "url_env")) == ["url", "url_env"]:
         yield Problem("redis", "expected url or url_env, not both")
+    if isinstance(table, Mapping) and table.get("acknowledge_replicas"):
+        given = _given(table, ("url", "url_env"))
+        if not given or table.get("url") == EMBEDDED:
+            yield Problem("redis.acknowledge_replicas", "the embedded server has no replicas")
+
+
+def _assets(document: Table) -> Iterator[Problem]:
+    table = document.get("assets")
+    if not isinstance(table, Mapping):
+        return
+    scheme = str(table.get("url", "file:")).partition(":")[0]
+    for name, schemes in _ASSET_SETTINGS.items():
+        if table.get(name) and scheme not in schemes:
+            expected = listed([f"{each}://" for each in schemes])
+            yield Problem(
+                f"assets.{name}", f"means nothing for this url; expected one of {expected}"
+            )
+
+
+#: Settings of the store of pictures that not every kind of it has.
+_ASSET_SETTINGS = {
+    "endpoint": ("s3", "az"),
+    "region": ("s3",),
+    "access_key_env": ("s3", "az"),
+    "secret_key_env": ("s3", "gs", "az"),
+}
 
 
 def _providers(document: Table) -> Iterator[Problem]:

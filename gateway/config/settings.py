@@ -60,6 +60,12 @@ class ServerSettings(Section):
         description="How long an answer may be silent: after that it begins with 200 and a space"
         " every so often, and errors cut it off. Zero lets it be silent.",
     )
+    heartbeat_ms: PositiveDurationMs = Field(
+        default=15_000,
+        alias="heartbeat",
+        lt=60_000,
+        description="How long a stream may be silent: then it begins, and comments keep it awake.",
+    )
     deadline_ms: PositiveDurationMs = Field(
         default=600_000,
         alias="deadline",
@@ -80,8 +86,8 @@ class ServerSettings(Section):
     )
     compat: Literal["lenient", "strict"] = Field(
         default="lenient",
-        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
-        " other days send, such as response_format.",
+        description="strict: exactly the fields of today's OpenAI, and its empty 404s where nothing"
+        " is. lenient: also what clients of other days send, such as response_format.",
     )
     default_model: str = Field(
         default="", description="The model of calls that name none, where compat is lenient."
@@ -136,23 +142,56 @@ class RedisSettings(Section):
     timeout_ms: PositiveDurationMs = Field(
         default=2_000, alias="timeout", description="Total limit of one call to the store."
     )
+    acknowledge_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="How many replicas must know that a picture is about to be ordered before it is"
+        " (WAIT); 0 asks none.",
+    )
+    acknowledge_on_disk: bool = Field(
+        default=False,
+        description="Whether it must be in the append-only files of the primary and of those"
+        " replicas too (WAITAOF); needs Valkey, or Redis 7.2.",
+    )
 
 
 class AssetsSettings(Section):
     """Where pictures are kept."""
 
     url: AssetUrl = Field(
-        default="file:var/assets", validate_default=True, description="file:<folder>, or memory:."
+        default="file:var/assets",
+        validate_default=True,
+        description="file:<folder>, memory:, s3://<bucket>/<prefix>, gs://<bucket>/<prefix> or"
+        " az://<container>/<prefix>.",
+    )
+    endpoint: OptionalUrl = Field(
+        default="", description="A server other than the vendor's that speaks S3 or Azure."
+    )
+    region: str = Field(default="", description="S3's region.")
+    access_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's access key id or Azure's account; without it,"
+        " what the vendor's own tools find in the environment.",
+    )
+    secret_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's secret key, Azure's key, or the JSON of a"
+        " service account at GCS.",
     )
     keep_ms: PositiveDurationMs = Field(
         default=86_400_000,
         alias="keep",
         description="How long a picture and the record of its task are kept.",
     )
+    min_free_bytes: SizeBytes = Field(
+        default=256 << 20,
+        alias="min_free",
+        description="Room that pictures leave on the disk of their folder.",
+    )
 
     @property
     def folder(self) -> Path | None:
-        """The folder of `file:`, None for `memory:`."""
+        """The folder of `file:`, None for every other store."""
         return Path(self.url.removeprefix("file:")) if self.url.startswith("file:") else None
 
 

@@ -75,6 +75,11 @@ _POLICY_WORDS = re.compile(
     r"polic|safety|moderat|prohibit|violat|blocked|filter|nsfw|nudity|sensitive", re.IGNORECASE
 )
 
+#: Parameters that are wrong because of an image: "file size exceeds 10MB", "unsupported file type",
+#: "image dimensions must be …", "Invalid mask image format - …" (§2.3, §4.6).
+_INVALID_PARAMETERS = "invalid_parameters"
+_REFERENCE_WORDS = re.compile(r"\bfile (?:size|type)|\bimage dimensions|\bmask\b", re.IGNORECASE)
+
 _KIND_OF_STATUS = {
     401: FailureKind.AUTH,
     402: FailureKind.INSUFFICIENT_FUNDS,
@@ -139,6 +144,8 @@ def failure_kind(envelope: Envelope) -> FailureKind:
     """Return why a task failed."""
     if envelope.code == _NO_CONTENT and _POLICY_WORDS.search(envelope.message):
         return FailureKind.MODERATION
+    if envelope.code == _INVALID_PARAMETERS and _REFERENCE_WORDS.search(envelope.message):
+        return FailureKind.BAD_REFERENCE
     kind = _kind(envelope.code, _KIND_OF_TASK_CODE)
     if kind is None and envelope.code.isdecimal():
         # An upstream's own error passed through: the code is an HTTP status (§9.1).

@@ -19,6 +19,8 @@ from gateway.telemetry.metrics import Metrics, usd
 #: A scrape may show figures this old (design rule 22 allows 10 s).
 EVERY_S = 5.0
 
+MS_PER_S = 1000
+
 #: Takes what was read.
 Tell = Callable[[Sequence[Standing]], None]
 
@@ -88,9 +90,15 @@ class Snapshot:
             gauges.budget_limit.labels(*labels).set(usd(state.limit_microusd))
             gauges.budget_spent.labels(*labels).set(usd(state.spent_microusd))
             gauges.budget_held.labels(*labels).set(usd(state.held_microusd))
+            if state.resets_at_ms is not None:
+                gauges.budget_start.labels(*labels).set(standing.window.starts_at_ms / MS_PER_S)
+                gauges.budget_end.labels(*labels).set(state.resets_at_ms / MS_PER_S)
             shown.add(labels)
         for labels in self._shown - shown:
-            for gauge in (gauges.budget_limit, gauges.budget_spent, gauges.budget_held):
+            for gauge in (
+                *(gauges.budget_limit, gauges.budget_spent, gauges.budget_held),
+                *(gauges.budget_start, gauges.budget_end),
+            ):
                 gauge.remove(*labels)
         self._shown = shown
 

@@ -114,6 +114,12 @@ def _count(name: str, value: str, most: int) -> int:
     return int(value)
 
 
+def _status(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and 400 <= int(value) <= 599):  # noqa: PLR2004 - HTTP's errors
+        raise invalid_request(f"marker [[{name}:...]] takes a status from 400 to 599", "prompt")
+    return int(value)
+
+
 def _end(script: Script, ending: Ending, failure: str = "") -> Script:
     return replace(script, ending=ending, failure=failure)
 
@@ -194,6 +200,7 @@ def _replying(
 _ENVELOPE: dict[str, Direction] = {
     "envelope": lambda script, value: replace(script, envelope=_form("envelope", value, Envelope)),
     "retry-after": lambda script, value: replace(script, wait=_wait(value)),
+    "http": lambda script, value: replace(script, http_status=_status("http", value)),
 }
 
 _DIRECTIONS: dict[str, Direction] = _ENVELOPE | {

@@ -1,6 +1,7 @@
 """Write refusals: the envelope, the request's id and ``Retry-After``."""
 
 import itertools
+from dataclasses import replace
 from email.utils import formatdate
 
 from starlette.requests import Request
@@ -38,6 +39,8 @@ class Refusals:
         envelope = script.envelope or self._settings.envelope
         request_id = f"req_{next(self._numbers):08d}"
         headers = {"x-request-id": request_id, **self._retry_after(problem, script)}
+        if script.http_status is not None:
+            problem = replace(problem, status=script.http_status)
         return json_response(error_body(problem, envelope, request_id), problem.status, headers)
 
     def plain(self, problem: AnyProblem) -> Response:

@@ -146,6 +146,8 @@ class Script:
     other: Reply | None = None
     """Answer of the route that a rule is for, when it is none of the above."""
     envelope: Envelope | None = None
+    http_status: int | None = None
+    """HTTP status of this request's refusals; ``None``: each one's own."""
     wait: Wait | None = None
     latency_s: float | None = None
     profile: Profile | None = None

@@ -20,6 +20,8 @@ class Shape(StrEnum):
     """Live, but ``results`` holds ``{"url"}`` objects, as one implementation accepts (§4.4)."""
     DATA_OBJECT = "data-object"
     """Live, but ``result_data`` is one object instead of an array (§4.4)."""
+    DATA_ONLY = "data-only"
+    """Live, but the links are in ``result_data`` alone, as an older client reads them (§4.4)."""
     IMAGE_URLS = "image-urls"
     """Live, but ``result_data`` holds ``{"image_url", …}``, the client's type (§4.4)."""
     MOCK = "mock"

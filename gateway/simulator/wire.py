@@ -169,12 +169,15 @@ def _completed(task: Task, base_url: str, shape: Shape, per_usd: int) -> dict[st
     if shape in {Shape.DOCS, Shape.BARE}:
         return {"results": links}
     objects = [{"url": link} for link in links]
-    return {
+    body = {
         "duration": round(task.duration_s),
         "result_data": _result_data(links, shape),
         "results": objects if shape is Shape.OBJECTS else links,
         "usage": _usage(task, shape, per_usd),
     }
+    if shape is Shape.DATA_ONLY:
+        del body["results"]
+    return body
 
 
 def _result_data(links: list[str], shape: Shape) -> Any:

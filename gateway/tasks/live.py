@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from gateway.domain.catalog import Offer
 from gateway.domain.errors import BudgetState, InternalError
-from gateway.domain.images import Size
+from gateway.domain.images import Size, StoredPicture
 from gateway.domain.latency import Forecast, LatencyClass, size_class
 from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
+from gateway.tasks.interface import Call
 from gateway.tasks.poller import Due
 
 
@@ -54,6 +55,7 @@ class LiveRender:
     when a callback came that no poll has belied yet (0: none did).
 
     `upstream_s` is how long it was the upstream's turn, in all tries.
+    `passed_on` is its picture as the result link gives it, while the store does not take it.
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
     """
 
@@ -69,6 +71,7 @@ class LiveRender:
     forecasts: tuple[Forecast, ...] = ()
     candidate: str = ""
     due: Due | None = None
+    passed_on: StoredPicture | None = None
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -91,6 +94,14 @@ class LiveRender:
         """Tell whether a callback came since it was last asked about."""
         return self.called_s > (self.asked_s if self.polls else 0.0)
 
+    @property
+    def at_hand(self) -> Render:
+        """The render as it is answered: stored, or passed on from its link."""
+        result = self.render.result
+        if result is None or result.settled or self.passed_on is None:
+            return self.render
+        return replace(self.render, result=replace(result, stored=self.passed_on))
+
     def stir(self, candidate: str = "") -> None:
         """Look at it now; `candidate` is an upstream id that was claimed for it."""
         self.candidate = candidate or self.candidate
@@ -105,6 +116,10 @@ class LiveTask:
 
     `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
+    `call` is who waits for it, None where that is not known here; `left` when it does not any
+    more, and `delivered` when its answer has left.
+    `news` is set, and replaced, when a render has come to its end, when its picture can be passed
+    on, and when the task has.
     """
 
     task: Task
@@ -119,6 +134,10 @@ class LiveTask:
     retry_after_s: float | None = None
     adopted: bool = False
     cancelled: bool = False
+    call: Call | None = None
+    left: bool = False
+    delivered: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_renders(self, now_s: float) -> None:
         """Begin to run every render of the task."""
@@ -137,7 +156,8 @@ class LiveTask:
     @property
     def outcome(self) -> Outcome:
         """What could be answered now."""
-        return Outcome(self.current, self.budgets, self.retry_after_s)
+        at_hand = replace(self.task, renders=tuple(one.at_hand for one in self.renders))
+        return Outcome(at_hand, self.budgets, self.retry_after_s)
 
     @property
     def latency_class(self) -> LatencyClass:
@@ -155,10 +175,21 @@ class LiveTask:
         """Tell whether nothing more will come."""
         return all(one.render.settled for one in self.renders)
 
+    def pass_on(self, one: LiveRender, picture: StoredPicture) -> None:
+        """Let a picture be had from its link, and tell who waits."""
+        one.passed_on = picture
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell everybody who waits that there is news."""
+        self.news.set()
+        self.news = asyncio.Event()
+
     def resolve(self) -> None:
         """Tell everybody who waits that it is over."""
         if not self.done.done():
             self.done.set_result(self.outcome)
+            self.tell()
 
     def break_off(self, error: InternalError | MovedError) -> None:
         """Tell everybody who waits that the end will not be seen here."""
@@ -166,3 +197,4 @@ class LiveTask:
             self.done.set_exception(error)
             # Seen here, so that a task nobody waits for is no warning.
             self.done.exception()
+            self.tell()

@@ -6,7 +6,7 @@ prompt, a task id or anything a client can invent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -25,6 +25,11 @@ POLL_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 #: The label value for whatever is not in the catalogue or the configuration.
 OTHER = "other"
 
+#: Refusals that alerts wait for: ours of a call that fits into no budget, the provider's (HTTP's
+#: 402) of an order that its account cannot pay.
+NO_BUDGET = "insufficient_quota"
+NO_CREDITS = "402"
+
 MICROUSD_PER_USD = 1_000_000
 
 
@@ -36,7 +41,7 @@ class Metrics:
     of what any of them has, or a *reading* of something that is the same whoever reads it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one for each metric
         self, registry: CollectorRegistry, *, version: str, shared: Path | None = None
     ) -> None:
         self.registry = registry
@@ -131,6 +136,16 @@ class Metrics:
             "model_retires_in_days",
             "Days until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
+        )
+        self.budget_start = reading(
+            "budget_window_start_seconds",
+            "Unix seconds at which the budget's current window began; a total has none.",
+            *("scope", "team", "name", "per"),
+        )
+        self.budget_end = reading(
+            "budget_window_end_seconds",
+            "Unix seconds at which the budget's current window ends; a total has none.",
+            *("scope", "team", "name", "per"),
         )
         self.rejections = counter(
             "rejections_total", "Calls refused before anything was submitted.", "team", "reason"
@@ -228,6 +243,20 @@ class Metrics:
             "Background loops that ended although they never should; the process stops then.",
             "loop",
         )
+        self.asset_errors = counter(
+            "assets_errors_total",
+            "Calls to the store of pictures that failed; reason is full or unavailable.",
+            *("operation", "reason"),
+        )
+        self.assets_full = worst(
+            "assets_full", "Whether the store of pictures takes none for lack of room (1/0)."
+        )
+        self.assets_free = reading(
+            "assets_free_bytes", "Room that is left where pictures are kept in a folder."
+        )
+        self.assets_waiting = part(
+            "assets_waiting", "Pictures that are paid for and not in the store yet."
+        )
         self.store_up = reading(
             "store_up", "Whether the ledger store answered its last ping (1/0)."
         )
@@ -235,9 +264,13 @@ class Metrics:
         build.labels(version).set(1)
 
     def expect(
-        self, *, teams: Iterable[str], models: Iterable[str], providers: Iterable[str]
+        self, *, teams: Collection[str], models: Collection[str], providers: Collection[str]
     ) -> None:
         """Show at zero what must be seen to rise: a first value is no increase to Prometheus."""
+        for team in teams:
+            self.rejections.labels(team, NO_BUDGET)
+        for provider in providers:
+            self.upstream_requests.labels(provider, "submit", NO_CREDITS)
         for counter, names in (
             (self.hold_overrun, teams),
             (self.price_miss, models),

@@ -21,6 +21,7 @@ requests_total{route,team,model,status,code} request_duration_seconds{route,team
 phase_duration_seconds{phase,provider,model} overhead_seconds{route}
 cost_usd_total{team,model,provider,category} images_total{team,model,provider,quality,size}
 tokens_total{team,model,category} budget_limit_usd{scope,team,name,per}
+budget_window_start_seconds{scope,team,name,per} budget_window_end_seconds{scope,team,name,per}
 budget_spent_usd{scope,team,name,per} budget_held_usd{scope,team,name,per}
 rejections_total{team,reason} tasks_in_flight{provider} task_age_seconds_max
 renders_total{provider,model,outcome} upstream_requests_total{provider,call,status}
@@ -29,7 +30,8 @@ saved_usd_total{team} paid_undelivered_usd{team} hold_overrun_usd_total{team}
 possible_charge_usd_total{provider} price_miss_total{model} billing_drift_usd_total{provider}
 provider_up{provider} provider_credits{provider} recovered_tasks_total store_up build_info{version}
 queue_length{provider} poll_lateness_seconds{provider} poll_lateness_seconds_max{provider}
-loop_deaths_total{loop}
+loop_deaths_total{loop} assets_errors_total{operation,reason} assets_full assets_free_bytes
+assets_waiting
 """
 LABELS = {
     match[1]: set(filter(None, (match[2] or "").split(",")))

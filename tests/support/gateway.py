@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.app import Server, listen, serve
 from gateway.assembly import Gateway, build
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
+from gateway.simulator.rules import Rule
 from gateway.simulator.settings import SimulatorSettings
 
 TEAM_KEY = "sk-team-0123456789abcdef0123"
@@ -36,7 +37,7 @@ drain = "2s"
 timeout = "{store_timeout}"
 
 [assets]
-url = "file:assets"
+{assets}
 
 {sections}
 
@@ -48,7 +49,7 @@ kind = "evolink"
 base_url = "{upstream}"
 result_hosts = ["{upstream_host}"]
 api_key_env = "EVOLINK_API_KEY"
-submit_timeout = "2s"
+submit_timeout = "{submit_timeout}"
 max_submits_per_second = 0
 {provider}
 
@@ -81,13 +82,15 @@ DEFAULTS = {
     "provider": "",
     "budget": "5",
     "store_timeout": "2s",
+    "submit_timeout": "2s",
     "redis": 'data_dir = "valkey"',
+    "assets": 'url = "file:assets"',
     "team": "",
     "key": "",
 }
 
 #: How long a process may take to start or stop.
-START_S = 30.0
+START_S = 90.0
 
 ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
 
@@ -122,6 +125,12 @@ class Running:
         body.setdefault("size", "1024x1024")
         return await self.client.post("/v1/images/generations", json=body)
 
+    async def until_submitted(self) -> None:
+        """Return once the simulator has taken an order."""
+        async with asyncio.timeout(START_S):
+            while (await self.simulated())["submits"] == 0:  # noqa: ASYNC110 - another server's
+                await asyncio.sleep(0.02)
+
     async def simulated(self) -> dict[str, float]:
         """Return the simulator's own counts."""
         async with httpx.AsyncClient() as client:
@@ -150,12 +159,13 @@ class Running:
 
 
 @asynccontextmanager
-async def serving_simulator(settings: SimulatorSettings) -> AsyncIterator[str]:
+async def serving_simulator(
+    settings: SimulatorSettings, rules: Sequence[Rule] = ()
+) -> AsyncIterator[str]:
     """Serve a simulator on a free port; yield its URL."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(
-        create_simulator(settings), lifespan="off", ws="none", log_config=None, access_log=False
-    )
+    app = create_simulator(settings, rules=rules)
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
     server = Server(config)
     async with asyncio.TaskGroup() as group:
         served = group.create_task(server.serve(sockets=[listener]))
@@ -171,6 +181,7 @@ async def running_gateway(
     folder: Path,
     *,
     simulator: SimulatorSettings | None = None,
+    rules: Sequence[Rule] = (),
     upstream: str = "",
     prepare: Callable[[Gateway], None] = lambda _: None,
     **placeholders: str,
@@ -180,7 +191,7 @@ async def running_gateway(
     `placeholders` fill `CONFIG`; in that of the server, URL stands for where it will listen.
     """
     simulator = simulator or SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
-    async with serving_simulator(simulator) as simulator_url:
+    async with serving_simulator(simulator, rules) as simulator_url:
         listener = listen("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         placeholders["server"] = placeholders.get("server", "").replace("URL", url)
@@ -228,22 +239,24 @@ class ServedProcess:
             )
 
 
-async def start_gateway(config: Path, *options: str, **environ: str) -> asyncio.subprocess.Process:
-    """Start the command."""
+async def start_gateway(
+    config: Path, *options: str, log: int = asyncio.subprocess.PIPE, **environ: str
+) -> asyncio.subprocess.Process:
+    """Start the command; `log` is a file that takes what it prints beside its first line."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "serve", "--config", str(config), *options),
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=log,
         env={"PATH": os.environ["PATH"], **environ},  # noqa: TID251 - a child's environment
     )
 
 
 @asynccontextmanager
 async def serving_gateway(
-    config: Path, *options: str, **environ: str
+    config: Path, *options: str, log: int = asyncio.subprocess.PIPE, **environ: str
 ) -> AsyncIterator[ServedProcess]:
     """Start the command, wait for its line, and end it if the test did not."""
-    process = await start_gateway(config, *options, **ENVIRON, **environ)
+    process = await start_gateway(config, *options, log=log, **ENVIRON, **environ)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_S):

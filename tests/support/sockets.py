@@ -67,7 +67,7 @@ async def raw_server(
         writers.append(writer)
         try:
             while not writer.is_closing():
-                seen.requests.append(await _read_request(reader))
+                seen.requests.append(await read_request(reader))
                 seen.asked.set()
                 await script(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -209,7 +209,8 @@ def in_turn(*scripts: Script) -> Script:
     return play
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Seen:
+async def read_request(reader: asyncio.StreamReader) -> Seen:
+    """Read one whole request. Raises IncompleteReadError when the client goes away before that."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.rstrip("\r\n").split("\r\n")
     method, target, _ = first.split(" ")

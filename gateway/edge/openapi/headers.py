@@ -16,7 +16,7 @@ _GO_DURATION: Schema = {
 _SECONDS: Schema = {"type": "integer", "minimum": 1, "maximum": 60}
 
 #: On every answer.
-ALWAYS = ("x-request-id", "openai-processing-ms")
+ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 #: On answers about pictures that a task was made for.
 TASK = (
@@ -27,6 +27,9 @@ TASK = (
     "x-gateway-joined",
     "x-gateway-partial",
 )
+
+#: On streams.
+STREAM = ("cache-control", "x-accel-buffering")
 
 _RATES = {
     f"x-ratelimit-{what}-{resource}": (schema, f"{words} {images}.")
@@ -48,6 +51,10 @@ HEADERS: Mapping[str, tuple[Schema, str]] = {
         "The id of this very call, also in the server's log.",
     ),
     "openai-processing-ms": (COUNT, "Milliseconds until the answer began."),
+    "openai-version": (
+        {"type": "string", "enum": ["2020-10-01"]},
+        "The version of OpenAI's API that this is.",
+    ),
     "x-gateway-task-id": (
         {"type": "string", "pattern": "^imgtask_[0-9a-f]{32}$"},
         "The task of this call: see /v1/images/tasks.",
@@ -74,7 +81,11 @@ HEADERS: Mapping[str, tuple[Schema, str]] = {
     "connection": ({"type": "string"}, "close: the connection ends with this answer."),
     "location": ({"type": "string"}, "Where the task is."),
     "preference-applied": ({"type": "string", "enum": ["respond-async"]}, "RFC 7240."),
-    "cache-control": ({"type": "string", "enum": ["no-store"]}, "Not to be kept on the way."),
+    "cache-control": (
+        {"type": "string", "enum": ["no-store", "no-cache"]},
+        "Not to be kept on the way.",
+    ),
+    "x-accel-buffering": ({"type": "string", "enum": ["no"]}, "Not to be held back on the way."),
 }
 
 

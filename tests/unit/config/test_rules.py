@@ -23,6 +23,11 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "expected url or url_env, not both",
         ),
         (
+            {"redis": {"url": "embedded", "acknowledge_replicas": 1}},
+            "redis.acknowledge_replicas",
+            "the embedded server has no replicas",
+        ),
+        (
             {"providers": {"evolink": {}}},
             "providers.evolink",
             "expected exactly one of api_key_env and api_key_file, got 0",
@@ -97,6 +102,16 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             {"teams": {"a": {"keys": [{"name": "ci"}]}}},
             "teams.a.keys[0]",
             "expected exactly one of sha256, env and file, got 0",
+        ),
+        (
+            {"assets": {"url": "gs://pictures", "endpoint": "http://127.0.0.1:9000"}},
+            "assets.endpoint",
+            "means nothing for this url; expected one of s3:// or az://",
+        ),
+        (
+            {"assets": {"secret_key_env": "S3_KEY"}},
+            "assets.secret_key_env",
+            "means nothing for this url; expected one of s3://, gs:// or az://",
         ),
         (
             {"teams": {"a": {"keys": [{"sha256": DIGEST, "env": "", "file": "x"}]}}},

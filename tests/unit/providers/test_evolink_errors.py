@@ -151,6 +151,11 @@ def test_an_invalid_reference_is_told_by_its_parameter(param: str, kind: Failure
     [
         ("content_policy_violation", "nudity detected", FailureKind.MODERATION),
         ("invalid_parameters", "Prompt is too long", FailureKind.INVALID_REQUEST),
+        ("invalid_parameters", "File size exceeds 10MB", FailureKind.BAD_REFERENCE),
+        ("invalid_parameters", "unsupported file type", FailureKind.BAD_REFERENCE),
+        ("invalid_parameters", "image dimensions must be between", FailureKind.BAD_REFERENCE),
+        ("invalid_parameters", "Invalid mask image format", FailureKind.BAD_REFERENCE),
+        ("service_error", "unsupported file type", FailureKind.GENERATION_FAILED),
         ("image_processing_error", "download failed", FailureKind.BAD_REFERENCE),
         ("image_dimension_mismatch", "resize", FailureKind.BAD_REFERENCE),
         ("request_cancelled", "", FailureKind.CANCELLED),

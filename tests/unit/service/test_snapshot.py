@@ -108,6 +108,21 @@ async def test_take(
     )
 
 
+async def test_the_window_of_a_budget_is_shown() -> None:
+    """From when to when it counts, for forecasts; a total has no end to go to."""
+    metrics, books = _metrics(), Books({"design": (DAY, GRANT)})
+    await Snapshot(books, Teams(DESIGN), metrics, Listener(), undelivered=_nothing).take()
+
+    def shown(name: str, budget: str, per: str) -> float | None:
+        labels = {"scope": "team", "team": "design", "name": budget, "per": per}
+        return metrics.registry.get_sample_value(f"gateway_budget_window_{name}_seconds", labels)
+
+    start, end = shown("start", "day", "day"), shown("end", "day", "day")
+    assert DAY.resets_at_ms is not None
+    assert (NOON_MS / 1000 - 43_200, DAY.resets_at_ms / 1000) == (start, end)
+    assert (None, None) == (shown("start", "grant", "total"), shown("end", "grant", "total"))
+
+
 async def test_what_was_read_is_told() -> None:
     """Budgets of teams and those of keys that announce; only the former have a label."""
     mine = replace(DAY, scope="key", owner="ci")

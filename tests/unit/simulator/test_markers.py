@@ -67,6 +67,7 @@ def refusing(code: str, times: int | None = None) -> Reply:
         ("[[retry-after:date]]", Script(wait=Wait(RetryAfter.DATE))),
         ("[[retry-after:date:9]]", Script(wait=Wait(RetryAfter.DATE, 9))),
         ("[[retry-after:none]]", Script(wait=Wait(RetryAfter.NONE))),
+        ("[[http:400]]", Script(http_status=400)),
         ("[[latency:30]]", Script(latency_s=30.0)),
         ("[[latency:0.25]]", Script(latency_s=0.25)),
         (
@@ -179,6 +180,8 @@ def test_other_brackets_are_text(prompt: str) -> None:
         "[[latency-profile:weekly]]",
         "[[retry-after:]]x[[retry-after:soon]]",
         "[[retry-after:date:x]]",
+        "[[http:200]]",
+        "[[http:x]]",
         "[[images:0]]",
         "[[images:17]]",
         "[[shape:round]]",

@@ -38,6 +38,13 @@ def test_retry_after(wait: Wait | None, limited: str | None, failed: str | None)
     assert failed == REFUSALS.answer(FAILED, script).headers.get("retry-after")
 
 
+def test_http_status() -> None:
+    """A script can send a code with another status than its own, in the integer form too."""
+    answer = REFUSALS.answer(FAILED, Script(http_status=400, envelope=Envelope.INTEGER))
+
+    assert (400, 400) == (answer.status_code, orjson.loads(bytes(answer.body))["error"]["code"])
+
+
 @pytest.mark.parametrize(("envelope", "code"), [(None, 500), (Envelope.STRING, "internal_error")])
 def test_envelope(envelope: Envelope | None, code: object) -> None:
     """The script's envelope wins over that of the settings."""

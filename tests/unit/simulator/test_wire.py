@@ -170,6 +170,14 @@ def test_result_data_may_be_an_object() -> None:
     assert {"url": body["results"][0]} == body["result_data"]
 
 
+def test_result_data_may_be_all_there_is() -> None:
+    """The links are in no other place."""
+    body = completed(Shape.DATA_ONLY)
+
+    assert "results" not in body
+    assert body["result_data"][0]["url"].startswith("http")
+
+
 def test_result_data_may_have_other_names() -> None:
     """The client's older type names the link image_url."""
     body = completed(Shape.IMAGE_URLS)

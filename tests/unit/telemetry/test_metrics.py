@@ -37,6 +37,8 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("joined_retries", Counter, ("team",)),
     ("saved_usd", Counter, ("team",)),
     ("alerts", Counter, ("outcome",)),
+    ("budget_window_start_seconds", Reading, ("scope", "team", "name", "per")),
+    ("budget_window_end_seconds", Reading, ("scope", "team", "name", "per")),
     ("provider_up", Reading, ("provider",)),
     ("provider_credits", Reading, ("provider",)),
     ("model_retires_in_days", Reading, ("model", "provider")),
@@ -62,6 +64,8 @@ ATTRIBUTES = {
     "possible_charge_usd": "possible_charge",
     "billing_drift_usd": "billing_drift",
     "saved_usd": "saved",
+    "budget_window_start_seconds": "budget_start",
+    "budget_window_end_seconds": "budget_end",
     "model_retires_in_days": "model_retires",
 }
 
@@ -144,6 +148,10 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("billing_drift_usd_total", "provider", "evolink"),
     }
 
+    refused = {"team": "design", "reason": "insufficient_quota"}
+    assert metrics.registry.get_sample_value("gateway_rejections_total", refused) == 0
+    unpaid = {"provider": "evolink", "call": "submit", "status": "402"}
+    assert metrics.registry.get_sample_value("gateway_upstream_requests_total", unpaid) == 0
     for name, label, value in names:
         assert metrics.registry.get_sample_value(f"gateway_{name}", {label: value}) == 0
 
