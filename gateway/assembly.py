@@ -7,7 +7,7 @@ import secrets as randomness
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 
@@ -404,6 +404,7 @@ async def build(  # noqa: PLR0915 - one for each part
             waiting=waiting,
             guard=guard,
             wait_s=settings.server.wait_ms / 1000,
+            clock=clock,
             random_bytes=randomness.token_bytes,
             quantile=latencies.quantile,
         )
@@ -597,6 +598,15 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+@asynccontextmanager
+async def opened_providers(loaded: Loaded) -> AsyncIterator[Providers]:
+    """Open the upstreams that the settings name, for a command. Raises ConfigError."""
+    loaded.require_secrets()
+    async with AsyncExitStack() as stack:
+        clients = await _open_clients(stack, loaded.settings.network)
+        yield _providers(loaded, clients, SystemClock(), Metrics(CollectorRegistry(), version=""))
+
+
 async def _read_keep(teams: AllTeams, default_ms: int) -> KeepOf:
     """Return how long each team's pictures are kept; those of teams that are gone by default."""
     keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await teams.read()}
@@ -640,12 +650,11 @@ def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> 
 def _show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
     """Show how far away the ends are that the catalogue knows."""
     for model in catalog.models.values():
-        if model.shutdown_date is None:
-            continue
-        ends_ms = datetime.fromisoformat(f"{model.shutdown_date}T00:00:00Z").timestamp() * 1000
-        for provider in {offer.provider for offer in model.offers}:
-            gauge = metrics.model_retires.labels(model.name, provider)
-            metrics.follow(gauge, partial(_days_until, ends_ms, clock))
+        for offer in model.offers:
+            if offer.retires is not None:
+                ends = datetime.combine(offer.retires, time(), UTC)
+                gauge = metrics.model_retires.labels(model.name, offer.provider)
+                metrics.follow(gauge, partial(_days_until, ends.timestamp() * 1000, clock))
 
 
 def _days_until(moment_ms: float, clock: Clock) -> float:

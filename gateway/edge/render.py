@@ -14,6 +14,7 @@ import orjson
 import pybase64
 
 from gateway.assets.interface import AssetUnavailableError
+from gateway.domain.catalog import TRANSPARENT
 from gateway.domain.errors import InternalError
 from gateway.domain.images import ImageRequest, StoredPicture, TokenUsage
 from gateway.domain.task import Render, Task
@@ -24,9 +25,6 @@ from gateway.tasks.live import Outcome
 CHUNK_BYTES = 3 * 64 * 1024
 
 _SLOT = b'"b64_json":"'
-
-#: What no upstream here makes otherwise.
-BACKGROUND = "opaque"
 
 
 def pictures_of(outcome: Outcome) -> tuple[StoredPicture, ...]:
@@ -50,7 +48,7 @@ def render_answer(
     size, quality and background are the resolved ones.
     """
     pictures = pictures_of(outcome)
-    slots = [{"b64_json": ""} for _ in pictures]
+    slots = [{"b64_json": ""} | revised for revised in _revised(outcome)]
     return streamed(around(answer_fields(outcome, request, slots)), pictures, pieces)
 
 
@@ -58,7 +56,8 @@ def render_links(
     outcome: Outcome, request: ImageRequest, urls: Sequence[str]
 ) -> tuple[int, AsyncIterator[bytes]]:
     """Return the length in bytes and the chunks of an answer with links in place of pictures."""
-    fields = answer_fields(outcome, request, [{"url": url} for url in urls])
+    data = [{"url": url} | revised for url, revised in zip(urls, _revised(outcome), strict=True)]
+    fields = answer_fields(outcome, request, data)
     return streamed([orjson.dumps(fields)], (), ())
 
 
@@ -117,7 +116,7 @@ def answer_fields(
     task, pictures = outcome.task, pictures_of(outcome)
     return {
         "created": task.created_ms // 1000,
-        "background": BACKGROUND,
+        "background": background_of(request),
         "data": data,
         "output_format": pictures[0].format.value,
         "quality": task.quality,
@@ -137,11 +136,22 @@ def completed_fields(task: Task, render: Render, request: ImageRequest) -> dict[
         "created_at": task.created_ms // 1000,
         "size": task.size,
         "quality": task.quality,
-        "background": BACKGROUND,
+        "background": background_of(request),
         "output_format": stored_of(render).format.value,
         **_identifier(request),
         **_usage(None if render.result is None else render.result.usage),
     }
+
+
+def background_of(request: ImageRequest) -> str:
+    """Return what the background is: nothing is left out that nobody asked to leave out."""
+    return TRANSPARENT if request.background == TRANSPARENT else "opaque"
+
+
+def _revised(outcome: Outcome) -> list[dict[str, str]]:
+    """Return what each picture was made of in truth, in the order of the pictures."""
+    prompts = [outcome.revised_prompts.get(render.index) for render in outcome.delivered]
+    return [{} if prompt is None else {"revised_prompt": prompt} for prompt in prompts]
 
 
 def _identifier(request: ImageRequest) -> dict[str, object]:

@@ -11,14 +11,24 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from gateway.domain.catalog import Offer
+from gateway.domain.catalog import TRANSPARENT, Offer, SizeWords
 from gateway.domain.clock import Clock
-from gateway.domain.images import Picture
+from gateway.domain.images import Picture, PictureFormat, Size
+from gateway.domain.sizes import RatioSizes
 from gateway.domain.task import SubmitOrder
-from gateway.providers.evolink_shapes import is_task_id, read_balance, read_poll, read_submit
+from gateway.providers.evolink_shapes import (
+    is_task_id,
+    read_balance,
+    read_list,
+    read_poll,
+    read_submit,
+)
 from gateway.providers.interface import (
     BalanceOutcome,
+    Listed,
+    ListOutcome,
     NoBalance,
+    NoList,
     NotSent,
     PollFailed,
     PollOutcome,
@@ -27,9 +37,41 @@ from gateway.providers.interface import (
 )
 from gateway.providers.wire import Answer, NeverSent, NoAnswer, Reply, exchange
 
-#: Called once per HTTP call with "submit", "poll" or "credits" and an HTTP status, "not_sent" or
-#: "no_answer".
+#: The list is read in pages as large as EvoLink's own client reads them (§5), and not for ever.
+_PAGE_SIZE, _MAX_PAGES = 50, 200
+
+#: Called once per HTTP call with "submit", "poll", "credits" or "list" and an HTTP status,
+#: "not_sent" or "no_answer".
 Observe = Callable[[str, str], None]
+
+
+def _tell_size(body: dict[str, object], offer: Offer, size: Size) -> None:
+    wording = offer.wording
+    match wording.size:
+        case SizeWords.PIXELS:
+            body["size"] = str(size)
+        case SizeWords.RATIO:
+            name = offer.sizes.name_of(size) if isinstance(offer.sizes, RatioSizes) else None
+            if name is None:
+                raise ValueError(f"{offer.upstream_model} has no name for {size}")
+            body["size"] = name.ratio
+            if wording.tier_field:
+                body[wording.tier_field] = name.tier
+        case SizeWords.NONE:
+            pass
+
+
+def _best_format(offer: Offer, picture: Picture, *, transparent: bool) -> PictureFormat:
+    """Return the format that is asked for where it is made, else one that can be converted."""
+    made = [each for each in offer.formats if not (transparent and each is PictureFormat.JPEG)]
+    wanted = [each for each in made if each == picture.output_format]
+    return (*wanted, *made)[0]
+
+
+def _put(body: dict[str, object], name: str, value: str) -> None:
+    """Write a field; one with a dot is a field inside of an object."""
+    outer, _, inner = name.partition(".")
+    body[outer] = {inner: value} if inner else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +151,22 @@ class EvolinkProvider:
         return self._settings.proves_idempotency
 
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
-        """Return the body of §2: size and quality always, because defaults differ by version.
+        """Return the body of §2, in the words of the offer's upstream model.
 
-        `n` is left out: its default is 1 wherever it exists, and not every model has it.
+        Size and quality are told whenever there is a word for them, because defaults differ by
+        version. `n` is left out: its default is 1 wherever it exists, and not every model has it.
         """
-        return SubmitOrder(
-            provider=self._settings.name,
-            account=self._settings.account,
-            body={
-                "model": offer.upstream_model,
-                "prompt": picture.prompt,
-                "size": str(picture.size),
-                "quality": picture.quality,
-            },
-        )
+        body: dict[str, object] = {"model": offer.upstream_model, "prompt": picture.prompt}
+        _tell_size(body, offer, picture.size)
+        if offer.wording.has_quality:
+            body["quality"] = picture.quality
+        transparent = picture.background == TRANSPARENT
+        if transparent:
+            body["background"] = TRANSPARENT
+        asked = _best_format(offer, picture, transparent=transparent)
+        if offer.wording.format_field and asked is not offer.formats[0]:
+            _put(body, offer.wording.format_field, asked.value)
+        return SubmitOrder(provider=self._settings.name, account=self._settings.account, body=body)
 
     def with_callback(self, order: SubmitOrder, url: str) -> SubmitOrder:
         """Return the order with a `callback_url`; EvoLink takes HTTPS only (§8)."""
@@ -190,6 +234,34 @@ class EvolinkProvider:
                 return NoBalance(reason)
             case Answer():
                 return read_balance(reply)
+
+    async def list_since(self, since_s: int) -> ListOutcome:
+        """Read the list page by page, the newest first, until it is older (§5; undocumented)."""
+        found: dict[str, Listed] = {}
+        for page in range(1, _MAX_PAGES + 1):
+            request = self._poll_client.build_request(
+                "GET",
+                _url(f"{self._base_url}/v1/tasks?type=image&page={page}&page_size={_PAGE_SIZE}"),
+                headers=self._authorization,
+            )
+            reply = await exchange(
+                self._poll_client, request, total_s=self._settings.poll_timeout_s, clock=self._clock
+            )
+            self._count("list", reply)
+            match reply:
+                case NeverSent(reason) | NoAnswer(reason):
+                    return NoList(reason)
+                case Answer():
+                    pass
+            told = read_list(reply)
+            if isinstance(told, NoList):
+                return told
+            rows, count = told
+            # Tasks that are made meanwhile move others to the next page: each counts once.
+            found |= {row.upstream_id: row for row in rows if row.created_s >= since_s}
+            if count < _PAGE_SIZE or (rows and rows[-1].created_s < since_s):
+                return tuple(found.values())
+        return NoList(f"there are more than {_MAX_PAGES * _PAGE_SIZE} tasks")
 
     def _count(self, call: str, reply: Reply) -> None:
         if self._observe is None:

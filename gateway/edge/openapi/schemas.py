@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.domain.catalog import Channel
 from gateway.domain.limits import Period, Scope
 from gateway.domain.pricing import QuoteBasis
 from gateway.edge.openapi.headers import USD
@@ -77,8 +78,12 @@ _IMAGES = record(
         "created": COUNT,
         "background": _BACKGROUND,
         "data": {
-            "anyOf": [each(record({"b64_json": TEXT})), each(record({"url": _URL}))],
-            "description": "The pictures, or links to them: as `response_format` says.",
+            "anyOf": [
+                each(record({name: kind, "revised_prompt": TEXT}, optional=("revised_prompt",)))
+                for name, kind in (("b64_json", TEXT), ("url", _URL))
+            ],
+            "description": "The pictures, or links to them: as `response_format` says."
+            " `revised_prompt` is what the upstream made of the prompt, where it refines them.",
         },
         **_MADE,
     },
@@ -156,6 +161,7 @@ _QUOTE = record(
                 {
                     "provider": TEXT,
                     "upstream_model": TEXT,
+                    "channel": one_of(*(channel.value for channel in Channel)),
                     "chosen": {"type": "boolean"},
                     "hold": _MAYBE_AMOUNT,
                     "list_price": _MAYBE_AMOUNT,
