@@ -39,6 +39,7 @@ from gateway.domain.errors import (
     StillRunning,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -163,6 +164,10 @@ def _expired(error: PictureExpired) -> HttpError:
     return HttpError(410, INVALID_REQUEST, "picture_expired", error.message, headers=NO_RETRY)
 
 
+def _running(error: TaskRunning) -> HttpError:
+    return HttpError(409, INVALID_REQUEST, "task_running", error.message, "id", headers=NO_RETRY)
+
+
 def _rate(error: RateLimited) -> HttpError:
     # Whole seconds rounded up, and never more than SDKs wait for.
     wait_s = min(-(-error.retry_after_ms // 1000), MAX_RETRY_AFTER_S)
@@ -225,6 +230,7 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     DailyQuotaExceeded: _day_used,
     IdempotencyConflict: _conflict,
     PictureExpired: _expired,
+    TaskRunning: _running,
     RateLimited: _rate,
     UpstreamUnavailable: _unavailable,
     UpstreamFailed: _failed,

@@ -30,6 +30,7 @@ from gateway.domain.errors import (
     StillRunning,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -103,6 +104,10 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
     (
         PictureExpired(),
         *(410, "invalid_request_error", "picture_expired", None, {"x-should-retry": "false"}),
+    ),
+    (
+        TaskRunning(),
+        *(409, "invalid_request_error", "task_running", "id", {"x-should-retry": "false"}),
     ),
     (
         RateLimited(resource="requests", limit=2, retry_after_ms=1_001),
