@@ -87,10 +87,9 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "account": task.order.account,
         "order": _json(task.order.body),
         **({"files": _json(references_said(task.order.references))} if task.references else {}),
+        **({"subject": task.subject} if task.subject else {}),
         **call,
     }
-    if task.subject:
-        record["subject"] = task.subject
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
