@@ -127,6 +127,7 @@ class Gateway:
     webhooks: Webhooks
     budgets: Budgets
     admin_key: SecretStr
+    metrics_token: SecretStr
     images: ImageService
     tasks: TaskService
     callbacks: Callbacks | None
@@ -404,6 +405,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 random_bytes=randomness.token_bytes,
             ),
             admin_key=secrets.admin_key,
+            metrics_token=secrets.metrics_token,
             images=images,
             tasks=shown,
             callbacks=callbacks,

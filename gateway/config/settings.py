@@ -19,6 +19,7 @@ from gateway.config.addresses import (
     AllowedDestination,
     AssetUrl,
     BaseUrl,
+    ListenAddress,
     OptionalPath,
     OptionalUrl,
     Origin,
@@ -111,6 +112,20 @@ class ServerSettings(Section):
         default="GATEWAY_ADMIN_KEY",
         description="Environment variable with the key of the admin API; not set, there is none.",
     )
+    admin_listen: ListenAddress = Field(
+        default="",
+        description="Where the admin API and /metrics are served, such as 127.0.0.1:9090; then they"
+        " are not served beside the rest. Not set, they are.",
+    )
+    metrics_token_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with the bearer token that /metrics asks for; not set,"
+        " anybody who reaches it may scrape.",
+    )
+    tls_cert: OptionalPath = Field(
+        default=None, description="PEM file of the certificate and its chain; with it, TLS only."
+    )
+    tls_key: OptionalPath = Field(default=None, description="PEM file of the certificate's key.")
     lease_ms: PositiveDurationMs = Field(
         default=10_000,
         alias="lease",
