@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.config.catalog import Packaged
+from gateway.config.addresses import EMBEDDED
+from gateway.config.catalog_rows import CatalogRows
 from gateway.config.problems import Place, Problem, did_you_mean, dotted, listed
 
 Table = Mapping[str, Any]
 
 
-def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
+def broken_rules(document: Table, packaged: CatalogRows) -> list[Problem]:
     """Return every rule between settings that this file breaks."""
     return [
         *_server(document),
@@ -41,6 +42,10 @@ def _redis(document: Table) -> Iterator[Problem]:
     table = document.get("redis")
     if isinstance(table, Mapping) and _given(table, ("url", "url_env")) == ["url", "url_env"]:
         yield Problem("redis", "expected url or url_env, not both")
+    if isinstance(table, Mapping) and table.get("acknowledge_replicas"):
+        given = _given(table, ("url", "url_env"))
+        if not given or table.get("url") == EMBEDDED:
+            yield Problem("redis.acknowledge_replicas", "the embedded server has no replicas")
 
 
 def _assets(document: Table) -> Iterator[Problem]:
@@ -70,11 +75,15 @@ def _providers(document: Table) -> Iterator[Problem]:
         yield from _exactly_one(("providers", name), table, ("api_key_env", "api_key_file"))
 
 
-def _models(document: Table, packaged: Packaged) -> Iterator[Problem]:
+def _models(document: Table, packaged: CatalogRows) -> Iterator[Problem]:
     providers = document.get("providers")
     known_providers = list(providers) if isinstance(providers, Mapping) else []
     for name, table in _tables(document, "models"):
-        if name not in packaged.models:
+        if name not in packaged.models and "offers" in table:
+            if not table.get("default_size"):
+                path = dotted(("models", name, "default_size"))
+                yield Problem(path, "a model of your own needs this setting")
+        elif name not in packaged.models:
             known = did_you_mean(name, packaged.models)
             yield Problem(dotted(("models", name)), f"no such model in the catalogue; {known}")
         seen: set[str] = set()
@@ -103,7 +112,7 @@ def _organization(document: Table) -> Iterator[Problem]:
         yield from _budgets(("organization",), table, whose="the organization")
 
 
-def _teams(document: Table, packaged: Packaged) -> Iterator[Problem]:
+def _teams(document: Table, packaged: CatalogRows) -> Iterator[Problem]:
     digests: dict[str, str] = {}
     for name, table in _tables(document, "teams"):
         place: Place = ("teams", name)
@@ -123,7 +132,7 @@ def _budgets(place: Place, table: Table, *, whose: str = "this team") -> Iterato
         seen.add(str(name))
 
 
-def _defaults(place: Place, table: Table, packaged: Packaged) -> Iterator[Problem]:
+def _defaults(place: Place, table: Table, packaged: CatalogRows) -> Iterator[Problem]:
     defaults = table.get("defaults")
     if not isinstance(defaults, Mapping):
         return

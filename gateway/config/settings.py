@@ -29,6 +29,8 @@ from gateway.config.addresses import (
     RequiredPath,
     ResultHost,
 )
+from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
+from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
 from gateway.config.team_settings import OrganizationSettings, TeamSettings
 from gateway.config.values import (
     Count,
@@ -87,8 +89,8 @@ class ServerSettings(Section):
     )
     compat: Literal["lenient", "strict"] = Field(
         default="lenient",
-        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
-        " other days send, such as response_format.",
+        description="strict: exactly the fields of today's OpenAI, and its empty 404s where nothing"
+        " is. lenient: also what clients of other days send, such as response_format.",
     )
     default_model: str = Field(
         default="", description="The model of calls that name none, where compat is lenient."
@@ -157,6 +159,17 @@ class RedisSettings(Section):
     timeout_ms: PositiveDurationMs = Field(
         default=2_000, alias="timeout", description="Total limit of one call to the store."
     )
+    acknowledge_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="How many replicas must know that a picture is about to be ordered before it is"
+        " (WAIT); 0 asks none.",
+    )
+    acknowledge_on_disk: bool = Field(
+        default=False,
+        description="Whether it must be in the append-only files of the primary and of those"
+        " replicas too (WAITAOF); needs Valkey, or Redis 7.2.",
+    )
 
 
 class AssetsSettings(Section):
@@ -186,6 +199,11 @@ class AssetsSettings(Section):
         default=86_400_000,
         alias="keep",
         description="How long a picture and the record of its task are kept.",
+    )
+    min_free_bytes: SizeBytes = Field(
+        default=256 << 20,
+        alias="min_free",
+        description="Room that pictures leave on the disk of their folder.",
     )
 
     @property
@@ -290,10 +308,31 @@ class ProviderSettings(Section):
 
 
 class ModelSettings(Section):
-    """A model of the catalogue that is offered here."""
+    """A model that is offered here: one of the catalogue, or one that is told in full.
+
+    What is told stands in place of what the catalogue says (docs/models.md).
+    """
 
     routes: tuple[str, ...] = Field(
         min_length=1, description="Providers that make this model's pictures, in order."
+    )
+    aliases: tuple[str, ...] = Field(
+        default=(), description="Other names for it, where compat is lenient."
+    )
+    created: Created | None = Field(default=None, description="When it appeared.")
+    owned_by: str = Field(default="", description="Whose it is, as /v1/models tells.")
+    default_size: ParsedSize | None = Field(
+        default=None, description="What a size of auto becomes, such as 1024x1024."
+    )
+    default_quality: str = Field(
+        default="", description="What a quality of auto becomes, such as medium."
+    )
+    successor: str = Field(default="", description="The model to go to when it is gone.")
+    openai: OpenAiRow | None = Field(
+        default=None, description="What OpenAI itself takes for it, where compat is strict."
+    )
+    offers: tuple[OfferRow, ...] | None = Field(
+        default=None, description="Ways to make its pictures."
     )
     unpriced_hold_microusd: OptionalAmountMicrousd = Field(
         default=None,
@@ -348,6 +387,12 @@ class Settings(Section):
     )
     models: Mapping[str, ModelSettings] = Field(
         default_factory=dict, description="Models that are offered, by name."
+    )
+    prices: Mapping[str, SheetRow] = Field(
+        default_factory=dict, description="Sheets of prices beside the catalogue's, by name."
+    )
+    output_tokens: Mapping[str, OutputRow] = Field(
+        default_factory=dict, description="Tokens of pictures beside the catalogue's, by name."
     )
     teams: Mapping[Name, TeamSettings] = Field(
         default_factory=dict, description="Who may call, by name."

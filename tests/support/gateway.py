@@ -49,15 +49,16 @@ kind = "evolink"
 base_url = "{upstream}"
 result_hosts = ["{upstream_host}"]
 api_key_env = "EVOLINK_API_KEY"
-submit_timeout = "2s"
+submit_timeout = "{submit_timeout}"
 max_submits_per_second = 0
 {provider}
 
 [models."gpt-image-1.5"]
 routes = ["evolink"]
+{model}
 
 [teams.design]
-models = ["gpt-image-*"]
+models = ["{team_models}"]
 budgets = [{{ usd = {budget}, per = "month" }}]
 {team}
 
@@ -82,9 +83,12 @@ DEFAULTS = {
     "provider": "",
     "budget": "5",
     "store_timeout": "2s",
+    "submit_timeout": "2s",
     "redis": 'data_dir = "valkey"',
     "assets": 'url = "file:assets"',
     "team": "",
+    "model": "",
+    "team_models": "gpt-image-*",
     "key": "",
 }
 

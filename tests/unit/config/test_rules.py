@@ -23,6 +23,11 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "expected url or url_env, not both",
         ),
         (
+            {"redis": {"url": "embedded", "acknowledge_replicas": 1}},
+            "redis.acknowledge_replicas",
+            "the embedded server has no replicas",
+        ),
+        (
             {"providers": {"evolink": {}}},
             "providers.evolink",
             "expected exactly one of api_key_env and api_key_file, got 0",
@@ -91,7 +96,7 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
         (
             {"teams": {"a": {"defaults": {"quality": "auto"}}}},
             "teams.a.defaults.quality",
-            "expected low, medium or high",
+            "expected low, medium, high, xhigh or max",
         ),
         (
             {"teams": {"a": {"keys": [{"name": "ci"}]}}},
