@@ -115,18 +115,13 @@ class ServerSettings(Section):
         description="Environment variable with the key of the admin API; not set, there is none.",
     )
     admin_listen: ListenAddress = Field(
-        default="",
-        description="Where the admin API and /metrics are served, such as 127.0.0.1:9090; then they"
-        " are not served beside the rest. Not set, they are.",
+        default="", description="Where the admin API and /metrics are served, apart from the rest."
     )
     metrics_token_env: EnvironmentName = Field(
         default="",
-        description="Environment variable with the bearer token that /metrics asks for; not set,"
-        " anybody who reaches it may scrape.",
+        description="Environment variable with the bearer token that /metrics asks for.",
     )
-    tls_cert: OptionalPath = Field(
-        default=None, description="PEM file of the certificate and its chain; with it, TLS only."
-    )
+    tls_cert: OptionalPath = Field(default=None, description="PEM file: certificate and chain.")
     tls_key: OptionalPath = Field(default=None, description="PEM file of the certificate's key.")
     lease_ms: PositiveDurationMs = Field(
         default=10_000,
