@@ -54,6 +54,10 @@ _GONE_STATUSES = (404, 410)
 _CANCELLED = ("cancelled", "canceled")
 _RESULT_KEYS = ("url", "image_url")
 
+#: How a prompt that the model has refined is called beside its result, by OpenAI and by the makers
+#: of models that do. EvoLink documents neither (§4.4, §18.17).
+_REVISED_KEYS = ("revised_prompt", "actual_prompt")
+
 #: Token categories as they are called in `usage` (§4.4). The name of the last one is not published;
 #: it is the one the others suggest.
 _TOKEN_FIELDS = {
@@ -170,6 +174,7 @@ def _read_finished(body: dict[str, object]) -> Finished:
         usage=_tokens(usage),
         credits_used=_billed(usage),
         duration_s=_seconds(body.get("duration")),
+        revised_prompt=_revised(body.get("result_data")),
     )
 
 
@@ -191,6 +196,19 @@ def _billed(usage: dict[str, object]) -> Fraction | None:
     """Return the credits that were billed: what `cost` says, else `credits_used` (§4.4)."""
     cost = exact_number(_mapping(usage.get("cost")).get("credits"))
     return exact_number(usage.get("credits_used")) if cost is None else cost
+
+
+def _revised(results: object) -> str:
+    """Return the first refined prompt of `result_data`; empty where there is none."""
+    entries = results if isinstance(results, list) else [results]
+    told = (
+        entry[key]
+        for entry in entries
+        if isinstance(entry, dict)
+        for key in _REVISED_KEYS
+        if isinstance(entry.get(key), str)
+    )
+    return next(told, "")
 
 
 def _links(results: object) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ A provider never retries a submit and never decides about money.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
@@ -69,13 +69,14 @@ class Finished:
     """Done and charged. `links` are where the pictures can be fetched (may be empty).
 
     `usage` and `credits_used` are None where the upstream does not tell; `duration_s` is the time
-    it says it took.
+    it says it took. `revised_prompt` is the prompt as it drew it, empty where that is the caller's.
     """
 
     links: tuple[str, ...]
     usage: TokenUsage | None
     credits_used: Fraction | None
     duration_s: float | None = None
+    revised_prompt: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,25 @@ def test_links_are_found_in_every_shape(fields: dict[str, object], links: tuple[
 
 
 @pytest.mark.parametrize(
+    ("result_data", "prompt"),
+    [
+        ([{"url": LINK, "revised_prompt": "a red cat"}], "a red cat"),
+        ([{"url": LINK}, {"actual_prompt": "a red cat"}], "a red cat"),
+        ({"url": LINK, "revised_prompt": "a red cat"}, "a red cat"),
+        ([{"url": LINK, "revised_prompt": None}, "x", None], ""),
+        (None, ""),
+    ],
+)
+def test_a_refined_prompt_is_read_where_it_is_told(result_data: object, prompt: str) -> None:
+    """Whatever of the two names it has; it is not shown where outcomes are printed."""
+    outcome = read_poll(task(status="completed", results=[LINK], result_data=result_data), ID)
+
+    assert isinstance(outcome, Finished)
+    assert prompt == outcome.revised_prompt
+    assert "red cat" not in repr(outcome)
+
+
+@pytest.mark.parametrize(
     ("usage", "tokens"),
     [
         (
