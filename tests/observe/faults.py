@@ -115,7 +115,7 @@ async def slow_model(stack: Stack) -> None:
 
 async def unnoticed(stack: Stack) -> None:
     """Keep the ends of pictures from being noticed: no callbacks, and polls that fail."""
-    markers = "[[callback:drop]][[poll:internal_error*6]][[latency:1]]"
+    markers = "[[callback:drop]][[poll:internal_error*8]][[latency:1]]"
     await _many(stack, 8, "design", markers=markers)
 
 
