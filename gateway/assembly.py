@@ -598,6 +598,15 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+@asynccontextmanager
+async def opened_providers(loaded: Loaded) -> AsyncIterator[Providers]:
+    """Open the upstreams that the settings name, for a command. Raises ConfigError."""
+    loaded.require_secrets()
+    async with AsyncExitStack() as stack:
+        clients = await _open_clients(stack, loaded.settings.network)
+        yield _providers(loaded, clients, SystemClock(), Metrics(CollectorRegistry(), version=""))
+
+
 async def _read_keep(teams: AllTeams, default_ms: int) -> KeepOf:
     """Return how long each team's pictures are kept; those of teams that are gone by default."""
     keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await teams.read()}
