@@ -117,6 +117,7 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
         tasks=gateway.tasks,
         assets=gateway.assets,
         links=gateway.links,
+        deletion=gateway.deletion,
         help_url=help_url,
     )
     evolink = EvolinkRoutes(

@@ -12,6 +12,7 @@ from gateway.cli import keys, ledger, tasks, teams
 from gateway.cli.backup import backup, restore
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.purge import purge
 from gateway.cli.quote import quote
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
@@ -33,6 +34,7 @@ app.command()(simulate)
 app.command()(check)
 app.command()(quote)
 app.command()(usage)
+app.command()(purge)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(keys.app, name="keys")
