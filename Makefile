@@ -5,11 +5,12 @@
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
+#   make clients             stock clients, each in an environment of its own, against the product
 #   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores fuzz chaos check bench bench-polling bench-tasks
+.PHONY: demo test test-stores clients fuzz chaos check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -24,6 +25,9 @@ test-stores: .venv/.dev
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
+
+clients: .venv/.dev
+	@.venv/bin/python -m tests.clients.run $(ARGS)
 
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)
