@@ -2,6 +2,7 @@
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
+#   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
@@ -10,7 +11,7 @@
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores clients fuzz chaos check bench bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy clients fuzz chaos check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -21,7 +22,10 @@ test: .venv/.dev
 	@scripts/test $(ARGS)
 
 test-stores: .venv/.dev
-	@scripts/test --stores=$(STORES) tests/integration $(ARGS)
+	@scripts/test -n 4 --stores=$(STORES) tests/integration $(ARGS)
+
+test-deploy: .venv/.dev .venv/.deploy
+	@scripts/test tests/deploy $(ARGS)
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
@@ -49,3 +53,6 @@ bench-tasks: .venv/.dev
 
 .venv/.dev: pyproject.toml constraints.txt scripts/install
 	@scripts/install dev
+
+.venv/.deploy: pyproject.toml constraints.txt scripts/install
+	@scripts/install deploy

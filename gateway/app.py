@@ -40,6 +40,7 @@ from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
+from gateway.edge.streams import PictureStreams
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
 
@@ -70,6 +71,14 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         rules=rules,
         tasks=gateway.tasks,
         assets=gateway.assets,
+        links=gateway.links,
+        streams=PictureStreams(
+            images=gateway.images,
+            assets=gateway.assets,
+            drain=drain,
+            clock=gateway.clock,
+            heartbeat_s=server.heartbeat_ms / 1000,
+        ),
         drain=drain,
         help_url=server.help_url,
         keepalive_s=server.keepalive_after_ms / 1000,

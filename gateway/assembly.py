@@ -27,6 +27,7 @@ from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import AssetStore
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
 from gateway.callbacks.courier import Courier, CourierSettings
@@ -239,7 +240,7 @@ async def build(  # noqa: PLR0915 - one for each part
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
         )
-        assets = ObjectAssetStore.open(settings.assets.url)
+        assets = ObjectAssetStore.open(_asset_place(loaded))
         converter = Converter()
         stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
@@ -554,6 +555,17 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
         )
         for name, provider in loaded.settings.providers.items()
     }
+
+
+def _asset_place(loaded: Loaded) -> AssetPlace:
+    assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
+    return AssetPlace(
+        url=assets.url,
+        endpoint=assets.endpoint,
+        region=assets.region,
+        access_key=keys.access.get_secret_value(),
+        secret_key=keys.secret.get_secret_value(),
+    )
 
 
 def _fetch_settings(provider: ProviderSettings) -> FetchSettings:

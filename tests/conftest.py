@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 
 from gateway.store.client import Store
+from tests.support.seaweed import Seaweed, run_seaweed
 from tests.support.stores import StoreKind, StoreMissingError, redis_binary, run_store
 from tests.support.valkey import ValkeyProcess
 
@@ -20,6 +22,15 @@ STORE_FLOORS = tuple(
     Path(__file__).parent / "integration" / floor
     for floor in ("store", "ledger", "access", "tasks")
 )
+
+#: How long a command may take where no test is about that: machines that test are busy.
+PATIENT_MS = 15_000
+
+# A busy machine is slow at making examples, too; that says nothing about what they try.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -101,9 +112,16 @@ def _skipping_what_is_missing() -> Iterator[None]:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """Start one S3 for the session."""
+    with _skipping_what_is_missing(), run_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
 @pytest.fixture
 async def store(valkey_process: ValkeyProcess) -> AsyncIterator[Store]:
     """Connect to the session's store, emptied."""
-    async with Store(valkey_process.url, timeout_ms=2_000) as opened:
+    async with Store(valkey_process.url, timeout_ms=PATIENT_MS) as opened:
         await opened.command_everywhere("FLUSHALL")
         yield opened

@@ -1,4 +1,4 @@
-"""Pictures in an object store, through obstore: a local directory or memory."""
+"""Pictures in an object store, through obstore: a folder, memory, S3, GCS or Azure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
-from pathlib import Path
 from typing import Self
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, MemoryStore, ObjectStore
+from obstore.store import ObjectStore
 
 from gateway.assets.interface import AssetUnavailableError, ByteSpan, StoredObject
+from gateway.assets.place import AssetPlace, open_place
 
-#: Bytes written at once; with WRITERS_AT_ONCE this is all of an object that is in memory.
+#: Bytes written at once; with WRITERS_AT_ONCE this is all of an object that is in memory. S3 takes
+#: no smaller part than FAR_PART_BYTES, and what is smaller as a whole is one request there.
 PART_BYTES = 1024 * 1024
+FAR_PART_BYTES = 5 * PART_BYTES
 WRITERS_AT_ONCE = 2
 #: Seconds that a store may take to answer a ping.
 PING_TIMEOUT_S = 5.0
@@ -39,25 +41,15 @@ class ObjectAssetStore:
     ValueError for any other.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, *, part_bytes: int = PART_BYTES) -> None:
         self._store = store
+        self._part_bytes = part_bytes
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """Return the store behind ``file:<absolute directory>`` or ``memory:``.
-
-        The directory is made, for its owner only. ValueError for another URL,
-        AssetUnavailableError when the directory cannot be had.
-        """
-        scheme, _, place = url.partition(":")
-        if url == "memory:":
-            return cls(MemoryStore())
-        directory = Path(place)
-        if scheme != "file" or not directory.is_absolute():
-            raise ValueError("expected file:<absolute directory> or memory:")
-        with _telling_unavailable("open"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return cls(LocalStore(prefix=directory))
+    def open(cls, place: AssetPlace) -> Self:
+        """Return the store at a place; see `open_place`."""
+        far = place.folder is None and place.url != "memory:"
+        return cls(open_place(place), part_bytes=FAR_PART_BYTES if far else PART_BYTES)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """Write a whole object from a stream and return its bytes; visible only when complete.
@@ -65,7 +57,10 @@ class ObjectAssetStore:
         Raises AssetUnavailableError; what `chunks` raises passes through and nothing is stored.
         """
         writer = obstore.open_writer_async(
-            self._store, _checked(key), buffer_size=PART_BYTES, max_concurrency=WRITERS_AT_ONCE
+            self._store,
+            _checked(key),
+            buffer_size=self._part_bytes,
+            max_concurrency=WRITERS_AT_ONCE,
         )
         size_bytes = 0
         try:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.config.json_schema import file_schema
 from gateway.config.load import load, process_environ
 from gateway.config.problems import ConfigError, Problem
 
@@ -17,11 +18,17 @@ def check(
     json_output: Annotated[
         bool, typer.Option("--json", help="Print a JSON list of problems and warnings.")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of such files, for editors.")
+    ] = False,
 ) -> None:
     """Tell every mistake of a settings file; exit with 1 when there is one.
 
     A secret that is not on this machine is a warning: the file may be checked elsewhere.
     """
+    if schema:
+        typer.echo(json.dumps(file_schema(), indent=2))
+        return
     try:
         errors: Sequence[Problem] = ()
         warnings = load(config, process_environ()).missing_secrets

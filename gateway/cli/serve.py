@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import tomli_w
 import typer
 import uvloop
 
@@ -18,7 +19,9 @@ from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.cli.workers import WorkersRefusedError, serve_with_workers
-from gateway.config.load import Loaded, load, process_environ
+from gateway.config.load import Loaded, load, process_environ, read
+from gateway.config.problems import ConfigError
+from gateway.config.shown import shown
 from gateway.telemetry.log import configure_logging
 
 
@@ -31,14 +34,22 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="Processes that serve; one for each core.")
     ] = 1,
+    *,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings in force, secrets masked; exit."),
+    ] = False,
 ) -> None:
     """Serve OpenAI's Images API until it is stopped."""
+    if print_config:
+        _print_config(config)
+        return
     configure_logging()
     collect_seldom()
     try:
         loaded = load(config, process_environ())
         loaded.require_secrets()
-        if workers > 1 and loaded.settings.assets.folder is None:
+        if workers > 1 and loaded.settings.assets.url == "memory:":
             refuse("assets.url: workers share no memory: set it to a folder, or serve with one.")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(config, loaded, host, port, workers))
@@ -46,6 +57,14 @@ def serve(
         refuse(*lines_of(error, config))
     except WorkersRefusedError as error:
         refuse(*error.lines)
+
+
+def _print_config(config: Path) -> None:
+    try:
+        load(config, process_environ())
+        typer.echo(tomli_w.dumps(shown(read(config))), nl=False)
+    except ConfigError as error:
+        refuse(*lines_of(error, config))
 
 
 async def _serve(

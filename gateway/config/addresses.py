@@ -28,6 +28,8 @@ from gateway.domain.destinations import Allowed, parse_allowed
 EMBEDDED = "embedded"
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+#: Without user name, password or query: what opens it is named apart.
+_BUCKET_URL = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,62}(/[A-Za-z0-9][A-Za-z0-9._-]*)*/?")
 #: Also that of a browser's extension.
 _ORIGIN_SCHEME = re.compile(r"https?|[a-z]+-extension")
 _LAST_PORT = 65535
@@ -117,11 +119,18 @@ def parse_required_path(text: object, info: ValidationInfo) -> Path:
 
 
 def parse_asset_url(url: object, info: ValidationInfo) -> str:
-    """Return ``memory:`` or ``file:`` with its path made absolute; ValueError otherwise."""
+    """Return where pictures are kept, the path of ``file:`` made absolute; ValueError otherwise."""
     if url in ("memory:", "memory://", "memory:///"):
         return "memory:"
+    if isinstance(url, str) and url.startswith(("s3:", "gs:", "az:")):
+        if _BUCKET_URL.fullmatch(url) is None:
+            raise ValueError('expected a bucket and perhaps a prefix, such as "s3://bucket/prefix"')
+        return url.rstrip("/")
     if not isinstance(url, str) or not url.startswith("file:"):
-        raise ValueError('expected "file:<folder>" or "memory:"; this release has no other stores')
+        raise ValueError(
+            'expected "file:<folder>", "memory:", "s3://bucket/prefix", "gs://bucket/prefix" or'
+            ' "az://container/prefix"'
+        )
     text = url.removeprefix("file:")
     if text.startswith("//"):
         text = text.removeprefix("//")

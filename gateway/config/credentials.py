@@ -17,7 +17,13 @@ from pydantic import SecretStr
 
 from gateway.config.addresses import check_optional_url, check_redis_url
 from gateway.config.problems import Place, Problem, dotted
-from gateway.config.settings import AlertsSettings, ProviderSettings, RedisSettings, Settings
+from gateway.config.settings import (
+    AlertsSettings,
+    AssetsSettings,
+    ProviderSettings,
+    RedisSettings,
+    Settings,
+)
 from gateway.config.team_settings import KeySettings
 from gateway.domain.ids import TeamId
 
@@ -37,6 +43,14 @@ class KeyOwner:
 
 
 @dataclass(frozen=True, slots=True)
+class AssetKeys:
+    """What opens the store of pictures; empty leaves it to the environment of the process."""
+
+    access: SecretStr
+    secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     """What was found: the provider's keys by provider name, owners by SHA-256 of the team key.
 
@@ -49,6 +63,7 @@ class Secrets:
     admin_key: SecretStr
     server_secret: SecretStr
     alert_webhook: SecretStr
+    asset_keys: AssetKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,7 @@ def find_secrets(settings: Settings, environ: Mapping[str, str]) -> Findings:
         admin_key=SecretStr(environ.get(settings.server.admin_key_env, "").strip()),
         server_secret=SecretStr(environ.get(settings.server.secret_env, "").strip()),
         alert_webhook=reader.alert_webhook(settings.alerts),
+        asset_keys=reader.asset_keys(settings.assets),
     )
     return Findings(secrets, tuple(reader.missing), tuple(reader.unusable))
 
@@ -103,6 +119,17 @@ class _Reader:
         except ValueError as error:
             self.unusable.append(Problem(dotted(place), f"in {alerts.webhook_url_env}: {error}"))
             return SecretStr("")
+
+    def asset_keys(self, assets: AssetsSettings) -> AssetKeys:
+        """Return what `access_key_env` and `secret_key_env` hold."""
+        names = ("access_key_env", "secret_key_env")
+        access, secret = (
+            SecretStr((self._variable(("assets", each), name) if name else None) or "")
+            for each, name in zip(
+                names, (assets.access_key_env, assets.secret_key_env), strict=True
+            )
+        )
+        return AssetKeys(access, secret)
 
     def provider_keys(self, providers: Mapping[str, ProviderSettings]) -> dict[str, SecretStr]:
         """Return the API key of every provider that has one here."""

@@ -43,7 +43,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     Raises ConfigError with all mistakes at once; no message repeats a secret. Relative paths in
     the file begin at the file's folder. Secrets that are not there are listed in the result.
     """
-    document = _read(path)
+    document = read(path)
     settings = _validate(document, folder=path.parent.absolute())
     unreadable = _unreadable_ca_file(settings)
     findings = find_secrets(settings, environ)
@@ -57,7 +57,8 @@ def process_environ() -> Mapping[str, str]:
     return os.environ  # noqa: TID251 - the commands pass it on to `load`
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Return a settings file as it is written, numbers exact. Raises ConfigError."""
     try:
         return tomllib.loads(path.read_bytes().decode(), parse_float=Decimal)
     except OSError as error:

@@ -20,6 +20,7 @@ def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
     """Return every rule between settings that this file breaks."""
     return [
         *_redis(document),
+        *_assets(document),
         *_providers(document),
         *_models(document, packaged),
         *_default_model(document),
@@ -32,6 +33,28 @@ def _redis(document: Table) -> Iterator[Problem]:
     table = document.get("redis")
     if isinstance(table, Mapping) and _given(table, ("url", "url_env")) == ["url", "url_env"]:
         yield Problem("redis", "expected url or url_env, not both")
+
+
+def _assets(document: Table) -> Iterator[Problem]:
+    table = document.get("assets")
+    if not isinstance(table, Mapping):
+        return
+    scheme = str(table.get("url", "file:")).partition(":")[0]
+    for name, schemes in _ASSET_SETTINGS.items():
+        if table.get(name) and scheme not in schemes:
+            expected = listed([f"{each}://" for each in schemes])
+            yield Problem(
+                f"assets.{name}", f"means nothing for this url; expected one of {expected}"
+            )
+
+
+#: Settings of the store of pictures that not every kind of it has.
+_ASSET_SETTINGS = {
+    "endpoint": ("s3", "az"),
+    "region": ("s3",),
+    "access_key_env": ("s3", "az"),
+    "secret_key_env": ("s3", "gs", "az"),
+}
 
 
 def _providers(document: Table) -> Iterator[Problem]:

@@ -60,6 +60,12 @@ class ServerSettings(Section):
         description="How long an answer may be silent: after that it begins with 200 and a space"
         " every so often, and errors cut it off. Zero lets it be silent.",
     )
+    heartbeat_ms: PositiveDurationMs = Field(
+        default=15_000,
+        alias="heartbeat",
+        lt=60_000,
+        description="How long a stream may be silent: then it begins, and comments keep it awake.",
+    )
     deadline_ms: PositiveDurationMs = Field(
         default=600_000,
         alias="deadline",
@@ -142,7 +148,24 @@ class AssetsSettings(Section):
     """Where pictures are kept."""
 
     url: AssetUrl = Field(
-        default="file:var/assets", validate_default=True, description="file:<folder>, or memory:."
+        default="file:var/assets",
+        validate_default=True,
+        description="file:<folder>, memory:, s3://<bucket>/<prefix>, gs://<bucket>/<prefix> or"
+        " az://<container>/<prefix>.",
+    )
+    endpoint: OptionalUrl = Field(
+        default="", description="A server other than the vendor's that speaks S3 or Azure."
+    )
+    region: str = Field(default="", description="S3's region.")
+    access_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's access key id or Azure's account; without it,"
+        " what the vendor's own tools find in the environment.",
+    )
+    secret_key_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with S3's secret key, Azure's key, or the JSON of a"
+        " service account at GCS.",
     )
     keep_ms: PositiveDurationMs = Field(
         default=86_400_000,
@@ -152,7 +175,7 @@ class AssetsSettings(Section):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of `file:`, None for `memory:`."""
+        """The folder of `file:`, None for every other store."""
         return Path(self.url.removeprefix("file:")) if self.url.startswith("file:") else None
 
 

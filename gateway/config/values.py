@@ -228,9 +228,17 @@ _DOLLARS = WithJsonSchema(
 _LENGTH = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,9}(ms|s|m|h|d)$"})
 
 DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), _LENGTH]
-KeepMs = Annotated[int | None, BeforeValidator(parse_keep_ms)]
+KeepMs = Annotated[
+    int | None,
+    BeforeValidator(parse_keep_ms),
+    WithJsonSchema({"type": "string", "pattern": f"^({_DAYS.pattern})?$"}),
+]
 PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms), _LENGTH]
-SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes)]
+SizeBytes = Annotated[
+    int,
+    BeforeValidator(parse_size_bytes),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+]
 AmountMicrousd = Annotated[int, BeforeValidator(parse_usd), _DOLLARS]
 Share = Annotated[
     Fraction,

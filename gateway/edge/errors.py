@@ -76,16 +76,21 @@ class HttpError:
     message: str
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
 
-    def body(self) -> bytes:
-        """Return OpenAI's envelope, pretty-printed as theirs is; all four keys are required."""
-        envelope = {
+    def envelope(self) -> dict[str, object]:
+        """Return what OpenAI tells of an error; all four keys are required."""
+        return {
             "message": self.message,
             "type": self.type,
             "param": self.param,
             "code": self.code,
+            **self.details,
         }
-        return orjson.dumps({"error": envelope}, option=orjson.OPT_INDENT_2)
+
+    def body(self) -> bytes:
+        """Return the envelope in its `error`, pretty-printed as OpenAI's is."""
+        return orjson.dumps({"error": self.envelope()}, option=orjson.OPT_INDENT_2)
 
 
 def _invalid(error: InvalidRequest) -> HttpError:
@@ -231,6 +236,11 @@ def to_http(error: GatewayError, path: str = "") -> HttpError | EvolinkError:
     if path.startswith(EVOLINK_ROOT):
         return evolink_error(error, param=told.param, headers=told.headers)
     return told
+
+
+def envelope(error: GatewayError) -> dict[str, object]:
+    """Return what is told of an error in a stream, whose status has left."""
+    return ROWS[type(error)](error).envelope()
 
 
 def respond(error: HttpError | EvolinkError) -> Response:

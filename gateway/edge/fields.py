@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.domain.catalog import FixedSizes, FreeSizes, Model, Offer, SizeFault, SizeRule
-from gateway.domain.errors import InvalidRequest, UnsupportedImage
+from gateway.domain.errors import UnsupportedImage
 from gateway.domain.images import Operation, Size
 from gateway.domain.ratios import RATIOS, TIERS, size_of
 from gateway.edge.params import (
@@ -82,14 +82,11 @@ def _more_fields(*, strict: bool) -> tuple[Param, ...]:
     )
 
 
-def offered(*, strict: bool) -> Mapping[str, tuple[object, ...]]:
-    """Return, for fields of which not every value is made here, the values that are."""
-    return {
-        "background": ("opaque", "auto"),
-        "stream": (False,),
-        **({} if strict else {"response_format": ("b64_json",)}),
-        **dict.fromkeys(NEWEST, ()),
-    }
+#: For fields of which not every value is made here, the values that are.
+OFFERED: Mapping[str, tuple[object, ...]] = {
+    "background": ("opaque", "auto"),
+    **dict.fromkeys(NEWEST, ()),
+}
 
 
 def check_offered(given: Mapping[str, object], model: Model, *, strict: bool) -> None:
@@ -98,10 +95,9 @@ def check_offered(given: Mapping[str, object], model: Model, *, strict: bool) ->
     Nobody pays for another picture than was asked for.
     """
     _check_png_compression(given)
-    made = offered(strict=strict)
     for name, words in _REFUSALS.items():
-        if name in given and name in made and given[name] not in made[name]:
-            raise _refused(name, words.format(model=model.name))
+        if name in given and given[name] not in OFFERED[name]:
+            raise UnsupportedImage(words.format(model=model.name), param=name, code="invalid_value")
     if strict and given.get("input_fidelity") not in (None, *model.input_fidelity):
         raise UnsupportedImage(
             f"The model '{model.name}' does not support the 'input_fidelity' parameter.",
@@ -113,19 +109,8 @@ def check_offered(given: Mapping[str, object], model: Model, *, strict: bool) ->
 #: What is told about fields whose value is not made here. The first is OpenAI's own.
 _REFUSALS = {
     "background": "Transparent background is not supported for this model.",
-    "stream": "Streaming is not offered here: leave 'stream' out or set it to false.",
-    "response_format": "Pictures are not linked to here: 'response_format' must be 'b64_json'.",
     **{name: f"The model '{{model}}' does not support the '{name}' parameter." for name in NEWEST},
 }
-
-#: Fields that OpenAI's own models may refuse, and in that family of errors.
-_UNSUPPORTED = frozenset({"background", *NEWEST})
-
-
-def _refused(name: str, message: str) -> InvalidRequest:
-    if name in _UNSUPPORTED:
-        return UnsupportedImage(message, param=name, code="invalid_value")
-    return InvalidRequest(message, param=name, code="unsupported_value")
 
 
 def _check_png_compression(given: Mapping[str, object]) -> None:

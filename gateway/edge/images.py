@@ -14,12 +14,10 @@ from gateway.access.interface import KeyDirectory
 from gateway.assets.interface import AssetStore
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import (
-    ClientFault,
     GatewayError,
     ShuttingDown,
     StillRunning,
     StoreUnavailable,
-    UpstreamFailed,
 )
 from gateway.domain.images import ImageRequest
 from gateway.domain.pricing import QuoteBasis
@@ -30,11 +28,12 @@ from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
 from gateway.edge.parse import FieldRules, parse_generation
-from gateway.edge.record import RequestRecord, record_of
-from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer
-from gateway.ledger.holds import tightest
+from gateway.edge.record import record_of
+from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer, render_links
+from gateway.edge.streams import PictureStreams
 from gateway.service.calls import call_of
-from gateway.service.images import ImageService
+from gateway.service.images import ImageService, is_final
+from gateway.service.links import Links
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import TaskService
 from gateway.tasks.engine import Ticket
@@ -53,6 +52,8 @@ class ImageRoutes:
         rules: FieldRules,
         tasks: TaskService,
         assets: AssetStore,
+        links: Links,
+        streams: PictureStreams,
         drain: Drain,
         help_url: str,
         keepalive_s: float = 0.0,
@@ -62,6 +63,8 @@ class ImageRoutes:
         self._rules = rules
         self._tasks = tasks
         self._assets = assets
+        self._links = links
+        self._streams = streams
         self._drain = drain
         self._help_url = help_url
         self._keepalive_s = keepalive_s
@@ -110,7 +113,7 @@ class ImageRoutes:
         record = record_of(request)
         record.task, record.joined = ticket.task, ticket.joined
         task = await self._tasks.show(caller, ticket.task)
-        _note_times(record, ticket)
+        record.note_times(ticket)
         return task
 
     async def _accepted(self, request: Request, caller: Caller, ticket: Ticket) -> Response:
@@ -156,6 +159,8 @@ class ImageRoutes:
         """Wait for the task and answer with it, or begin to answer; `held` is until it is there."""
         record = record_of(request)
         record.task, record.joined = ticket.task, ticket.joined
+        if asked.stream:
+            return await self._streams.answer(request, ticket, asked, held)
         first, *more = silences(self._images.wait_s, self._keepalive_s)
         response = await self._after(request, ticket, asked, first)
         if response is None:
@@ -199,15 +204,12 @@ class ImageRoutes:
                 if silence.last:
                     raise StillRunning
                 return None
-            _note_outcome(record, ticket, outcome)
-            pieces = [
-                await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
-                for picture in pictures_of(outcome)
-            ]
+            record.note_outcome(ticket, outcome)
+            length, chunks = await self._body(request, outcome, asked)
         except GatewayError as error:
             # What is final was an answer: only a retry that says so is given it again. Unless the
             # answer had begun: then it cannot be told to anybody but the retry.
-            if isinstance(error, ClientFault | UpstreamFailed) and silence.first:
+            if is_final(error) and silence.first:
                 self._images.delivered(ticket)
             else:
                 await self._images.leave(ticket)
@@ -216,13 +218,25 @@ class ImageRoutes:
             await self._images.leave(ticket)
             raise
         finally:
-            _note_times(record, ticket)
-        length, chunks = render_answer(outcome, asked, pieces)
+            record.note_times(ticket)
         return StreamingResponse(
             self._until_left(ticket, chunks),
             headers={"content-length": str(length)},
             media_type="application/json",
         )
+
+    async def _body(
+        self, request: Request, outcome: Outcome, asked: ImageRequest
+    ) -> tuple[int, AsyncIterator[bytes]]:
+        """Return the answer's length in bytes and the answer: pictures, or links to them."""
+        if asked.response_format == "url":
+            urls = await self._links.urls(outcome.task, str(request.base_url))
+            return render_links(outcome, asked, urls)
+        pieces = [
+            await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
+            for picture in pictures_of(outcome)
+        ]
+        return render_answer(outcome, asked, pieces)
 
     async def _until_left(
         self, ticket: Ticket, chunks: AsyncIterator[bytes]
@@ -244,28 +258,3 @@ def wants_no_answer(request: Request) -> bool:
     """Tell whether a call says `Prefer: respond-async` (RFC 7240 §4.1)."""
     wishes = request.headers.get("prefer", "").lower().split(",")
     return any(wish.partition(";")[0].strip() == "respond-async" for wish in wishes)
-
-
-def _note_outcome(record: RequestRecord, ticket: Ticket, outcome: Outcome) -> None:
-    """Write on the record what the pictures are and cost; a joined call costs nothing."""
-    task = outcome.task
-    record.provider = task.order.provider
-    record.cost_microusd = 0 if ticket.joined else outcome.cost_microusd
-    record.saved_microusd = outcome.cost_microusd if ticket.joined else 0
-    if len(outcome.delivered) < len(task.renders):
-        record.partial = f"{len(outcome.delivered)}/{len(task.renders)}"
-    budget = tightest(outcome.budgets)
-    record.remaining_microusd = None if budget is None else budget.remaining_microusd
-
-
-def _note_times(record: RequestRecord, ticket: Ticket) -> None:
-    """Write on the record what its task has learned so far, when it runs here."""
-    live = ticket.live
-    if live is None or ticket.joined:
-        return
-    record.rates = live.rates
-    record.provider = live.task.order.provider
-    record.phases_s = dict(live.phases_s)
-    record.upstream_s = live.upstream_s
-    budget = tightest(live.budgets)
-    record.remaining_microusd = None if budget is None else budget.remaining_microusd

@@ -9,7 +9,10 @@ from starlette.requests import Request
 from gateway.domain.ids import RequestId
 from gateway.domain.money import format_usd
 from gateway.edge.expectation import Expectation
+from gateway.ledger.holds import tightest
 from gateway.ledger.quotas import RateState
+from gateway.tasks.engine import Ticket
+from gateway.tasks.live import Outcome
 from gateway.telemetry.metrics import OTHER
 
 MS_PER_S = 1000
@@ -42,6 +45,29 @@ class RequestRecord:
     saved_microusd: int = 0
     partial: str = ""
     expectation: Expectation | None = None
+
+    def note_outcome(self, ticket: Ticket, outcome: Outcome) -> None:
+        """Note what the pictures are and cost; a joined call costs nothing."""
+        task = outcome.task
+        self.provider = task.order.provider
+        self.cost_microusd = 0 if ticket.joined else outcome.cost_microusd
+        self.saved_microusd = outcome.cost_microusd if ticket.joined else 0
+        if len(outcome.delivered) < len(task.renders):
+            self.partial = f"{len(outcome.delivered)}/{len(task.renders)}"
+        budget = tightest(outcome.budgets)
+        self.remaining_microusd = None if budget is None else budget.remaining_microusd
+
+    def note_times(self, ticket: Ticket) -> None:
+        """Note what the call's task has learned so far, when it runs here."""
+        live = ticket.live
+        if live is None or ticket.joined:
+            return
+        self.rates = live.rates
+        self.provider = live.task.order.provider
+        self.phases_s = dict(live.phases_s)
+        self.upstream_s = live.upstream_s
+        budget = tightest(live.budgets)
+        self.remaining_microusd = None if budget is None else budget.remaining_microusd
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that tell about the task and the quotas, as far as there are any."""

@@ -7,7 +7,7 @@ joined.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
 import orjson
@@ -15,7 +15,8 @@ import pybase64
 
 from gateway.assets.interface import AssetUnavailableError
 from gateway.domain.errors import InternalError
-from gateway.domain.images import ImageRequest, StoredPicture
+from gateway.domain.images import ImageRequest, StoredPicture, TokenUsage
+from gateway.domain.task import Render, Task
 from gateway.service.task_json import usage_fields, usage_of
 from gateway.tasks.live import Outcome
 
@@ -24,14 +25,20 @@ CHUNK_BYTES = 3 * 64 * 1024
 
 _SLOT = b'"b64_json":"'
 
+#: What no upstream here makes otherwise.
+BACKGROUND = "opaque"
+
 
 def pictures_of(outcome: Outcome) -> tuple[StoredPicture, ...]:
     """Return the pictures of an answer in order."""
-    return tuple(
-        render.result.stored
-        for render in outcome.delivered
-        if render.result is not None and render.result.stored is not None
-    )
+    return tuple(stored_of(render) for render in outcome.delivered)
+
+
+def stored_of(render: Render) -> StoredPicture:
+    """Return the picture of a render that was delivered."""
+    if render.result is None or render.result.stored is None:
+        raise AssertionError("only a delivered render has a picture")
+    return render.result.stored
 
 
 def render_answer(
@@ -42,7 +49,17 @@ def render_answer(
     `pieces` are the pictures' bytes, one stream for each. Fields are protocols/openai_images.md §4;
     size, quality and background are the resolved ones.
     """
-    return streamed(around(_answer(outcome, request)), pictures_of(outcome), pieces)
+    pictures = pictures_of(outcome)
+    slots = [{"b64_json": ""} for _ in pictures]
+    return streamed(around(answer_fields(outcome, request, slots)), pictures, pieces)
+
+
+def render_links(
+    outcome: Outcome, request: ImageRequest, urls: Sequence[str]
+) -> tuple[int, AsyncIterator[bytes]]:
+    """Return the length in bytes and the chunks of an answer with links in place of pictures."""
+    fields = answer_fields(outcome, request, [{"url": url} for url in urls])
+    return streamed([orjson.dumps(fields)], (), ())
 
 
 def streamed(
@@ -82,29 +99,55 @@ async def opened(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         first = await anext(pieces)
     except (AssetUnavailableError, StopAsyncIteration) as error:
         raise InternalError from error
-    return _resumed(first, pieces)
+    return resumed(first, pieces)
 
 
-async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Go on with what was read of already."""
     async with aclosing(rest):
         yield first
         async for piece in rest:
             yield piece
 
 
-def _answer(outcome: Outcome, request: ImageRequest) -> dict[str, object]:
+def answer_fields(
+    outcome: Outcome, request: ImageRequest, data: Sequence[Mapping[str, str]]
+) -> dict[str, object]:
+    """Return an answer with its pictures in `data` (protocols/openai_images.md §4)."""
     task, pictures = outcome.task, pictures_of(outcome)
-    answer: dict[str, object] = {
+    return {
         "created": task.created_ms // 1000,
-        "background": "opaque",
-        "data": [{"b64_json": ""} for _ in pictures],
+        "background": BACKGROUND,
+        "data": data,
         "output_format": pictures[0].format.value,
         "quality": task.quality,
         "size": task.size,
+        **_identifier(request),
+        **_usage(usage_of(outcome)),
     }
-    if request.safety_identifier is not None:
-        answer["safety_identifier"] = request.safety_identifier
-    usage = usage_of(outcome)
-    if usage is not None:
-        answer["usage"] = usage_fields(usage)
-    return answer
+
+
+def completed_fields(task: Task, render: Render, request: ImageRequest) -> dict[str, object]:
+    """Return the event of a picture, which goes into `b64_json` (protocols/openai_images.md §5).
+
+    Its usage is that of this very picture.
+    """
+    return {
+        "b64_json": "",
+        "created_at": task.created_ms // 1000,
+        "size": task.size,
+        "quality": task.quality,
+        "background": BACKGROUND,
+        "output_format": stored_of(render).format.value,
+        **_identifier(request),
+        **_usage(None if render.result is None else render.result.usage),
+    }
+
+
+def _identifier(request: ImageRequest) -> dict[str, object]:
+    identifier = request.safety_identifier
+    return {} if identifier is None else {"safety_identifier": identifier}
+
+
+def _usage(usage: TokenUsage | None) -> dict[str, object]:
+    return {} if usage is None else {"usage": usage_fields(usage)}

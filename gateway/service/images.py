@@ -12,6 +12,7 @@ from gateway.domain.accounts import Caller, Team
 from gateway.domain.catalog import Catalog, Model, Offer, unpriced
 from gateway.domain.errors import (
     BadReference,
+    ClientFault,
     CostLimitExceeded,
     GatewayError,
     InvalidRequest,
@@ -195,13 +196,18 @@ class ImageService:
             raise StillRunning
         return outcome
 
-    async def outcome(self, ticket: Ticket, *, within_s: float) -> Outcome | None:
+    async def outcome(
+        self, ticket: Ticket, *, within_s: float, beyond: int | None = None
+    ) -> Outcome | None:
         """Wait so long for the pictures; None when they are not there by then.
 
-        Raises the error a failed task stands for. May be called again.
+        With `beyond`, more pictures than that are enough, whatever becomes of the others. Raises
+        the error a failed task stands for. May be called again.
         """
         try:
-            outcome = await self._waiting.outcome(ticket.team, ticket.task, timeout_s=within_s)
+            outcome = await self._waiting.outcome(
+                ticket.team, ticket.task, timeout_s=within_s, beyond=beyond
+            )
         except StillRunning:
             return None
         if outcome.delivered:
@@ -256,6 +262,14 @@ def error_of(outcome: Outcome) -> GatewayError:
         asked_s = outcome.retry_after_s or RETRY_AFTER_S
         return UpstreamUnavailable(retry_after_s=min(max(math.ceil(asked_s), 1), MAX_RETRY_AFTER_S))
     return _TOLD.get(failure, UpstreamFailed)()
+
+
+def is_final(error: GatewayError) -> bool:
+    """Tell whether an error is the answer to its call, which only its own retries get again.
+
+    Every other one leaves the task to whoever makes the call next.
+    """
+    return isinstance(error, ClientFault | UpstreamFailed)
 
 
 def _weight(render: Render) -> int:

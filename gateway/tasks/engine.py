@@ -149,8 +149,9 @@ class Engine:
         live.break_off(error)
 
     def _settled(self, live: LiveTask) -> None:
-        """Tell whoever waits once nothing more will come of any render."""
+        """Tell whoever waits that a render has ended, and see to the end of its task."""
         if not live.over or live.done.done():
+            live.tell()
             return
         self._house.accounting.left(live)
         live.resolve()

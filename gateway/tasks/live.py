@@ -98,6 +98,7 @@ class LiveTask:
 
     `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
+    `news` is set, and replaced, when a render has come to its end and when the task has.
     """
 
     task: Task
@@ -112,6 +113,7 @@ class LiveTask:
     retry_after_s: float | None = None
     adopted: bool = False
     cancelled: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_renders(self, now_s: float) -> None:
         """Begin to run every render of the task."""
@@ -148,10 +150,16 @@ class LiveTask:
         """Tell whether nothing more will come."""
         return all(one.render.settled for one in self.renders)
 
+    def tell(self) -> None:
+        """Tell everybody who waits that there is news."""
+        self.news.set()
+        self.news = asyncio.Event()
+
     def resolve(self) -> None:
         """Tell everybody who waits that it is over."""
         if not self.done.done():
             self.done.set_result(self.outcome)
+            self.tell()
 
     def break_off(self, error: InternalError | MovedError) -> None:
         """Tell everybody who waits that the end will not be seen here."""
@@ -159,3 +167,4 @@ class LiveTask:
             self.done.set_exception(error)
             # Seen here, so that a task nobody waits for is no warning.
             self.done.exception()
+            self.tell()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from gateway.domain.clock import Clock
@@ -18,6 +18,9 @@ from gateway.domain.ids import TaskId, TeamId
 from gateway.tasks.interface import TaskStore
 from gateway.tasks.live import LiveTask, MovedError, Outcome
 from gateway.tasks.wake import Kind, Message
+
+#: Tells whether a task as it stands is what was waited for.
+IsEnough = Callable[[Outcome], bool]
 
 #: How often a task that runs elsewhere is read again.
 READ_AGAIN_S = 1.0
@@ -40,20 +43,28 @@ class Waiting:
         self._deadline_s = deadline_s
         self._watched: defaultdict[TaskId, set[asyncio.Event]] = defaultdict(set)
 
-    async def outcome(self, team: TeamId, task: TaskId, *, timeout_s: float) -> Outcome:
+    async def outcome(
+        self, team: TeamId, task: TaskId, *, timeout_s: float, beyond: int | None = None
+    ) -> Outcome:
         """Return the task when it is over; after its deadline, as soon as any picture is there.
 
-        Raises StillRunning after `timeout_s`, and InternalError when it broke here.
+        With `beyond`, also as soon as more pictures than that are there. Raises StillRunning after
+        `timeout_s`, and InternalError when it broke here.
         """
+
+        def is_enough(outcome: Outcome) -> bool:
+            has_more = beyond is not None and len(outcome.delivered) > beyond
+            return has_more or outcome.task.over or self._is_due(outcome)
+
         until_s = self._clock.monotonic_s() + timeout_s
         while (left_s := until_s - self._clock.monotonic_s()) > 0:
             live = self._running.get(task)
             outcome = await (
-                self._here(live, left_s)
+                self._here(live, left_s, is_enough)
                 if live is not None
-                else self._elsewhere(team, task, left_s)
+                else self._elsewhere(team, task, left_s, is_enough)
             )
-            if outcome is not None and (outcome.task.over or self._is_due(outcome)):
+            if outcome is not None and is_enough(outcome):
                 return outcome
         raise StillRunning
 
@@ -62,13 +73,16 @@ class Waiting:
         age_s = (self._clock.now_ms() - outcome.task.created_ms) / 1000
         return age_s > self._deadline_s and bool(outcome.delivered)
 
-    async def _here(self, live: LiveTask, timeout_s: float) -> Outcome | None:
-        """Wait for a task of this process; return what there is when the time or it is over."""
+    async def _here(self, live: LiveTask, timeout_s: float, is_enough: IsEnough) -> Outcome | None:
+        """Wait for a task of this process; return what there is when there is news, or no time."""
         due_s = self._deadline_s - (self._clock.now_ms() - live.task.created_ms) / 1000
         if due_s > 0:
             timeout_s = min(timeout_s, due_s + 0.001)
-        done, _ = await asyncio.wait((live.done,), timeout=timeout_s)
-        if not done:
+        if not live.done.done() and not is_enough(live.outcome):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await live.news.wait()
+        if not live.done.done():
             return live.outcome
         with suppress(MovedError):
             return live.done.result()
@@ -76,13 +90,15 @@ class Waiting:
         await asyncio.sleep(0)
         return None
 
-    async def _elsewhere(self, team: TeamId, task: TaskId, timeout_s: float) -> Outcome | None:
+    async def _elsewhere(
+        self, team: TeamId, task: TaskId, timeout_s: float, is_enough: IsEnough
+    ) -> Outcome | None:
         with self._watch(task) as told:
             try:
                 read = await self._store.read(team, task)
             except StoreUnavailable:
                 read = None
-            if read is not None and (read.over or self._is_due(Outcome(read))):
+            if read is not None and is_enough(Outcome(read)):
                 return Outcome(read)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(timeout_s, READ_AGAIN_S)):

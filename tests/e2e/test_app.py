@@ -48,7 +48,7 @@ async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: P
         async with httpx.AsyncClient(base_url=running.url) as probe:
             await probe.get("/readyz")
             call = asyncio.get_running_loop().create_task(running.generate())
-            await asyncio.sleep(0.3)
+            await running.until_submitted()
             die.set()
             await asyncio.sleep(0.2)
             seen.append(await probe.get("/readyz"))

@@ -78,11 +78,11 @@ async def test_a_queue_lets_a_call_wait_for_its_turn(tmp_path: Path) -> None:
 
 async def test_images_in_progress_are_limited(tmp_path: Path) -> None:
     """Without a queue the call above the limit is told to come back."""
-    slow = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
+    slow = SimulatorSettings(latency_median_s=1.5, latency_sigma=0.0, seed=7)
     team = "limits = { in_flight_images = 1 }"
     async with running_gateway(tmp_path, simulator=slow, team=team) as running:
         first = asyncio.get_running_loop().create_task(running.generate())
-        await asyncio.sleep(0.3)
+        await running.until_submitted()
         second = await running.generate()
         await first
         third = await running.generate()

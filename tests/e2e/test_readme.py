@@ -19,7 +19,7 @@ from gateway.config.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-START_S = 30.0
+START_S = 90.0
 
 
 def free_port() -> int:

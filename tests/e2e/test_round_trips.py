@@ -47,13 +47,19 @@ async def test_a_picture_takes_five_scripts_and_admission_one(tmp_path: Path) ->
 
 
 async def test_a_refused_call_takes_one_script(tmp_path: Path) -> None:
-    """A budget that refuses costs one round trip and reaches no upstream."""
+    """A budget that refuses costs one round trip and reaches no upstream.
+
+    What the process says of itself, every few seconds, falls into few of several calls.
+    """
     async with running_gateway(tmp_path, budget="0.001", server=QUIET) as running:
         await running.generate()
-        before = await scripts_run(running)
-        answer = await running.generate()
-        after = await scripts_run(running)
+        scripts = []
+        for _ in range(5):
+            before = await scripts_run(running)
+            answer = await running.generate()
+            scripts.append(await scripts_run(running) - before)
+            assert 429 == answer.status_code
         simulated = await running.simulated()
 
-    assert (429, 1) == (answer.status_code, after - before)
+    assert 1 == min(scripts)
     assert 0 == simulated["submits"]

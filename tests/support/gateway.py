@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.app import Server, listen, serve
 from gateway.assembly import Gateway, build
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
+from gateway.simulator.rules import Rule
 from gateway.simulator.settings import SimulatorSettings
 
 TEAM_KEY = "sk-team-0123456789abcdef0123"
@@ -36,7 +37,7 @@ drain = "2s"
 timeout = "{store_timeout}"
 
 [assets]
-url = "file:assets"
+{assets}
 
 {sections}
 
@@ -82,12 +83,13 @@ DEFAULTS = {
     "budget": "5",
     "store_timeout": "2s",
     "redis": 'data_dir = "valkey"',
+    "assets": 'url = "file:assets"',
     "team": "",
     "key": "",
 }
 
 #: How long a process may take to start or stop.
-START_S = 30.0
+START_S = 90.0
 
 ENVIRON = {"EVOLINK_API_KEY": UPSTREAM_KEY, "TEAM_KEY": TEAM_KEY, "OTHER_KEY": OTHER_KEY}
 
@@ -122,6 +124,12 @@ class Running:
         body.setdefault("size", "1024x1024")
         return await self.client.post("/v1/images/generations", json=body)
 
+    async def until_submitted(self) -> None:
+        """Return once the simulator has taken an order."""
+        async with asyncio.timeout(START_S):
+            while (await self.simulated())["submits"] == 0:  # noqa: ASYNC110 - another server's
+                await asyncio.sleep(0.02)
+
     async def simulated(self) -> dict[str, float]:
         """Return the simulator's own counts."""
         async with httpx.AsyncClient() as client:
@@ -150,12 +158,13 @@ class Running:
 
 
 @asynccontextmanager
-async def serving_simulator(settings: SimulatorSettings) -> AsyncIterator[str]:
+async def serving_simulator(
+    settings: SimulatorSettings, rules: Sequence[Rule] = ()
+) -> AsyncIterator[str]:
     """Serve a simulator on a free port; yield its URL."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(
-        create_simulator(settings), lifespan="off", ws="none", log_config=None, access_log=False
-    )
+    app = create_simulator(settings, rules=rules)
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
     server = Server(config)
     async with asyncio.TaskGroup() as group:
         served = group.create_task(server.serve(sockets=[listener]))
@@ -171,6 +180,7 @@ async def running_gateway(
     folder: Path,
     *,
     simulator: SimulatorSettings | None = None,
+    rules: Sequence[Rule] = (),
     upstream: str = "",
     prepare: Callable[[Gateway], None] = lambda _: None,
     **placeholders: str,
@@ -180,7 +190,7 @@ async def running_gateway(
     `placeholders` fill `CONFIG`; in that of the server, URL stands for where it will listen.
     """
     simulator = simulator or SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
-    async with serving_simulator(simulator) as simulator_url:
+    async with serving_simulator(simulator, rules) as simulator_url:
         listener = listen("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         placeholders["server"] = placeholders.get("server", "").replace("URL", url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,7 +18,12 @@ from gateway.store.embedded import die_with_parent, find_binary, private_socket
 
 #: Nothing is written, and nothing is forgotten.
 OPTIONS = ("--appendonly", "no", "--save", "", "--maxmemory-policy", "noeviction")
-START_S = 15.0
+START_S = 60.0
+
+#: Ports below those that Linux gives to connections by itself.
+PORTS = (12_000, 32_000)
+#: Seeded by nobody: two processes of tests choose different ports.
+_ports = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,18 @@ def run_process(command: Sequence[str], tmp_dir: Path) -> Iterator[subprocess.Po
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nobody listened on a moment ago."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for taken in sockets:
-            taken.bind(("127.0.0.1", 0))
-        return [taken.getsockname()[1] for taken in sockets]
+    """Return ports of this machine that nobody listened on a moment ago.
+
+    None of them is one that the kernel gives to connections: those come and go all the time.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _ports.randrange(*PORTS)
+        with suppress(OSError), socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            if port not in ports:
+                ports.append(port)
+    return ports
 
 
 def _wait_for(

@@ -28,6 +28,9 @@ TASK = (
     "x-gateway-partial",
 )
 
+#: On streams.
+STREAM = ("cache-control", "x-accel-buffering")
+
 _RATES = {
     f"x-ratelimit-{what}-{resource}": (schema, f"{words} {images}.")
     for what, schema, words in (
@@ -74,7 +77,11 @@ HEADERS: Mapping[str, tuple[Schema, str]] = {
     "connection": ({"type": "string"}, "close: the connection ends with this answer."),
     "location": ({"type": "string"}, "Where the task is."),
     "preference-applied": ({"type": "string", "enum": ["respond-async"]}, "RFC 7240."),
-    "cache-control": ({"type": "string", "enum": ["no-store"]}, "Not to be kept on the way."),
+    "cache-control": (
+        {"type": "string", "enum": ["no-store", "no-cache"]},
+        "Not to be kept on the way.",
+    ),
+    "x-accel-buffering": ({"type": "string", "enum": ["no"]}, "Not to be held back on the way."),
 }
 
 

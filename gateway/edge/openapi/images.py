@@ -32,9 +32,10 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.domain.images import Operation as Made
-from gateway.edge.fields import PROMPT, field_table, offered
-from gateway.edge.openapi.headers import RATES, TASK
+from gateway.edge.fields import OFFERED, PROMPT, field_table
+from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
+    JSON,
     TEAM,
     TEXT,
     Answer,
@@ -52,6 +53,7 @@ from gateway.edge.openapi.parts import (
     ref,
 )
 from gateway.edge.parse import FieldRules
+from gateway.edge.sse import MEDIA_TYPE
 from gateway.service.calls import MAX_KEY_CHARS
 from gateway.service.tasks import MAX_PAGE, PAGE
 from gateway.service.usage import MAX_DAYS
@@ -75,8 +77,9 @@ _MEANINGS = {
     "output_format": "What the picture is delivered as, whatever the upstream makes.",
     "output_compression": "Quality of webp and jpeg in percent.",
     "moderation": "How strict the upstream's safety system is.",
-    "partial_images": "Taken and without effect: there are no streams here.",
-    "response_format": "What pictures are answered as.",
+    "stream": "Whether the pictures come as events, each as soon as it is there.",
+    "partial_images": "How many unfinished pictures a stream may send; no upstream here has any.",
+    "response_format": "What pictures are answered as; events always have the picture itself.",
     "style": "Taken from clients of other models, and without effect.",
     "input_fidelity": "Taken and without effect.",
     "user": "The end user, of whom only a hash is kept.",
@@ -123,10 +126,9 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
 
 def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:
     """Return the fields beside model and prompt."""
-    made = offered(strict=strict)
     fields = {}
     for param in field_table(model, Made.GENERATION, strict=strict):
-        values = made.get(param.name)
+        values = OFFERED.get(param.name)
         if values == ():
             schema: Schema = {"type": "null"}
         else:
@@ -144,6 +146,18 @@ def _told(name: str, schema: Schema) -> Schema:
 
 _TASK_ANSWER = ok(ref("Task"), "The task as it stands.", *TASK[:1])
 
+#: One event of a stream; comments between them are left to who reads.
+_EVENT: Schema = record(
+    {
+        "event": TEXT,
+        "data": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": ref("StreamEvent"),
+        },
+    }
+)
+
 #: A query without a value is one that was left out.
 _DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
 
@@ -152,7 +166,10 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Make pictures from words",
         description=(
             "Answers when the pictures are done, or with the task at once when the call says"
-            " `Prefer: respond-async`. A retry of a call is attached to the task of the call."
+            " `Prefer: respond-async`. A retry of a call is attached to the task of the call.\n\n"
+            "With `stream` the answer is events (`StreamEvent`): one `image_generation.completed`"
+            " for each picture, or one `error` that ends it with what the status would have been."
+            " Comments keep it awake."
         ),
         tag="images",
         caller=TEAM,
@@ -169,7 +186,11 @@ OPERATIONS: Mapping[str, Operation] = {
         ),
         body=ref("Generation"),
         answers={
-            200: ok(ref("Images"), "The pictures.", *TASK, *RATES),
+            200: Answer(
+                "The pictures, or a stream of them.",
+                {JSON: ref("Images"), MEDIA_TYPE: _EVENT},
+                (*TASK, *RATES, *STREAM),
+            ),
             202: ok(
                 ref("Task"),
                 "The task, which goes on without the call.",

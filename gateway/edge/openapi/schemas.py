@@ -20,9 +20,9 @@ from gateway.edge.openapi.parts import (
     record,
     ref,
 )
+from gateway.edge.streams import COMPLETED
 from gateway.service.tasks import Status
 
-_B64 = record({"b64_json": TEXT})
 _AMOUNT = ref("Amount")
 _MAYBE_AMOUNT = nullable(_AMOUNT)
 _TIME: Schema = {"type": "string", "format": "date-time"}
@@ -60,19 +60,46 @@ _USAGE = record(
     }
 )
 
+_URL: Schema = {"type": "string", "format": "uri"}
+_BACKGROUND = one_of("opaque", "transparent")
+
+#: What is told of pictures that were made.
+_MADE: Mapping[str, Schema] = {
+    "output_format": one_of("png", "jpeg", "webp"),
+    "quality": TEXT,
+    "size": _SIZE,
+    "safety_identifier": TEXT,
+    "usage": ref("TokenUsage"),
+}
+
 _IMAGES = record(
     {
         "created": COUNT,
-        "background": one_of("opaque", "transparent"),
-        "data": each(_B64),
-        "output_format": one_of("png", "jpeg", "webp"),
-        "quality": TEXT,
-        "size": _SIZE,
-        "safety_identifier": TEXT,
-        "usage": ref("TokenUsage"),
+        "background": _BACKGROUND,
+        "data": {
+            "anyOf": [each(record({"b64_json": TEXT})), each(record({"url": _URL}))],
+            "description": "The pictures, or links to them: as `response_format` says.",
+        },
+        **_MADE,
     },
     optional=("safety_identifier", "usage"),
 )
+
+_STREAM_EVENT: Schema = {
+    "oneOf": [
+        record(
+            {
+                "type": one_of(*COMPLETED.values()),
+                "b64_json": TEXT,
+                "created_at": COUNT,
+                "background": _BACKGROUND,
+                **_MADE,
+            },
+            optional=("safety_identifier", "usage"),
+        ),
+        record({"type": const("error"), "error": ref("Error/properties/error")}),
+    ]
+}
 
 _STATUS = one_of(*(status.value for status in Status))
 
@@ -173,6 +200,7 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "TokenUsage": _USAGE,
     "Images": _IMAGES,
+    "StreamEvent": _STREAM_EVENT,
     "Task": _TASK,
     "Quote": _QUOTE,
     "Usage": _TEAM_USAGE,

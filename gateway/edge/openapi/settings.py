@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
-
 from gateway.access.terms import NOT_TERMS
+from gateway.config.json_schema import section_schema
 from gateway.config.team_settings import KeySettings, TeamSettings
 from gateway.edge.openapi.parts import TEXT, Schema
-
-
-class _Quiet(GenerateJsonSchema):
-    """Defaults are left out, so that those JSON cannot hold are nothing to warn of."""
-
-    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"non-serializable-default"}  # noqa: RUF012 - as pydantic declares it
 
 
 def setting_schemas() -> dict[str, Schema]:
@@ -33,30 +26,7 @@ def key_terms() -> dict[str, Schema]:
 
 
 def _schema_of(section: type[KeySettings | TeamSettings]) -> dict[str, Any]:
-    schema = section.model_json_schema(
-        by_alias=True, ref_template="#/components/schemas/{model}", schema_generator=_Quiet
-    )
-    plain: dict[str, Any] = _without_defaults(schema)
-    return plain
-
-
-def _without_defaults(schema: Any) -> Any:
-    """Drop titles, which repeat the names, and defaults, which are the values they become."""
-    if isinstance(schema, list):
-        return [_without_defaults(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    # Below `properties` and `$defs` the names are those of settings.
-    named = {
-        name: {inner: _without_defaults(part) for inner, part in value.items()}
-        for name, value in schema.items()
-        if name in ("properties", "$defs")
-    }
-    return {
-        name: named.get(name) or _without_defaults(value)
-        for name, value in schema.items()
-        if name not in ("default", "title")
-    }
+    return section_schema(section, refs="#/components/schemas/{model}")
 
 
 #: How a time is written that a key ends at: a length from now, or a date.

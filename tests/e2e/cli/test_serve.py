@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -95,3 +96,18 @@ async def test_logs_are_json_lines_without_secrets(config: Path) -> None:
     assert '"status": 200' in access
     assert "red fox" not in errors
     assert not any(secret in errors for secret in ENVIRON.values())
+
+
+async def test_the_settings_in_force_can_be_printed(tmp_path: Path) -> None:
+    """Also where secrets are not at hand; a password is masked, and nothing is started."""
+    address = 'url = "redis://user:hunter2-password@nowhere:6379/0"'
+    config = write_config(tmp_path, "http://127.0.0.1:9", redis=address)
+    process = await start_gateway(config, "--print-config")
+    async with asyncio.timeout(START_S):
+        printed, _ = await process.communicate()
+    settings = tomllib.loads(printed.decode())
+
+    assert 0 == process.returncode
+    assert "redis://**********@nowhere:6379/0" == settings["redis"]["url"]
+    assert "10m" == settings["server"]["deadline"]
+    assert "hunter2" not in printed.decode()

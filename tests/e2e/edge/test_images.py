@@ -242,3 +242,32 @@ async def test_ten_calls_at_once_are_ten_pictures(running: Running) -> None:
 
     assert 10 == len({answer.headers["x-gateway-task-id"] for answer in answers})
     assert (10 * 7_852, 0) == await running.budget()
+
+
+async def test_links_in_place_of_pictures(running: Running) -> None:
+    """Each opens its picture to whoever has it, from the address that the caller used."""
+    answer = await running.generate(n=2, response_format="url")
+    task = f"/v1/images/tasks/{answer.headers['x-gateway-task-id']}"
+    async with asyncio.timeout(10):
+        # Stored pictures are noted a moment later.
+        while not (shown := (await running.client.get(task)).json()["data"]):  # noqa: ASYNC110 - the store sets no event
+            await asyncio.sleep(0.05)
+
+    assert len(answer.content) == int(answer.headers["content-length"])
+    data = answer.json()["data"]
+    assert [["url"], ["url"]] == [list(picture) for picture in data]
+    async with httpx.AsyncClient() as stranger:
+        pictures = [(await stranger.get(picture["url"])).content for picture in data]
+    assert all(picture["url"].startswith(f"{running.url}/v1/assets/") for picture in data)
+    assert 2 == len(set(pictures))
+    assert pictures == [base64.b64decode(picture["b64_json"]) for picture in shown]
+
+
+async def test_links_lead_to_the_public_address(tmp_path: Path) -> None:
+    """Where one is configured, whatever the caller has called."""
+    settings = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
+    server = 'public_url = "https://pictures.example"'
+    async with running_gateway(tmp_path, simulator=settings, server=server) as running:
+        [picture] = (await running.generate(response_format="url")).json()["data"]
+
+    assert picture["url"].startswith("https://pictures.example/v1/assets/")

@@ -18,6 +18,7 @@ from gateway.assets.interface import (
     StoredPicture,
 )
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.background import SystemClock
 from gateway.domain.images import PLAIN_PNG, Output, PictureFormat
 from gateway.network.clients import build_fetch_client
@@ -54,7 +55,7 @@ class World:
     def __init__(self, client: httpx.AsyncClient, folder: Path) -> None:
         self._client = client
         self.folder = folder
-        self.store = ObjectAssetStore.open(f"file:{folder}")
+        self.store = ObjectAssetStore.open(AssetPlace(f"file:{folder}"))
         self.converter = Converter()
 
     def fetcher(

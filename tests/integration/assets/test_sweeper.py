@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.assets.sweeper import Sweeper
 from gateway.background import SystemClock
 
@@ -19,7 +20,7 @@ async def bytes_of(content: bytes) -> AsyncIterator[bytes]:
 
 async def test_old_pictures_go_and_young_ones_stay(tmp_path: Path) -> None:
     """What was written longer ago than it is kept is removed at the first sweep, nothing else."""
-    store = ObjectAssetStore.open(f"file:{tmp_path}")
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
     for name in ("team/old/0", "team/young/0"):
         await store.put(name, bytes_of(b"picture"))
     await store.ping()
@@ -42,7 +43,7 @@ async def test_old_pictures_go_and_young_ones_stay(tmp_path: Path) -> None:
 
 async def test_a_store_that_fails_does_not_end_the_sweeper(tmp_path: Path) -> None:
     """A sweep that could not be done is left to the next one."""
-    store = ObjectAssetStore.open(f"file:{tmp_path}/assets")
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}/assets"))
     (tmp_path / "assets").rmdir()
     sweeping = asyncio.get_running_loop().create_task(
         Sweeper(store, SystemClock(), keep_ms=1).run()

@@ -18,7 +18,7 @@ def write_books(valkey_process: ValkeyProcess) -> WriteBooks:
     """Empty the store; return what writes entries of team design, from outside of any loop."""
 
     async def run(entries: tuple[Mapping[str, str], ...], *, empty: bool = False) -> list[str]:
-        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+        async with Store(valkey_process.url, timeout_ms=15_000) as store:
             if empty:
                 await store.command("FLUSHALL")
             writer = BookWriter(store)

@@ -27,7 +27,7 @@ def test_teams_are_those_of_the_file_and_of_the_store(
     """In order and each once; one that is asked for is taken at its word."""
 
     async def enter() -> None:
-        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+        async with Store(valkey_process.url, timeout_ms=15_000) as store:
             await store.command("SADD", teams_index_key(), "search", "design")
 
     async def only(books: Books) -> list[TeamId]:

@@ -58,7 +58,7 @@ def test_verify_looks_at_the_organization_too(config: Path, valkey_process: Valk
     """Its books have a line when there are any, unless one team was asked for."""
 
     async def hold() -> None:
-        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+        async with Store(valkey_process.url, timeout_ms=15_000) as store:
             clock = SystemClock()
             purse = Organization(store, clock, [Budget("ever", 100, Period.TOTAL)])
             await purse.reserve(TaskId("t1"), TeamId("design"), 5, clock.now_ms() + 10_000)

@@ -35,7 +35,7 @@ def in_store(valkey_process: ValkeyProcess) -> Callable[[Work], None]:
     """Empty the store; return what works on the journal of a replica, from outside of any loop."""
 
     async def run(work: Work | None) -> None:
-        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+        async with Store(valkey_process.url, timeout_ms=15_000) as store:
             if work is None:
                 await store.command("FLUSHALL")
             else:

@@ -15,7 +15,7 @@ from tests.support.valkey import ValkeyProcess
 @pytest.fixture(autouse=True)
 def _emptied(valkey_process: ValkeyProcess) -> None:
     async def flush() -> None:
-        async with Store(valkey_process.url, timeout_ms=2_000) as store:
+        async with Store(valkey_process.url, timeout_ms=15_000) as store:
             await store.command("FLUSHALL")
 
     asyncio.run(flush())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from gateway.tasks.live import LiveTask, MovedError
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Kind, Message
-from tests.support.factories import a_live_task, an_admission
+from tests.support.factories import a_live_task, a_picture_in_store, an_admission
 from tests.support.journal import LaterClock, a_journal, admitted, failed, finished, submitted
 
 
@@ -129,3 +130,38 @@ async def test_after_the_deadline_what_is_there_is_delivered(desk: Desk) -> None
     outcome = await desk.waiting.outcome(task.team, task.id, timeout_s=0.1)
 
     assert [0] == [render.index for render in outcome.delivered]
+
+
+@pytest.mark.parametrize("here", [True, False])
+async def test_a_picture_more_is_enough_for_who_asks_for_one(desk: Desk, here: bool) -> None:
+    """Whoever runs the task; one that was there is told at once, and nothing new is waited for."""
+    task = (await admitted(desk.tasks, an_admission("task1", images=3))).task
+    live = a_live_task(task)
+    if here:
+        desk.running[task.id] = live
+
+    async def finish() -> None:
+        await asyncio.sleep(0.05)
+        ended = await desk.tasks.conclude(task, await submitted(desk.tasks, task), finished())
+        await desk.tasks.shelve(task.team, {task.id: ShelfNote({"0": "png 3"})})
+        assert ended.render.result is not None
+        stored = replace(ended.render.result, stored=a_picture_in_store(0))
+        live.renders[0].render = replace(ended.render, result=stored)
+        live.tell()
+        desk.waiting.hear(Message(Kind.OVER, task.team, task.id))
+
+    async def beyond(pictures: int, *, timeout_s: float) -> list[int]:
+        outcome = await desk.waiting.outcome(
+            task.team, task.id, timeout_s=timeout_s, beyond=pictures
+        )
+        return [render.index for render in outcome.delivered]
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(finish())
+        first = await beyond(0, timeout_s=5)
+    again = await beyond(0, timeout_s=5)
+    with pytest.raises(StillRunning):
+        await beyond(1, timeout_s=0.1)
+    desk.clock.advance(61)
+
+    assert [0] == first == again == await beyond(1, timeout_s=5)

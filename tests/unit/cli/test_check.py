@@ -118,3 +118,12 @@ def test_json_of_a_file_that_is_right_is_an_empty_list(
 def test_an_unknown_option_is_a_usage_error(config: Path) -> None:
     """Exit code 2 is kept for how the command was called."""
     assert _run("--colour").exit_code == 2
+
+
+def test_the_schema_is_the_one_that_is_shipped() -> None:
+    """`gateway check --schema > docs/config.schema.json` changes nothing."""
+    shipped = Path(__file__).resolve().parents[3] / "docs" / "config.schema.json"
+    result = _run("--schema")
+
+    assert 0 == result.exit_code
+    assert json.loads(shipped.read_text()) == json.loads(result.stdout)

@@ -138,6 +138,9 @@ def test_a_proxy_is_an_http_address_or_nothing() -> None:
         ("file:var/assets", "file:/etc/gateway/var/assets"),
         ("file:/srv/assets", "file:/srv/assets"),
         ("file:///srv/assets", "file:/srv/assets"),
+        ("s3://pictures/of/teams/", "s3://pictures/of/teams"),
+        ("gs://pictures", "gs://pictures"),
+        ("az://pictures/a", "az://pictures/a"),
     ],
 )
 def test_asset_folders_begin_at_the_settings_file(url: str, expected: str) -> None:
@@ -145,7 +148,10 @@ def test_asset_folders_begin_at_the_settings_file(url: str, expected: str) -> No
     assert expected == TypeAdapter(AssetUrl).validate_python(url, context=FOLDER)
 
 
-@pytest.mark.parametrize("url", ["", "file:", "file://host/assets", "s3://bucket", "assets", 7])
+@pytest.mark.parametrize(
+    "url",
+    ["", "file:", "file://host/assets", "s3://", "s3://user:pass@bucket", "s3://B/x", "assets", 7],
+)
 def test_other_asset_stores_are_refused(url: object) -> None:
     """Stores that are not in this release are refused by name of those that are."""
     with pytest.raises(ValidationError, match="expected "):

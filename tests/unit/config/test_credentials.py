@@ -217,6 +217,19 @@ def test_the_webhook_is_a_secret() -> None:
     assert ("", ()) == (_find().secrets.alert_webhook.get_secret_value(), _find().missing)
 
 
+def test_the_key_of_the_picture_store_is_a_secret() -> None:
+    """Both halves come from the variables that are named; what is named and not there is told."""
+    assets = {"url": "s3://pictures", "access_key_env": "S3_ID", "secret_key_env": "S3_KEY"}
+    found = _find({"S3_ID": "id", "S3_KEY": "s3-secret"}, assets=assets)
+    lacking = _find({"S3_ID": "id"}, assets=assets)
+
+    keys = found.secrets.asset_keys
+    assert ("id", "s3-secret") == (keys.access.get_secret_value(), keys.secret.get_secret_value())
+    assert "s3-secret" not in repr(found)
+    assert ["assets.secret_key_env: S3_KEY is not set in the environment"] == _told(lacking.missing)
+    assert ("", ()) == (_find().secrets.asset_keys.secret.get_secret_value(), _find().missing)
+
+
 def test_a_webhook_that_is_not_there() -> None:
     """Is missing, as every secret that is named."""
     found = _find(alerts={"webhook_url_env": "HOOK"})

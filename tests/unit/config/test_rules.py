@@ -99,6 +99,16 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "expected exactly one of sha256, env and file, got 0",
         ),
         (
+            {"assets": {"url": "gs://pictures", "endpoint": "http://127.0.0.1:9000"}},
+            "assets.endpoint",
+            "means nothing for this url; expected one of s3:// or az://",
+        ),
+        (
+            {"assets": {"secret_key_env": "S3_KEY"}},
+            "assets.secret_key_env",
+            "means nothing for this url; expected one of s3://, gs:// or az://",
+        ),
+        (
             {"teams": {"a": {"keys": [{"sha256": DIGEST, "env": "", "file": "x"}]}}},
             "teams.a.keys[0]",
             "expected exactly one of sha256, env and file, got 2",

@@ -56,6 +56,7 @@ def test_every_field() -> None:
         moderation="low",
         user="u",
         safety_identifier="s",
+        stream=True,
         partial_images=2,
         max_cost_microusd=50_000,
     )
@@ -70,7 +71,7 @@ def test_every_field() -> None:
         moderation="low",
         user="u",
         safety_identifier="s",
-        stream=False,
+        stream=True,
         partial_images=2,
         max_cost_usd=0.05,
     )
@@ -287,7 +288,7 @@ def test_refusals(
         ({"output_compression": 101, "size": "512x512"}, "output_compression"),
         ({"stream": "yes", "n": 0}, "n"),
         # What cannot be served here is told only when nothing is wrong.
-        ({"stream": True, "moderation": "off"}, "moderation"),
+        ({"background": "transparent", "moderation": "off"}, "moderation"),
     ],
 )
 def test_order_of_validation(fields: dict[str, object], reported: str) -> None:
@@ -341,14 +342,6 @@ def test_a_body_must_be_an_object(body: bytes) -> None:
                 IGUE,
                 "Transparent background is not supported for this model.",
                 *("background", "invalid_value"),
-            ),
-        ),
-        (
-            {"stream": True},
-            (
-                IRE,
-                "Streaming is not offered here: leave 'stream' out or set it to false.",
-                *("stream", "unsupported_value"),
             ),
         ),
     ],

@@ -1,10 +1,21 @@
 import pytest
 
-from gateway.domain.ids import RequestId
+from gateway.domain.ids import RequestId, TaskId, TeamId
+from gateway.domain.task import FailureKind, RenderState
 from gateway.edge.expectation import Expectation
 from gateway.edge.record import RequestRecord, go_duration, record_of
 from gateway.ledger.quotas import RateState
-from tests.support.factories import a_record, a_request
+from gateway.tasks.engine import Ticket
+from gateway.tasks.live import Outcome
+from tests.support.factories import (
+    a_budget_state,
+    a_picture_in_store,
+    a_record,
+    a_render,
+    a_request,
+    a_result,
+    a_task,
+)
 
 
 def test_nothing_is_told_before_there_is_a_task() -> None:
@@ -38,6 +49,28 @@ def test_nothing_left_is_told_too() -> None:
         (b"x-gateway-cost-usd", b"0.00"),
         (b"x-gateway-budget-remaining-usd", b"0.00"),
     ]
+
+
+@pytest.mark.parametrize(("joined", "costs"), [(False, (1_000, 0)), (True, (0, 1_000))])
+def test_what_an_outcome_tells(joined: bool, costs: tuple[int, int]) -> None:
+    """Who made it, what it cost or saved, how much of it is there, and what is left."""
+    made = a_render(
+        0,
+        state=RenderState.COMPLETED,
+        result=a_result(stored=a_picture_in_store(0), cost_microusd=1_000),
+    )
+    blocked = a_result(failure=FailureKind.MODERATION, cost_microusd=0)
+    failed = a_render(1, state=RenderState.FAILED, result=blocked)
+    record = a_record()
+    ticket = Ticket(TeamId("design"), TaskId("t"), "w", "p", joined=joined, live=None)
+    record.note_outcome(ticket, Outcome(a_task(made, failed), (a_budget_state(),)))
+    record.note_times(ticket)
+
+    assert costs == (record.cost_microusd, record.saved_microusd)
+    assert ("evolink", "1/2", a_budget_state().remaining_microusd) == (
+        *(record.provider, record.partial),
+        record.remaining_microusd,
+    )
 
 
 def test_joined_and_partial_answers_say_so() -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from gateway.domain.images import ImageRequest, TokenUsage
 from gateway.domain.task import FailureKind, RenderState
-from gateway.edge.render import CHUNK_BYTES, pictures_of, render_answer, usage_fields
+from gateway.edge.render import (
+    CHUNK_BYTES,
+    completed_fields,
+    pictures_of,
+    render_answer,
+    render_links,
+    usage_fields,
+)
 from gateway.tasks.live import Outcome
 from tests.support.clock import NOON_MS
 from tests.support.factories import a_picture_in_store, a_render, a_result, an_outcome
@@ -175,6 +182,43 @@ def test_fields() -> None:
             "total_tokens": 214,
         },
     }
+
+
+async def test_links_in_place_of_pictures() -> None:
+    """The same answer with `url` for each picture, and no picture is read."""
+    urls = ["http://x/v1/assets/a.png", "http://x/v1/assets/b.png"]
+    length, chunks = render_links(_three_with_one_missing(), REQUEST, urls)
+    body = b"".join([chunk async for chunk in chunks])
+
+    assert length == len(body)
+    assert [{"url": url} for url in urls] == json.loads(body)["data"]
+    assert ["created", "background", "data", "output_format", "quality", "size"] == list(
+        json.loads(body)
+    )
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [(None, None), (USAGE, {"input_tokens": 18, "output_tokens": 196, "total_tokens": 214})],
+)
+def test_the_event_of_a_picture(usage: TokenUsage | None, told: dict[str, int] | None) -> None:
+    """Fields and their order are protocols/openai_images.md §5, the usage its own."""
+    outcome = _three_with_one_missing(USAGE, USAGE, usage)
+    request = ImageRequest(model="m", prompt="p", safety_identifier="u")
+    fields = completed_fields(outcome.task, outcome.delivered[1], request)
+    used = fields.pop("usage", None)
+
+    assert {
+        "b64_json": "",
+        "created_at": NOON_MS // 1000,
+        "size": "1024x1024",
+        "quality": "low",
+        "background": "opaque",
+        "output_format": "png",
+        "safety_identifier": "u",
+    } == fields
+    assert isinstance(used, dict) == (told is not None)
+    assert told is None or told.items() <= used.items()  # type: ignore[union-attr]
 
 
 def test_order_of_fields() -> None:

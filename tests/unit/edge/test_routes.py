@@ -28,6 +28,7 @@ from gateway.edge.ops import OpsRoutes
 from gateway.edge.parse import FieldRules
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
+from gateway.edge.streams import PictureStreams
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
 from gateway.service.evolink import EvolinkService
@@ -60,16 +61,18 @@ class Edge:
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
         rules = FieldRules(images.find_model)
         self.metrics = Metrics(CollectorRegistry(), version="1")
+        links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         orders = ImageRoutes(
             keys=keys,
             images=images,
             rules=rules,
             tasks=cast("TaskService", None),
             assets=cast("AssetStore", None),
+            links=links,
+            streams=cast("PictureStreams", None),
             drain=Drain(),
             help_url="",
         )
-        links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         self.routes = routes(
             Handlers(
                 document=DocumentRoutes([], rules, version="1"),

@@ -14,10 +14,12 @@ from gateway.domain.errors import (
     CostLimitExceeded,
     DailyQuotaExceeded,
     GatewayError,
+    InternalError,
     InvalidRequest,
     ModelNotAllowed,
     ModerationBlocked,
     RateLimited,
+    ShuttingDown,
     StillRunning,
     SubmitUnknown,
     UnsupportedImage,
@@ -32,7 +34,7 @@ from gateway.domain.task import FailureKind, Render, RenderState, SubmitOrder
 from gateway.ledger.holds import user_hash
 from gateway.network.guard import Guard
 from gateway.providers.interface import Provider
-from gateway.service.images import ImageService, Plan, end_user_of, error_of, offer_of
+from gateway.service.images import ImageService, Plan, end_user_of, error_of, is_final, offer_of
 from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.interface import Admission, Call, TaskStore
 from gateway.tasks.live import LiveTask, Outcome
@@ -636,3 +638,20 @@ def test_parameters_the_upstream_refused_have_a_code() -> None:
 
     assert isinstance(error, InvalidRequest)
     assert (error.param, error.code) == (None, "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [
+        (ModerationBlocked(), True),
+        (UpstreamFailed(), True),
+        (StillRunning(), False),
+        (SubmitUnknown(), False),
+        (UpstreamUnavailable(), False),
+        (ShuttingDown(), False),
+        (InternalError(), False),
+    ],
+)
+def test_what_is_final(error: GatewayError, final: bool) -> None:
+    """An answer is for its call alone; whatever may still come is for whoever calls next."""
+    assert final == is_final(error)

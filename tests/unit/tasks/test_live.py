@@ -85,6 +85,19 @@ async def test_everybody_who_waits_is_told() -> None:
     assert (MADE,) == first.delivered
 
 
+async def test_news_is_told_once() -> None:
+    """Whoever waits is woken by every piece of news and by the end; the next waits for more."""
+    live = a_live_task(a_task(MADE))
+    told = []
+    for tell in (live.tell, live.resolve, lambda: live.break_off(InternalError())):
+        news = live.news
+        tell()
+        told.append((news.is_set(), live.news.is_set()))
+
+    # The first word stays, so that there is no news of a second one.
+    assert [(True, False), (True, False), (False, False)] == told
+
+
 @pytest.mark.parametrize("error", [InternalError(), MovedError()])
 async def test_the_first_word_stays(error: InternalError | MovedError) -> None:
     """What was told once is not taken back, be it an outcome or that there will be none here."""

@@ -9,16 +9,22 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from gateway.domain.errors import ModerationBlocked
+from gateway.domain.images import ImageRequest, TokenUsage
+from gateway.edge.errors import envelope
 from gateway.edge.models import _fields as model_fields
+from gateway.edge.openapi import errors
 from gateway.edge.openapi.schemas import SCHEMAS
+from gateway.edge.render import answer_fields, completed_fields
 from gateway.edge.usage import spend_fields
 from gateway.ledger.rollups import Spend
 from gateway.service.amounts import amount, budget_fields
-from tests.support.factories import a_budget_state, a_model
+from tests.support.factories import a_budget_state, a_model, an_outcome
 
 
 def _faults(name: str, answer: object) -> list[str]:
-    schema: Any = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": SCHEMAS}}
+    schemas = SCHEMAS | {"Error": errors.envelope()}
+    schema: Any = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
     validator = Draft202012Validator(schema)
     return [error.message for error in validator.iter_errors(json.loads(json.dumps(answer)))]
 
@@ -61,3 +67,16 @@ def test_sums_are_as_described() -> None:
     groups = {f"by_{name}": [{name: "2026-11-01"} | spend] for name in ("day", "model", "key")}
 
     assert [] == _faults("Usage", usage | groups)
+
+
+async def test_answers_and_streams_are_as_described() -> None:
+    """With pictures or links, whole or as events, with an error at the end."""
+    outcome = an_outcome(usage=TokenUsage(text_input=1, image_output=2))
+    request = ImageRequest(model="m", prompt="p", safety_identifier="u")
+    fields = completed_fields(outcome.task, outcome.delivered[0], request)
+
+    for picture in ({"b64_json": "YWJj"}, {"url": "http://x/v1/assets/a.png"}):
+        assert [] == _faults("Images", answer_fields(outcome, request, [picture]))
+    assert [] == _faults("StreamEvent", {"type": "image_generation.completed", **fields})
+    assert [] == _faults("StreamEvent", {"type": "error", "error": envelope(ModerationBlocked())})
+    assert _faults("StreamEvent", {"type": "error", "error": {"message": "m"}})

@@ -1,0 +1,131 @@
+"""The processes of compose.yml on this machine: store, simulator, two gateways, nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+from PIL import Image
+
+from gateway.simulator.settings import SimulatorSettings
+from tests.deploy.test_files import DEPLOY, tool
+from tests.support.gateway import START_S, ServedProcess, serving_gateway, serving_simulator
+from tests.support.valkey import ValkeyProcess, free_ports
+
+KEY = "sk-design-0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs: where it is reached, and the gateways behind."""
+
+    url: str
+    gateways: list[ServedProcess]
+
+
+@asynccontextmanager
+async def nginx(folder: Path, gateways: list[str]) -> AsyncIterator[str]:
+    """Serve with the shipped settings, only the addresses replaced; yield the URL."""
+    [port] = free_ports(1)
+    text = (DEPLOY / "proxy" / "nginx.conf").read_text()
+    for number, url in enumerate(gateways, start=1):
+        assert f"gateway-{number}:8080" in text
+        text = text.replace(f"gateway-{number}:8080", urlsplit(url).netloc)
+    assert "listen 8080;" in text
+    text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};")
+    temporary = "\n".join(
+        f"{name}_temp_path {folder}/{name};"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"{user} daemon off; pid {folder}/nginx.pid; error_log stderr;\n"
+        f"events {{}}\nhttp {{\naccess_log off;\n{temporary}\n{text}\n}}\n"
+    )
+    process = await asyncio.create_subprocess_exec(tool("nginx"), "-c", str(config))
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.fixture
+async def stack(valkey_process: ValkeyProcess, tmp_path: Path) -> AsyncIterator[Stack]:
+    """Run all of it with the settings that compose mounts, only the addresses replaced."""
+    text = (DEPLOY / "compose" / "config.toml").read_text()
+    settings = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.2, seed=7)
+    async with AsyncExitStack() as held:
+        upstream = await held.enter_async_context(serving_simulator(settings))
+        for there, here in (
+            ("simulator:9100", urlsplit(upstream).netloc),
+            ("/var/lib/gateway", str(tmp_path)),
+        ):
+            assert there in text
+            text = text.replace(there, here)
+        config = tmp_path / "config.toml"
+        config.write_text(text)
+        environ = {"REDIS_URL": valkey_process.url, "DESIGN_CI_KEY": KEY}
+        gateways = [
+            await held.enter_async_context(
+                serving_gateway(config, "--port", "0", log=asyncio.subprocess.DEVNULL, **environ)
+            )
+            for _ in range(2)
+        ]
+        proxy = await held.enter_async_context(nginx(tmp_path, [one.url for one in gateways]))
+        async with asyncio.timeout(START_S), httpx.AsyncClient() as client:
+            while True:
+                try:
+                    await client.get(f"{proxy}/healthz")
+                    break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+        yield Stack(proxy, gateways)
+
+
+@pytest.mark.usefixtures("store")
+async def test_pictures_arrive_while_the_gateways_are_replaced(stack: Stack) -> None:
+    """Calls through nginx get their pictures though one gateway stops meanwhile; none fails."""
+    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=KEY, timeout=60) as client:
+
+        async def picture() -> bytes:
+            answer = await client.images.generate(
+                model="gpt-image-1.5", prompt="a fox", size="1024x1024", quality="low"
+            )
+            assert answer.data is not None
+            assert answer.data[0].b64_json is not None
+            return base64.b64decode(answer.data[0].b64_json)
+
+        before = [asyncio.ensure_future(picture()) for _ in range(6)]  # noqa: TID251
+        await asyncio.sleep(0.5)
+        stack.gateways[0].process.send_signal(signal.SIGTERM)
+        after = [asyncio.ensure_future(picture()) for _ in range(6)]  # noqa: TID251
+        pictures = await asyncio.gather(*before, *after)
+
+    for data in pictures:
+        with Image.open(BytesIO(data)) as image:
+            assert (1024, 1024) == image.size
+
+
+@pytest.mark.usefixtures("store")
+async def test_what_is_for_operators_is_not_served(stack: Stack) -> None:
+    """Neither metrics nor the admin API leave through the proxy; readiness does."""
+    async with httpx.AsyncClient(base_url=stack.url) as client:
+        statuses = [
+            (await client.get(path)).status_code
+            for path in ("/metrics", "/admin/v1/teams", "/readyz")
+        ]
+
+    assert [404, 404, 200] == statuses
