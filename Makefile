@@ -4,6 +4,7 @@
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
 #   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
+#   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make clients             stock clients, each in an environment of its own, against the product
@@ -11,7 +12,7 @@
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy clients fuzz chaos check bench bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy clients fuzz chaos observe observe-short check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -36,6 +37,12 @@ clients: .venv/.dev
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)
 
+observe: .venv/.observe
+	@.venv/bin/python -m tests.observe.run $(ARGS)
+
+observe-short: .venv/.dev
+	@.venv/bin/python -m tests.observe.run --short $(ARGS)
+
 check: .venv/.dev
 	@scripts/check
 
@@ -50,6 +57,9 @@ bench-tasks: .venv/.dev
 
 .venv/.demo: pyproject.toml constraints.txt scripts/install
 	@scripts/install demo
+
+.venv/.observe: pyproject.toml constraints.txt scripts/install
+	@scripts/install observe
 
 .venv/.dev: pyproject.toml constraints.txt scripts/install
 	@scripts/install dev

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 import uvicorn
@@ -22,12 +23,14 @@ from gateway.domain.errors import GatewayError
 from gateway.domain.ids import are_siblings
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.assets import AssetRoutes
+from gateway.edge.auth import OPENAI_KEYS_URL
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
+from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
     BodyLimitMiddleware,
     BodyTimeoutMiddleware,
@@ -60,9 +63,11 @@ class LoopDiedError(Exception):
 def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     """Return the application for a wired gateway; it starts nothing."""
     server = gateway.settings.server
+    is_strict = server.compat == "strict"
+    help_url = OPENAI_KEYS_URL if is_strict else server.help_url
     rules = FieldRules(
         gateway.images.find_model,
-        strict=server.compat == "strict",
+        strict=is_strict,
         default_model=server.default_model,
     )
     images = ImageRoutes(
@@ -80,23 +85,23 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
             heartbeat_s=server.heartbeat_ms / 1000,
         ),
         drain=drain,
-        help_url=server.help_url,
+        help_url=help_url,
         keepalive_s=server.keepalive_after_ms / 1000,
     )
-    models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=server.help_url)
+    models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=help_url)
     quotes = QuoteRoutes(
         keys=gateway.keys,
         rules=rules,
         quotes=gateway.quotes,
-        help_url=server.help_url,
+        help_url=help_url,
     )
-    usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=server.help_url)
+    usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=help_url)
     tasks = TaskRoutes(
         keys=gateway.keys,
         tasks=gateway.tasks,
         assets=gateway.assets,
         links=gateway.links,
-        help_url=server.help_url,
+        help_url=help_url,
     )
     evolink = EvolinkRoutes(
         keys=gateway.keys,
@@ -104,7 +109,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         orders=images,
         evolink=gateway.evolink,
         links=gateway.links,
-        help_url=server.help_url,
+        help_url=help_url,
     )
     ops = OpsRoutes(checks=_checks(gateway, drain), metrics=gateway.metrics)
     document = DocumentRoutes(
@@ -133,7 +138,9 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     app = Starlette(
         routes=table,
         middleware=[
-            # Outermost: a page must be able to read every answer, also that of a defect.
+            # Outermost: the time it takes is nobody's.
+            Middleware(LingerMiddleware),
+            # A page must be able to read every answer, also that of a defect.
             *cors(server.cors_origins, table),
             Middleware(
                 RecordMiddleware,
@@ -149,7 +156,10 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
             ),
             Middleware(SlashMiddleware),
         ],
-        exception_handlers={GatewayError: on_gateway_error, HTTPException: on_http_exception},
+        exception_handlers={
+            GatewayError: on_gateway_error,
+            HTTPException: partial(on_http_exception, strict=is_strict),
+        },
     )
     # A slash too many is a path that is not here, in our envelope: the framework would send the
     # client to a URL made from its own Host header.

@@ -24,10 +24,12 @@ from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
 from gateway.assets.convert import Converter
-from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
-from gateway.assets.interface import AssetStore
-from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.download import FetchSettings
+from gateway.assets.ingest import HttpPictureFetcher
+from gateway.assets.interface import AssetStore, KeepOf
+from gateway.assets.object_store import FULL, UNAVAILABLE, ObjectAssetStore
 from gateway.assets.place import AssetPlace
+from gateway.assets.straight import StraightAssets
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
 from gateway.callbacks.courier import Courier, CourierSettings
@@ -38,7 +40,12 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.settings import NetworkSettings, ProviderSettings, Settings
+from gateway.config.settings import (
+    NetworkSettings,
+    ProviderSettings,
+    RedisSettings,
+    Settings,
+)
 from gateway.config.teams import callers_from
 from gateway.domain.catalog import Catalog
 from gateway.domain.clock import Clock
@@ -81,6 +88,7 @@ from gateway.service.webhook import Webhook
 from gateway.service.webhooks import Webhooks
 from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
@@ -137,6 +145,7 @@ class Gateway:
     assets: AssetStore
     store: Store
     store_checked: bool
+    acknowledgement: Acknowledgement | None
     embedded: EmbeddedServer | None
     poller: Poller
     outbox: Outbox
@@ -169,6 +178,7 @@ class Gateway:
         self.background.loop("replica", self.replica.run)
         self.background.loop("wake", self.wake.run)
         self.background.loop("recovery", self.recovery.run)
+        self.background.loop("reconciler", self.engine.reconciler.run)
         self.background.loop("callbacks", partial(self.courier.run, self.store_tasks.teams))
         self.background.loop("snapshot", self.snapshot.run)
         self.background.loop("sweeper", self.sweeper.run)
@@ -179,7 +189,8 @@ class Gateway:
         if self.embedded is not None:
             self.background.loop("embedded_server", self.embedded.supervise)
         if not self.store_checked:
-            self.background.loop("store_check", partial(check_when_reachable, self.store))
+            check = partial(check_when_reachable, self.store, self.acknowledgement)
+            self.background.loop("store_check", check)
         if self.upstreams is not None:
             self.background.loop("upstreams", self.upstreams.run)
         for loop in self.background.running_loops:
@@ -222,7 +233,8 @@ async def build(  # noqa: PLR0915 - one for each part
         store = await stack.enter_async_context(
             Store(redis_url, timeout_ms=settings.redis.timeout_ms)
         )
-        store_checked = embedded is not None or await _is_checked(store)
+        acknowledgement = None if embedded is not None else _acknowledgement(settings.redis)
+        store_checked = embedded is not None or await _is_checked(store, acknowledgement)
         replica = Replica(
             store,
             clock,
@@ -239,8 +251,14 @@ async def build(  # noqa: PLR0915 - one for each part
             owner=replica.id,
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
+            acknowledgement=acknowledgement,
         )
-        assets = ObjectAssetStore.open(_asset_place(loaded))
+        assets = ObjectAssetStore.open(
+            _asset_place(loaded),
+            min_free_bytes=settings.assets.min_free_bytes,
+            observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
+        )
+        _show_assets(metrics, assets)
         converter = Converter()
         stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
@@ -322,16 +340,19 @@ async def build(  # noqa: PLR0915 - one for each part
             observe=lambda outcome: metrics.callbacks.labels("out", outcome).inc(),
             settings=_courier_settings(settings),
         )
+        fetchers = {
+            name: HttpPictureFetcher(
+                clients.fetch, assets, converter, _fetch_settings(provider), clock
+            )
+            for name, provider in settings.providers.items()
+        }
+        straight = StraightAssets(assets, fetchers)
         engine = Engine(
             Surroundings(
                 store=tasks,
                 providers=providers,
-                fetchers={
-                    name: HttpPictureFetcher(
-                        clients.fetch, assets, converter, _fetch_settings(provider), clock
-                    )
-                    for name, provider in settings.providers.items()
-                },
+                fetchers=fetchers,
+                straight=straight,
                 poller=poller,
                 organization=organization,
                 outbox=outbox,
@@ -353,9 +374,14 @@ async def build(  # noqa: PLR0915 - one for each part
             find_offer,
         )
         waiting = Waiting(
-            tasks, engine.running, clock, deadline_s=settings.server.deadline_ms / 1000
+            tasks,
+            engine.running,
+            clock,
+            deadline_s=settings.server.deadline_ms / 1000,
+            with_straight=straight.with_straight,
         )
         metrics.follow(metrics.task_age, partial(_oldest_s, engine, clock))
+        metrics.follow(metrics.assets_waiting, lambda: float(engine.unstored))
         recovery = Recovery(tasks, engine, replica, shelf, clock)
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
@@ -411,9 +437,10 @@ async def build(  # noqa: PLR0915 - one for each part
             usage=usage,
             evolink=EvolinkService(tasks=shown, usage=usage, clock=clock, find_offer=find_offer),
             links=links,
-            assets=assets,
+            assets=straight,
             store=store,
             store_checked=store_checked,
+            acknowledgement=acknowledgement,
             embedded=embedded,
             poller=poller,
             outbox=outbox,
@@ -428,7 +455,9 @@ async def build(  # noqa: PLR0915 - one for each part
             engine=engine,
             courier=courier,
             store_tasks=tasks,
-            sweeper=Sweeper(assets, clock, keep_ms=settings.assets.keep_ms),
+            sweeper=Sweeper(
+                assets, clock, read_keep=partial(_read_keep, teams, settings.assets.keep_ms)
+            ),
             snapshot=Snapshot(
                 ledger,
                 teams,
@@ -496,10 +525,21 @@ def _retention(
     return Retention(store, books, teams, keep_ms=settings.ledger.keep_ms, replica=replica)
 
 
-async def _is_checked(store: Store) -> bool:
+def _acknowledgement(settings: RedisSettings) -> Acknowledgement | None:
+    """Return who must know of an order before it leaves; within half the time of a call."""
+    if not settings.acknowledge_replicas and not settings.acknowledge_on_disk:
+        return None
+    return Acknowledgement(
+        replicas=settings.acknowledge_replicas,
+        within_ms=max(settings.timeout_ms // 2, 1),
+        on_disk=settings.acknowledge_on_disk,
+    )
+
+
+async def _is_checked(store: Store, acknowledgement: Acknowledgement | None) -> bool:
     """Return False for a store that does not answer yet: a gateway may start before it."""
     try:
-        await check_server(store)
+        await check_server(store, acknowledgement)
     except StoreUnavailable:
         return False
     return True
@@ -557,6 +597,12 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+async def _read_keep(teams: AllTeams, default_ms: int) -> KeepOf:
+    """Return how long each team's pictures are kept; those of teams that are gone by default."""
+    keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await teams.read()}
+    return lambda team: keeps_ms.get(TeamId(team)) or default_ms
+
+
 def _asset_place(loaded: Loaded) -> AssetPlace:
     assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
     return AssetPlace(
@@ -576,6 +622,14 @@ def _fetch_settings(provider: ProviderSettings) -> FetchSettings:
         max_result_bytes=provider.max_result_bytes,
         total_timeout_s=provider.fetch_timeout_ms / 1000,
     )
+
+
+def _show_assets(metrics: Metrics, assets: ObjectAssetStore) -> None:
+    for reason in (FULL, UNAVAILABLE):
+        metrics.asset_errors.labels("write", reason)
+    metrics.follow(metrics.assets_full, lambda: float(assets.is_full))
+    if assets.free_bytes is not None:
+        metrics.follow(metrics.assets_free, lambda: float(assets.free_bytes or 0))
 
 
 def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> None:

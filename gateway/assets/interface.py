@@ -6,15 +6,19 @@ nothing needs to be remembered about it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.images import Output, StoredPicture
+from gateway.domain.images import Output, PictureFormat, StoredPicture
 
 
 class AssetUnavailableError(Exception):
     """The store did not take or give the picture now; trying again may help."""
+
+
+class AssetFullError(AssetUnavailableError):
+    """The store has no room for the picture."""
 
 
 class LinkUnavailableError(Exception):
@@ -46,6 +50,10 @@ class ByteSpan:
         return self.end - self.first
 
 
+#: Tells for how many milliseconds the objects are kept whose keys begin with this segment.
+KeepOf = Callable[[str], int]
+
+
 class AssetStore(Protocol):
     """Keeps pictures by key."""
 
@@ -73,8 +81,12 @@ class AssetStore(Protocol):
         """
         ...
 
-    async def remove_before(self, moment_ms: int) -> int:
-        """Remove what was written before that Unix time in ms; return how many objects went.
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, those that are not there included. Raises AssetUnavailableError."""
+        ...
+
+    async def sweep(self, now_ms: int, keep_ms: KeepOf) -> int:
+        """Remove what was kept for long enough, and what killed writers left; return how many.
 
         Raises AssetUnavailableError; what was removed until then stays removed.
         """
@@ -94,8 +106,20 @@ class Ingested:
     store_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class OpenPicture:
+    """A picture that begins to be read: its format, its size if that is known, and its bytes.
+
+    Whoever stops reading early closes `pieces`.
+    """
+
+    format: PictureFormat
+    size_bytes: int | None
+    pieces: AsyncGenerator[bytes]
+
+
 class PictureFetcher(Protocol):
-    """Copies a result link into the store."""
+    """Fetches the pictures behind result links."""
 
     async def ingest(self, link: str, key: str, output: Output) -> Ingested:
         """Fetch the picture behind `link`, check it, and store it under `key` as `output` asks.
@@ -103,5 +127,13 @@ class PictureFetcher(Protocol):
         One that meets it is stored as it came, to the byte.
 
         Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
+        """
+        ...
+
+    async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
+        """Fetch the picture behind `link` as `output` asks, for whoever waits for it.
+
+        Pieces are as `AssetStore.read` gives them. Raises LinkUnavailableError, LinkDeadError; so
+        do the pieces.
         """
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.config.addresses import EMBEDDED
 from gateway.config.catalog import Packaged
 from gateway.config.problems import Place, Problem, did_you_mean, dotted, listed
 
@@ -33,6 +34,10 @@ def _redis(document: Table) -> Iterator[Problem]:
     table = document.get("redis")
     if isinstance(table, Mapping) and _given(table, ("url", "url_env")) == ["url", "url_env"]:
         yield Problem("redis", "expected url or url_env, not both")
+    if isinstance(table, Mapping) and table.get("acknowledge_replicas"):
+        given = _given(table, ("url", "url_env"))
+        if not given or table.get("url") == EMBEDDED:
+            yield Problem("redis.acknowledge_replicas", "the embedded server has no replicas")
 
 
 def _assets(document: Table) -> Iterator[Problem]:

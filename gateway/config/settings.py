@@ -86,8 +86,8 @@ class ServerSettings(Section):
     )
     compat: Literal["lenient", "strict"] = Field(
         default="lenient",
-        description="strict: exactly the fields of today's OpenAI. lenient: also what clients of"
-        " other days send, such as response_format.",
+        description="strict: exactly the fields of today's OpenAI, and its empty 404s where nothing"
+        " is. lenient: also what clients of other days send, such as response_format.",
     )
     default_model: str = Field(
         default="", description="The model of calls that name none, where compat is lenient."
@@ -142,6 +142,17 @@ class RedisSettings(Section):
     timeout_ms: PositiveDurationMs = Field(
         default=2_000, alias="timeout", description="Total limit of one call to the store."
     )
+    acknowledge_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="How many replicas must know that a picture is about to be ordered before it is"
+        " (WAIT); 0 asks none.",
+    )
+    acknowledge_on_disk: bool = Field(
+        default=False,
+        description="Whether it must be in the append-only files of the primary and of those"
+        " replicas too (WAITAOF); needs Valkey, or Redis 7.2.",
+    )
 
 
 class AssetsSettings(Section):
@@ -171,6 +182,11 @@ class AssetsSettings(Section):
         default=86_400_000,
         alias="keep",
         description="How long a picture and the record of its task are kept.",
+    )
+    min_free_bytes: SizeBytes = Field(
+        default=256 << 20,
+        alias="min_free",
+        description="Room that pictures leave on the disk of their folder.",
     )
 
     @property

@@ -19,6 +19,7 @@ from gateway.config.values import (
     OptionalCount,
     OptionalMomentMs,
     OptionalName,
+    PositiveDurationMs,
     Section,
     Sha256,
     Share,
@@ -126,6 +127,12 @@ class TeamSettings(Section):
         default=False,
         strict=True,
         description="Count for each end user also where none has a budget.",
+    )
+    keep_ms: PositiveDurationMs | None = Field(
+        default=None,
+        alias="keep",
+        description="How long its pictures and the records of its tasks are kept; `assets.keep`"
+        " when absent.",
     )
     keys: tuple[KeySettings, ...] = Field(default=(), description="The team's keys.")
 

@@ -52,6 +52,7 @@ def team_from(team_id: TeamId, team: TeamSettings) -> Team:
         user_budgets=_user_budgets(team.user_budget, team.timezone),
         joins_retries=team.join_retries,
         usage_by_user=team.usage_by_user,
+        keep_ms=team.keep_ms,
     )
 
 

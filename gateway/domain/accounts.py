@@ -20,7 +20,8 @@ class Team:
     `models` are globs; the defaults stand in for `auto`; `per_call_microusd` is the most one call
     may hold; `user_budgets` are budgets that each end user of the team has. With `usage_by_user`
     the books know end users also where none has a budget. `joins_retries` says whether a retry is
-    answered with the picture that its first try has paid for.
+    answered with the picture that its first try has paid for. `keep_ms` is how long its pictures
+    and the records of its tasks are kept, None for as long as those of all teams.
     """
 
     id: TeamId
@@ -34,6 +35,7 @@ class Team:
     user_budgets: tuple[Budget, ...] = ()
     joins_retries: bool = True
     usage_by_user: bool = False
+    keep_ms: int | None = None
 
     @property
     def knows_users(self) -> bool:

@@ -116,6 +116,11 @@ class MethodNotAllowed(ClientFault):
 class ModerationBlocked(ClientFault):
     """Your request was rejected by the safety system."""
 
+    def __init__(self, *, stage: str = "unknown") -> None:
+        """`stage` is what was looked at, as OpenAI names it: input, output or unknown."""
+        super().__init__()
+        self.stage = stage
+
 
 class BadReference(ClientFault):
     """A reference image could not be fetched or used."""

@@ -11,6 +11,7 @@ somebody else owns the task by now.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -79,6 +80,20 @@ TRANSITIONS: dict[Event, dict[RenderState, RenderState]] = {
     Event.LOSE: {RenderState.SUBMITTED: RenderState.LOST},
     Event.EXPIRE: {RenderState.QUEUED: RenderState.FAILED},
 }
+
+#: How far a state is within one try. Queued comes last: back from a submit that was none, or
+#: waiting for the next try.
+PROGRESS: dict[RenderState, int] = {
+    RenderState.SUBMITTING: 0,
+    RenderState.UNKNOWN: 1,
+    RenderState.SUBMITTED: 2,
+    RenderState.QUEUED: 3,
+    RenderState.COMPLETED: 4,
+    RenderState.FAILED: 4,
+    RenderState.LOST: 4,
+}
+#: And beyond all of them: its money is settled. One try is one more than this.
+SETTLED_PROGRESS = 9
 
 #: Events that stay true when somebody else owns the task by now.
 FACTS = frozenset({Event.SUBMIT, Event.NOT_SENT})
@@ -190,6 +205,7 @@ class Result:
     """How a render ended: what it cost, and either its links or why there are none.
 
     `stored` is the picture in the asset store once it is there; `lost` says that it never will be.
+    `by_category` is what the cost is made of, empty where it was read from a record.
     """
 
     cost_microusd: int
@@ -199,11 +215,18 @@ class Result:
     usage: TokenUsage | None = None
     stored: StoredPicture | None = None
     lost: bool = False
+    by_category: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def settled(self) -> bool:
         """Tell whether nothing more will come: a picture in the store, or none for ever."""
         return self.failure is not None or self.stored is not None or self.lost
+
+
+def progress_of(state: RenderState, tries: int, *, settled: bool) -> int:
+    """Return how far a render has come: grows with every event, and with every new try."""
+    within = SETTLED_PROGRESS if settled else PROGRESS[state]
+    return (SETTLED_PROGRESS + 1) * tries + within
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +258,11 @@ class Render:
         )
 
     @property
+    def progress(self) -> int:
+        """How far it has come: grows with every event, and with every new try."""
+        return progress_of(self.state, self.tries, settled=self.result is not None)
+
+    @property
     def settled(self) -> bool:
         """Tell whether nothing more will come of it."""
         return self.result is not None and self.result.settled
@@ -252,7 +280,7 @@ class Task:
     submitted any more. `callback_url` is told of its end, empty for nobody, in the words
     of the `surface` it came in by and with links below `base_url`, empty where nobody is told;
     `watchers` are replicas where requests wait for it. `output` is what its pictures are
-    delivered as.
+    delivered as, `keep_ms` how long they and the record are kept (None for as long as all).
     """
 
     id: TaskId
@@ -279,6 +307,7 @@ class Task:
     base_url: str = ""
     watchers: tuple[str, ...] = ()
     output: Output = PLAIN_PNG
+    keep_ms: int | None = None
 
     @property
     def over(self) -> bool:

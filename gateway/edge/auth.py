@@ -9,6 +9,9 @@ from gateway.domain.accounts import Caller
 from gateway.domain.errors import NotAuthenticated
 from gateway.edge.record import record_of
 
+#: Where OpenAI sends people for a key, and so does a server that is exactly like it.
+OPENAI_KEYS_URL = "https://platform.openai.com/account/api-keys"
+
 #: Keys shorter than this are masked whole; of longer ones OpenAI shows both ends.
 MASK_WHOLE_BELOW = 20
 

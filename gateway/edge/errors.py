@@ -6,7 +6,7 @@ keeps SDKs from trying again what cannot work or could be charged twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -53,6 +53,9 @@ IMAGE_USER_ERROR = "image_generation_user_error"
 SERVER_ERROR = "server_error"
 UNAVAILABLE = "service_unavailable_error"
 
+#: The code of a path that is not here.
+UNKNOWN_URL = "unknown_url"
+
 NO_RETRY = {"x-should-retry": "false"}
 RETRY = {"x-should-retry": "true"}
 
@@ -76,7 +79,7 @@ class HttpError:
     message: str
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    details: dict[str, object] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
     def envelope(self) -> dict[str, object]:
         """Return what OpenAI tells of an error; all four keys are required."""
@@ -129,7 +132,9 @@ def _wrong_method(error: MethodNotAllowed) -> HttpError:
 
 
 def _moderation(error: ModerationBlocked) -> HttpError:
-    return HttpError(400, IMAGE_USER_ERROR, "moderation_blocked", error.message)
+    # Which categories it was is not told upstream.
+    details = {"moderation_details": {"moderation_stage": error.stage, "categories": []}}
+    return HttpError(400, IMAGE_USER_ERROR, "moderation_blocked", error.message, details=details)
 
 
 def _bad_reference(error: BadReference) -> HttpError:
@@ -270,10 +275,20 @@ async def on_gateway_error(request: Request, error: Exception) -> Response:
     return respond(answer)
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses (no such route, wrong method), in the same envelope."""
+async def on_http_exception(
+    request: Request, error: Exception, *, strict: bool = False
+) -> Response:
+    """Answer what the framework refuses (no such route, wrong method), in the same envelope.
+
+    With `strict` what is not there is answered as OpenAI does: with nothing
+    (protocols/openai_images.md §1).
+    """
     if not isinstance(error, HTTPException):
         raise error
+    is_missing = error.status_code == HTTPStatus.NOT_FOUND
+    if strict and is_missing and not request.url.path.startswith(EVOLINK_ROOT):
+        record_of(request).error_code = UNKNOWN_URL
+        return Response(status_code=404, headers={"x-content-type-options": "nosniff"})
     return await on_gateway_error(request, _from_framework(request, error))
 
 
@@ -301,11 +316,11 @@ def _from_framework(request: Request, error: HTTPException) -> GatewayError:
         return NotFound(
             "Variations are no longer made, by OpenAI neither: /v1/images/generations makes"
             " pictures from words.",
-            code="unknown_url",
+            code=UNKNOWN_URL,
         )
     hint = (
         ""
         if path.startswith(("/v1/", EVOLINK_ROOT))
         else " The API is below /v1: set base_url to …/v1."
     )
-    return NotFound(f"There is no {request.method} {path} here.{hint}", code="unknown_url")
+    return NotFound(f"There is no {request.method} {path} here.{hint}", code=UNKNOWN_URL)

@@ -26,6 +26,9 @@ UNLOGGED_ROUTES = frozenset({"healthz", "readyz", "metrics"})
 
 CONTENT_TOO_LARGE = 413
 
+#: The version of its API that OpenAI tells (protocols/openai_images.md §8).
+OPENAI_VERSION = "2020-10-01"
+
 #: What a body must bring in a second beyond its time: uploads may be large, and one that drips
 #: byte by byte gains nothing.
 MIN_BYTES_PER_S = 16 * 1024
@@ -73,6 +76,7 @@ class RecordMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = record.request_id
                 headers["openai-processing-ms"] = str(elapsed_ms)
+                headers["openai-version"] = OPENAI_VERSION
                 message["headers"] = [*message["headers"], *record.headers()]
             await send(message)
 

@@ -12,7 +12,7 @@ executed then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,20 +114,19 @@ class Organization:
         """
         moment_ms = self._clock.now_ms()
         choices = [budget.candidates(moment_ms) for budget in self._budgets]
-        return await self._hold(
-            task, team, amount_microusd, choices, admit_by_ms=admit_by_ms, anew=False
-        )
+        return await self._hold(task, team, amount_microusd, choices, admit_by_ms=admit_by_ms)
 
     async def restore(
-        self, task: TaskId, team: TeamId, amount_microusd: int, created_ms: int
+        self, task: TaskId, team: TeamId, parts: Mapping[str, int], created_ms: int
     ) -> tuple[BudgetState, ...]:
         """Hold money again that the store has lost, also over budget (design rule 18).
 
-        `amount_microusd` is what the parts that are not settled were reserved for.
+        `parts` is what each part of the task was reserved for in micro-dollars; those that are
+        settled here hold nothing more.
         """
         choices = [budget.candidates(created_ms)[:1] for budget in self._budgets]
         return await self._hold(
-            task, team, amount_microusd, choices, admit_by_ms=created_ms, anew=True
+            task, team, sum(parts.values()), choices, admit_by_ms=created_ms, anew=parts
         )
 
     async def raise_hold(self, task: TaskId, part: str, extra_microusd: int) -> None:
@@ -230,7 +229,7 @@ class Organization:
         choices: Sequence[Sequence[HeldWindow]],
         *,
         admit_by_ms: int,
-        anew: bool,
+        anew: Mapping[str, int] | None = None,
     ) -> tuple[BudgetState, ...]:
         if not self._budgets:
             return ()
@@ -241,7 +240,8 @@ class Organization:
             "team": team,
             "amount": amount_microusd,
             "admit_by_ms": admit_by_ms,
-            "anew": anew,
+            "anew": anew is not None,
+            "parts": dict(anew or {}),
             "budgets": order_of(self._budgets, choices),
         }
         reply: Any = await self._store.run(

@@ -261,6 +261,9 @@ def error_of(outcome: Outcome) -> GatewayError:
     if failure in PASSING_FAILURES and not failed.upstream_id and failure not in _TOLD:
         asked_s = outcome.retry_after_s or RETRY_AFTER_S
         return UpstreamUnavailable(retry_after_s=min(max(math.ceil(asked_s), 1), MAX_RETRY_AFTER_S))
+    if failure is FailureKind.MODERATION:
+        # What was refused before it was a task can only have been the words.
+        return ModerationBlocked(stage="unknown" if failed.upstream_id else "input")
     return _TOLD.get(failure, UpstreamFailed)()
 
 
@@ -280,7 +283,6 @@ def _weight(render: Render) -> int:
 
 #: What the other reasons are told as; those that are missing are an upstream that failed.
 _TOLD: dict[FailureKind, Callable[[], GatewayError]] = {
-    FailureKind.MODERATION: ModerationBlocked,
     FailureKind.INVALID_REQUEST: lambda: InvalidRequest(
         "The image service did not accept these parameters.", param=None, code="invalid_value"
     ),

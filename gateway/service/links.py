@@ -64,7 +64,9 @@ class Links:
         if not pictures:
             return ()
         signer = await self._signer()
-        until_s = ((task.ended_ms or self._clock.now_ms()) + self._keep_ms) // 1000
+        until_s = (
+            (task.ended_ms or self._clock.now_ms()) + (task.keep_ms or self._keep_ms)
+        ) // 1000
         root = (self._public_url or base_url).rstrip("/") + PATH
         return tuple(
             f"{root}{signer.token(Purpose.ASSET, f'{until_s}/{picture.format}/{picture.key}')}"

@@ -142,6 +142,12 @@ def instead(reply: Reply, refuse: Callable[[AnyProblem], Response]) -> Response:
             raise ValueError(f"{reply.manner.value} needs a proper answer")
 
 
+def _told(proper: Response) -> dict[str, str]:
+    """Return what an answer says of its body beside length and type, which each has of its own."""
+    names = ("content-range", "accept-ranges", "etag")
+    return {name: proper.headers[name] for name in names if name in proper.headers}
+
+
 async def distorted(
     reply: Reply, proper: Response, refuse: Callable[[AnyProblem], Response]
 ) -> Response:
@@ -157,7 +163,7 @@ async def distorted(
         case Manner.TRUNCATED:
             return Response(half, proper.status_code, media_type=proper.media_type)
         case Manner.CUT:
-            return CutShort(content, proper.status_code, media_type=proper.media_type)
+            return CutShort(content, proper.status_code, _told(proper), proper.media_type)
         case Manner.WITHOUT_ID:
             body = orjson.loads(content)
             body.pop("id", None)

@@ -1,6 +1,8 @@
 """The file host: pictures of finished tasks and uploaded files (protocols/evolink.md §7, §11)."""
 
 import asyncio
+import hashlib
+import re
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +21,7 @@ from gateway.simulator.settings import SimulatorSettings
 from gateway.simulator.world import StoredFile, World
 
 _HEAD_BYTES = 64
+_REST = re.compile(r"bytes=(\d{1,18})-")
 
 
 class Results:
@@ -44,7 +47,7 @@ class Results:
         stored = self._world.file(path)
         reply = self._stage.next("result").other
         if stored is not None:
-            proper = await self._served(stored)
+            proper = _part(await self._served(stored), request)
             own = self._world.plays(stored.task.script.result, "result", path)
             reply = own or reply
         else:
@@ -97,6 +100,21 @@ class Results:
         gone = self._world.expired(path)
         status = self._settings.expired_result_status if gone else 404
         return PlainTextResponse(f"{status} page not found", status_code=status)
+
+
+def _part(whole: Response, request: Request) -> Response:
+    """Return the end of a file when that is all that is asked for, as hosts of files do."""
+    content = bytes(whole.body)
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    whole.headers.update({"accept-ranges": "bytes", "etag": etag})
+    asked = _REST.fullmatch(request.headers.get("range", ""))
+    if asked is None or request.headers.get("if-range", etag) != etag:
+        return whole
+    first = int(asked[1])
+    if first >= len(content):
+        return Response(status_code=416, headers={"content-range": f"bytes */{len(content)}"})
+    headers = {"content-range": f"bytes {first}-{len(content) - 1}/{len(content)}", "etag": etag}
+    return Response(content[first:], 206, headers, whole.media_type)
 
 
 def _picture(stored: StoredFile) -> Picture:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Self, TypeVar
 
 from redis.exceptions import (
@@ -27,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.config.store_address import Topology, parse_store_address
 from gateway.domain.errors import StoreUnavailable
+from gateway.store.connect import Acknowledgement
 from gateway.store.router import Router
 from gateway.store.scripts import Script
 
@@ -97,21 +99,42 @@ class Store:
         """Run one plain command on every primary. Raises StoreUnavailable."""
         return await self._within(self._router.execute_everywhere(*words))
 
+    @property
+    def doubts(self) -> int:
+        """How often a server of it failed, or another one took its place.
+
+        While it stays as it is, what was acknowledged is there.
+        """
+        return self._router.doubts
+
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        acknowledgement: Acknowledgement | None = None,
     ) -> Reply:
         """Run a script by its digest, one round trip when the server knows it.
 
-        Raises StoreUnavailable; the script may have been executed then.
+        With an `acknowledgement`, returns only once that was given. Raises StoreUnavailable; the
+        script may have been executed then.
         """
-        return await self._within(self._evaluate(script, (len(keys), *keys, *arguments)))
+        words = (len(keys), *keys, *arguments)
+        return await self._within(self._evaluate(script, words, acknowledgement))
 
-    async def _evaluate(self, script: Script, words: tuple[Argument, ...]) -> Reply:
+    async def _evaluate(
+        self,
+        script: Script,
+        words: tuple[Argument, ...],
+        acknowledgement: Acknowledgement | None,
+    ) -> Reply:
+        execute = partial(self._router.execute, acknowledgement=acknowledgement)
         try:
-            reply: Reply = await self._router.execute("EVALSHA", script.digest, *words)
+            reply: Reply = await execute("EVALSHA", script.digest, *words)
         except NoScriptError:
             # Refused before anything ran: the server is new or was restarted.
-            reply = await self._router.execute("EVAL", script.body, *words)
+            reply = await execute("EVAL", script.body, *words)
         return reply
 
     async def _within(self, call: Awaitable[T]) -> T:

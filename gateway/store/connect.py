@@ -7,7 +7,7 @@ By default redis-py repeats a command ten times, and one EVAL across a stall was
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio import UnixDomainSocketConnection as UnixConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.config.store_address import Endpoint, Login, StoreAddress, Tls
@@ -85,6 +86,54 @@ class Connector:
             "ssl_check_hostname": self.tls.check_hostname,
             **self.tls.files,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Who must have a change before it counts: so many replicas, within so long.
+
+    `on_disk` asks for it to be in their append-only files too, and in that of the primary.
+    """
+
+    replicas: int
+    within_ms: int
+    on_disk: bool = False
+
+    def words(self) -> tuple[str | int, ...]:
+        """Return the command that waits for it, on the connection that made the change."""
+        if self.on_disk:
+            return ("WAITAOF", 1, self.replicas, self.within_ms)
+        return ("WAIT", self.replicas, self.within_ms)
+
+    def is_given(self, reply: Any) -> bool:
+        """Tell whether enough of them have it, by the answer to that command."""
+        if self.on_disk:
+            here, there = reply
+            return bool(here) and there >= self.replicas
+        return int(reply) >= self.replicas
+
+
+class NotAcknowledgedError(RedisConnectionError):
+    """A change was made, and too few replicas have said that they have it."""
+
+
+async def acknowledged(
+    client: Client, words: Sequence[bytes | str | int], acknowledgement: Acknowledgement
+) -> Any:
+    """Run a command and wait for its acknowledgement, in one round trip on one connection.
+
+    Raises NotAcknowledgedError; the command ran then.
+    """
+    pipeline = client.pipeline(transaction=False)
+    pipeline.execute_command(*words)
+    pipeline.execute_command(*acknowledgement.words())
+    reply, given = await pipeline.execute(raise_on_error=False)
+    for answer in (reply, given):
+        if isinstance(answer, Exception):
+            raise answer
+    if not acknowledgement.is_given(given):
+        raise NotAcknowledgedError(f"acknowledged by {given!r} only")
+    return reply
 
 
 async def close(client: Client) -> None:

@@ -26,7 +26,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.config.store_address import Endpoint, StoreAddress, Topology
-from gateway.store.connect import Client, Connector, close
+from gateway.store.connect import (
+    Acknowledgement,
+    Client,
+    Connector,
+    NotAcknowledgedError,
+    acknowledged,
+    close,
+)
 from gateway.store.topology import Layout, Lookup, NowhereError, OneServer, Sentinels, Shards
 
 log = structlog.get_logger(__name__)
@@ -75,6 +82,8 @@ class Router:
         self._links: dict[Endpoint, _Link] = {}
         self._layout: Layout | None = None
         self._doubted = False
+        #: How often a server failed, or another one took its place.
+        self.doubts = 0
         self._looked_at_s = float("-inf")
         self._looking = asyncio.Lock()
         self._turn = 0
@@ -99,20 +108,26 @@ class Router:
         follow = address.topology is Topology.CLUSTER
         return cls(lookup, servers, follow=follow, look_s=timeout_s * _LOOK_PART)
 
-    async def execute(self, *words: Word) -> Any:
-        """Run one command where its keys live; one without keys on any primary."""
+    async def execute(self, *words: Word, acknowledgement: Acknowledgement | None = None) -> Any:
+        """Run one command where its keys live; one without keys on any primary.
+
+        One that was not acknowledged as asked raises NotAcknowledgedError, and ran.
+        """
         layout = await self._current()
         endpoint, asking = self._owner(layout, words), False
         for _ in range(_REDIRECTIONS):
             try:
-                return await self._run(endpoint, words, asking=asking)
+                return await self._run(
+                    endpoint, words, asking=asking, acknowledgement=acknowledgement
+                )
             except AskError as redirection:
                 if not self._follow:
                     raise
                 endpoint = Endpoint(redirection.host or endpoint.host, redirection.port)
                 asking = not isinstance(redirection, MovedError)
-                self._doubted = self._doubted or not asking
-        return await self._run(endpoint, words, asking=asking)
+                if not asking:
+                    self._doubt()
+        return await self._run(endpoint, words, asking=asking, acknowledgement=acknowledgement)
 
     async def execute_everywhere(self, *words: Word) -> list[Any]:
         """Run one command on every primary, one after another."""
@@ -133,7 +148,12 @@ class Router:
         return layout.primaries[self._turn]
 
     async def _run(
-        self, endpoint: Endpoint, words: tuple[Word, ...], *, asking: bool = False
+        self,
+        endpoint: Endpoint,
+        words: tuple[Word, ...],
+        *,
+        asking: bool = False,
+        acknowledgement: Acknowledgement | None = None,
     ) -> Any:
         link = self._links.get(endpoint)
         if link is None:
@@ -141,10 +161,14 @@ class Router:
         link.busy += 1
         try:
             if asking:
-                return await _ask(link.client, words)
+                return await _ask(link.client, words, acknowledgement)
+            if acknowledgement is not None:
+                return await acknowledged(link.client, words, acknowledgement)
             return await link.client.execute_command(*words)
+        except NotAcknowledgedError:
+            raise
         except _DOUBTFUL as error:
-            self._doubted = True
+            self._doubt()
             if isinstance(error, ReadOnlyError):
                 # It was demoted. A connection by name would go on leading there for ever.
                 await self._retire(endpoint, link)
@@ -153,6 +177,10 @@ class Router:
             link.busy -= 1
             if link.retired and not link.busy:
                 await close(link.client)
+
+    def _doubt(self) -> None:
+        self._doubted = True
+        self.doubts += 1
 
     async def _retire(self, endpoint: Endpoint, link: _Link) -> None:
         """Use these connections no more, and close them when the last command is through."""
@@ -194,6 +222,7 @@ class Router:
         if set(known) - set(found.primaries):
             primaries = [str(primary) for primary in found.primaries]
             log.info("store_moved", action="store_moved", primaries=primaries)
+            self.doubts += 1
         for endpoint, link in tuple(self._links.items()):
             if endpoint not in found.primaries:
                 await self._retire(endpoint, link)
@@ -214,10 +243,14 @@ def routing_key(words: tuple[Word, ...]) -> bytes | None:
     return str(key).encode()
 
 
-async def _ask(client: Client, words: tuple[Word, ...]) -> Any:
+async def _ask(
+    client: Client, words: tuple[Word, ...], acknowledgement: Acknowledgement | None
+) -> Any:
     """Run a command on the node that is taking its slot over: both on one connection."""
     async with client.client() as connection:
         await connection.execute_command("ASKING")
+        if acknowledgement is not None:
+            return await acknowledged(connection, words, acknowledgement)
         return await connection.execute_command(*words)
 
 

@@ -59,6 +59,10 @@ class Keeping:
     answer_ms: int
     listed_ms: int
 
+    def listed_of(self, task: Task) -> int:
+        """Return how long the list of the task's team goes back at least."""
+        return self.listed_ms + max((task.keep_ms or 0) - self.record_ms, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -182,6 +186,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             surface=admission.call.surface,
             base_url=admission.call.base_url,
             output=admission.output,
+            keep_ms=team.keep_ms,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

@@ -64,6 +64,22 @@ class Admitting:
             return admitted
         return replace(admitted, budgets=(*admitted.budgets, *shared))
 
+    async def join(self, admission: Admission) -> Joined:
+        """Join the task this call is a retry of; StoreUnavailable where there is none.
+
+        For a store that may have forgotten the task, until its owner has written it again.
+        """
+        try:
+            joined = await self._store.admit(replace(admission, only_join=True))
+        except StoreUnavailable:
+            self._background.step("give_up", self._give_up(admission))
+            raise
+        except NotJoinedError:
+            raise StoreUnavailable from None
+        if isinstance(joined, Joined):
+            return joined
+        raise AssertionError("a call that may only join has become a task")
+
     async def _reserve(self, admission: Admission) -> tuple[BudgetState, ...]:
         return await self._organization.reserve(
             admission.id,

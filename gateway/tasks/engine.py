@@ -21,9 +21,10 @@ from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import RenderState, Task
 from gateway.tasks.admissions import place_of
 from gateway.tasks.admitting import Admitting
-from gateway.tasks.interface import Admission, Call, Joined
+from gateway.tasks.interface import Admission, Admitted, Call, Joined
 from gateway.tasks.live import LiveTask, MovedError
 from gateway.tasks.patience import until_stored
+from gateway.tasks.reconciling import Reconciler
 from gateway.tasks.rendering import Rendering
 from gateway.tasks.steps import Steps, Surroundings
 from gateway.tasks.wake import Kind, Message, Wake
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 WITHDRAW_AFTER_S = 30.0
 #: How often handing over is tried while renders are being submitted.
 HAND_OVER_EVERY_S = 0.1
+#: A call waits so long for the store to be told what it has lost, and is sent away then.
+CATCH_UP_WITHIN_S = 1.0
 
 #: Finds the offer a task was made under; None when the catalogue no longer has it.
 FindOffer = Callable[[Task], Offer | None]
@@ -63,11 +66,26 @@ class Engine:
         self._rendering = Rendering(self._steps)
         self._admitting = Admitting(house.store, house.organization, house.background, house.clock)
         self._running: dict[TaskId, LiveTask] = {}
+        #: Keeps the store as this process knows its tasks.
+        self.reconciler = Reconciler(
+            house.store,
+            self._steps.restoring,
+            house.replica,
+            house.clock,
+            running=self._running,
+            leave=self._left,
+        )
 
     @property
     def running(self) -> dict[TaskId, LiveTask]:
         """The tasks that this process runs, by id; for reading."""
         return self._running
+
+    @property
+    def unstored(self) -> int:
+        """How many pictures are paid for here and not in the store yet."""
+        renders = (one.render for live in self._running.values() for one in live.renders)
+        return sum(render.result is not None and not render.settled for render in renders)
 
     async def admit(self, admission: Admission, offer: Offer) -> Ticket:
         """Hold the price and take the task over, or join the task this call is a retry of.
@@ -81,11 +99,17 @@ class Engine:
         clock, team, call = self._house.clock, admission.caller.team.id, admission.call
         ticket = partial(Ticket, team=team, waiter=call.waiter, place=place_of(call))
         started_s = clock.monotonic_s()
-        admitted = await self._admitting.admit(admission)
+        await self._catch_up(team)
+        if call.count and self.reconciler.is_settling(team):
+            admitted: Admitted | Joined = await self._admitting.join(admission)
+        else:
+            admitted = await self._admitting.admit(admission)
         if isinstance(admitted, Joined):
             if self._house.shelf.holds(team, admitted.task):
                 await until_stored(self._house.shelf.flush)
             running = self._running.get(admitted.task)
+            if running is not None:
+                running.call, running.left = call, False
             return ticket(task=admitted.task, joined=True, live=running)
         live = LiveTask(
             task=admitted.task,
@@ -94,11 +118,25 @@ class Engine:
             budgets=admitted.budgets,
             rates=admitted.rates,
             done=asyncio.get_running_loop().create_future(),
+            call=call,
         )
         self._house.accounting.phase(live, "admit", live.admitted_s - started_s)
         self._house.reached("admitted")
         self._run(live)
         return ticket(task=live.task.id, joined=False, live=live)
+
+    async def _catch_up(self, team: TeamId) -> None:
+        """Let the store know all that is known here, before a call may miss the task it is of.
+
+        Raises StoreUnavailable when that takes too long for a call to wait for.
+        """
+        if not self.reconciler.is_owing(team):
+            return
+        try:
+            async with asyncio.timeout(CATCH_UP_WITHIN_S):
+                await self.reconciler.catch_up(team)
+        except TimeoutError as error:
+            raise StoreUnavailable from error
 
     def adopt(self, task: Task) -> None:
         """Go on with a task from what its record tells; nothing happens when it runs already."""
@@ -156,6 +194,7 @@ class Engine:
         self._house.accounting.left(live)
         live.resolve()
         self._running.pop(live.task.id, None)
+        self.reconciler.remember(live)
         if live.task.callback_url:
             ended_ms = live.task.ended_ms or self._house.clock.now_ms()
             task = replace(live.current, ended_ms=ended_ms)
@@ -191,6 +230,8 @@ class Engine:
         leave = partial(self._store.leave, team, task, place=ticket.place, waiter=ticket.waiter)
         await until_stored(leave)
         live = self._running.get(task)
+        if (known := live or self.reconciler.remembered(task)) is not None:
+            known.left = known.left or known.call is None or known.call.waiter == ticket.waiter
         if live is not None and not live.task.detached:
             self._house.poller.schedule(
                 live.task.order.provider, WITHDRAW_AFTER_S, partial(self._withdraw, team, task)
@@ -203,6 +244,8 @@ class Engine:
 
     def delivered(self, ticket: Ticket) -> None:
         """Note that the answer for a call has left; written down a moment later."""
+        if (known := self.reconciler.remembered(ticket.task)) is not None:
+            known.delivered = True
         self._house.shelf.delivered(ticket.team, ticket.task)
 
     def fetched(self, team: TeamId, task: TaskId, renders: Iterable[int]) -> None:
@@ -250,6 +293,9 @@ class Engine:
         Requests go on waiting for them here.
         """
         handed = 0
+        for team in {live.task.team for live in self._running.values()}:
+            with suppress(StoreUnavailable):
+                await self.reconciler.catch_up(team)
         while self._running:
             for live in list(self._running.values()):
                 if await self._steps.recorded(live, partial(self._store.hand_over, live.task)):

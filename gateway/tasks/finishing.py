@@ -16,7 +16,7 @@ from gateway.domain.images import TokenUsage, remembered
 from gateway.domain.latency import forecast_from_progress, noted
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, estimate, final, possible
 from gateway.domain.schedule import backoff_s
-from gateway.domain.task import CURABLE_FAILURES, Event, FailureKind, RenderState, picture_key
+from gateway.domain.task import CURABLE_FAILURES, Event, FailureKind, RenderState
 from gateway.providers.interface import Failed, Finished, Missing, PollFailed, PollOutcome, Running
 from gateway.tasks.interface import Ending
 from gateway.tasks.live import LiveRender
@@ -187,13 +187,19 @@ class Finishing:
             await until_stored(partial(correct, one.live.task, one.index, delta))
         self._steps.note(one, "estimate_corrected", delta_microusd=delta)
 
+    async def _pass_on(self, one: LiveRender) -> None:
+        """Let whoever waits have the picture from its link: the store may take it later."""
+        picture = await self._steps.house.straight.straight(one.live.task, one.render)
+        if picture is not None:
+            one.live.pass_on(one, picture)
+
     async def ingest(self, one: LiveRender) -> None:
         """Copy the picture into the store; a picture that is paid for is tried until it is dead."""
         started_s = self._steps.clock.monotonic_s()
         task, result = one.live.task, one.render.result
         if result is None:
             raise AssertionError("only a concluded render has a picture")
-        key = picture_key(task.team, task.id, one.index)
+        key = self._steps.house.straight.remember(task, one.render)
         fetcher = self._steps.house.fetchers[task.order.provider]
         ingested = None
         for tries in itertools.count(1):
@@ -201,6 +207,8 @@ class Finishing:
                 ingested = await fetcher.ingest(result.links[0], key, task.output)
             except (LinkUnavailableError, AssetUnavailableError) as error:
                 self._steps.note(one, "ingest_failed", detail=type(error).__name__, tries=tries)
+                if isinstance(error, AssetUnavailableError) and one.passed_on is None:
+                    await self._pass_on(one)
                 if (
                     self._steps.clock.monotonic_s() - started_s
                     > self._steps.house.patience.abandon_after_s

@@ -124,6 +124,56 @@ class ShelfNote:
     fetched: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a task has come by its record.
+
+    `renders` has for each of them its progress (`Render.progress`), and whether its hold was
+    raised.
+    """
+
+    epoch: int
+    owner: str
+    renders: tuple[tuple[int, bool], ...]
+
+    def is_of_another(self, task: Task) -> bool:
+        """Tell whether the task has another owner than it is remembered to have."""
+        return self.epoch > task.epoch or (self.epoch == task.epoch and self.owner != task.owner)
+
+    def is_behind(self, task: Task) -> bool:
+        """Tell whether the record knows less than is remembered of a task that is still ours."""
+        if self.epoch != task.epoch:
+            return self.epoch < task.epoch
+        return self.owner == task.owner and any(
+            progress < render.progress
+            or (bool(render.raised_microusd) and render.result is None and not was_raised)
+            for (progress, was_raised), render in zip(self.renders, task.renders, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """What the store says of tasks, None where it has no record.
+
+    `server` is another one after a restart or a failover, '' when the store does not tell.
+    """
+
+    server: str
+    tasks: tuple[Standing | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What restoring a record found.
+
+    `behind` when there was anything to restore; `unsettled` are renders whose money the owner
+    remembers to be settled and the store does not.
+    """
+
+    behind: bool
+    unsettled: tuple[int, ...]
+
+
 class NotJoinedError(Exception):
     """There is no task to join, and the call must not become one."""
 
@@ -146,6 +196,11 @@ class TaskStore(Protocol):
     @property
     def owner(self) -> str:
         """The replica whose tasks these are."""
+        ...
+
+    @property
+    def keep_ms(self) -> int:
+        """How long the record of a task is kept after its end."""
         ...
 
     async def admit(self, admission: Admission) -> Admitted | Joined:
@@ -198,10 +253,21 @@ class TaskStore(Protocol):
         """
         ...
 
-    async def restore(self, task: Task) -> None:
-        """Write a task and its open holds anew from memory, also over budget.
+    @property
+    def doubts(self) -> int:
+        """How often the store gave reason to doubt that it has all it acknowledged."""
+        ...
 
-        For a record the store has lost: the picture may have been paid for (design rule 18).
+    async def standings(self, team: TeamId, tasks: Sequence[TaskId]) -> Standings:
+        """Return how far tasks of a team have come by their records, and which server says so."""
+        ...
+
+    async def restore(self, task: Task, call: Call | None) -> Restored:
+        """Bring a record up to what its owner remembers, and write it anew if it is gone.
+
+        Also over budget, for the picture may have been ordered (design rule 18). A record is
+        never taken back. `call` lets retries find a task that is written anew. Raises
+        OwnershipLostError when the task has another owner by now.
         """
         ...
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from gateway.domain.catalog import Offer
 from gateway.domain.errors import BudgetState, InternalError
-from gateway.domain.images import Size
+from gateway.domain.images import Size, StoredPicture
 from gateway.domain.latency import Forecast, LatencyClass, size_class
 from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
+from gateway.tasks.interface import Call
 from gateway.tasks.poller import Due
 
 
@@ -53,6 +54,7 @@ class LiveRender:
     `asked_s` is when it was last polled, `forecasts` what the upstream said of its end.
 
     `upstream_s` is how long it was the upstream's turn, in all tries.
+    `passed_on` is its picture as the result link gives it, while the store does not take it.
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
     """
 
@@ -67,6 +69,7 @@ class LiveRender:
     forecasts: tuple[Forecast, ...] = ()
     candidate: str = ""
     due: Due | None = None
+    passed_on: StoredPicture | None = None
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -84,6 +87,14 @@ class LiveRender:
         """Which picture of the task it is."""
         return self.render.index
 
+    @property
+    def at_hand(self) -> Render:
+        """The render as it is answered: stored, or passed on from its link."""
+        result = self.render.result
+        if result is None or result.settled or self.passed_on is None:
+            return self.render
+        return replace(self.render, result=replace(result, stored=self.passed_on))
+
     def stir(self, candidate: str = "") -> None:
         """Look at it now; `candidate` is an upstream id that was claimed for it."""
         self.candidate = candidate or self.candidate
@@ -98,7 +109,10 @@ class LiveTask:
 
     `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
-    `news` is set, and replaced, when a render has come to its end and when the task has.
+    `call` is who waits for it, None where that is not known here; `left` when it does not any
+    more, and `delivered` when its answer has left.
+    `news` is set, and replaced, when a render has come to its end, when its picture can be passed
+    on, and when the task has.
     """
 
     task: Task
@@ -113,6 +127,9 @@ class LiveTask:
     retry_after_s: float | None = None
     adopted: bool = False
     cancelled: bool = False
+    call: Call | None = None
+    left: bool = False
+    delivered: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_renders(self, now_s: float) -> None:
@@ -132,7 +149,8 @@ class LiveTask:
     @property
     def outcome(self) -> Outcome:
         """What could be answered now."""
-        return Outcome(self.current, self.budgets, self.retry_after_s)
+        at_hand = replace(self.task, renders=tuple(one.at_hand for one in self.renders))
+        return Outcome(at_hand, self.budgets, self.retry_after_s)
 
     @property
     def latency_class(self) -> LatencyClass:
@@ -149,6 +167,11 @@ class LiveTask:
     def over(self) -> bool:
         """Tell whether nothing more will come."""
         return all(one.render.settled for one in self.renders)
+
+    def pass_on(self, one: LiveRender, picture: StoredPicture) -> None:
+        """Let a picture be had from its link, and tell who waits."""
+        one.passed_on = picture
+        self.tell()
 
     def tell(self) -> None:
         """Tell everybody who waits that there is news."""

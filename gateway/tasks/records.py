@@ -7,7 +7,7 @@ Scripts take fields as flat lists of names and values in turn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -21,9 +21,10 @@ from gateway.domain.images import (
     TokenUsage,
 )
 from gateway.domain.limits import Scope
-from gateway.domain.pricing import Charge, ChargeBasis
+from gateway.domain.pricing import PICTURE, Charge, ChargeBasis
 from gateway.domain.task import (
     SCHEMA,
+    Event,
     FailureKind,
     HeldWindow,
     Hold,
@@ -42,6 +43,14 @@ BUCKET_MS = 900_000
 
 #: What a record says of a picture that will never be in the asset store.
 LOST = "lost"
+
+#: How renders come to the states they end in, when nobody remembers more.
+_ENDS: dict[RenderState, tuple[RenderState, Event]] = {
+    RenderState.COMPLETED: (RenderState.SUBMITTED, Event.FINISH),
+    RenderState.FAILED: (RenderState.SUBMITTED, Event.FAIL),
+    RenderState.LOST: (RenderState.SUBMITTED, Event.LOSE),
+    RenderState.UNKNOWN: (RenderState.UNKNOWN, Event.WRITE_OFF),
+}
 
 
 class UnreadableTaskError(Exception):
@@ -78,17 +87,14 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **call,
     }
+    if task.keep_ms is not None:
+        record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
         record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
         fields = {"state": render.state.value, "hold": str(task.hold.amount_microusd)}
         if render.attempt_id:
-            fields |= {
-                "attempt_id": render.attempt_id,
-                "upstream_id": render.upstream_id,
-                "tries": str(render.tries),
-                "submitted_ms": str(render.submitted_ms),
-            }
+            fields |= render_fields(render)
         if render.result is not None:
             fields |= _result_fields(render.result)
         record |= {f"{render.index}:{name}": value for name, value in fields.items()}
@@ -134,6 +140,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
+            keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableTaskError(f"{type(error).__name__}: {error}") from error
@@ -206,7 +213,38 @@ def result_of(ending: Ending) -> Result:
         failure=ending.failure,
         links=ending.links,
         usage=ending.usage,
+        by_category=ending.charge.by_category,
     )
+
+
+def ended_by(render: Render) -> tuple[Render, Ending]:
+    """Return a settled render as it was before its end, and the end, for a store that forgot it.
+
+    Where it is not known what the cost was made of, it is the picture's.
+    """
+    result = render.result
+    if result is None:
+        raise AssertionError("only a settled render has an end")
+    state, event = _ENDS[render.state]
+    if render.state is RenderState.FAILED and not render.upstream_id:
+        state, event = RenderState.QUEUED, Event.EXPIRE
+    made_of = result.by_category
+    if result.cost_microusd and not made_of:
+        made_of = {PICTURE: result.cost_microusd}
+    charge = Charge(result.cost_microusd, dict(made_of), result.basis)
+    ending = Ending(event, charge, result.failure, result.links, result.usage)
+    return replace(render, state=state, result=None), ending
+
+
+def render_fields(render: Render) -> dict[str, str]:
+    """Return what a record says of where a render is that was begun at least once."""
+    return {
+        "state": render.state.value,
+        "attempt_id": render.attempt_id,
+        "upstream_id": render.upstream_id,
+        "tries": str(render.tries),
+        "submitted_ms": str(render.submitted_ms),
+    }
 
 
 def ending_fields(ending: Ending) -> dict[str, str]:

@@ -74,6 +74,8 @@ class Recovery:
         is_audit = self._clock.monotonic_s() - self._audited_s >= AUDIT_EVERY_S
         found: set[TaskId] = set()
         for team in teams:
+            # First whoever is alive says what this store may have forgotten.
+            await self._engine.reconciler.catch_up(team)
             for owner in await self._store.owners(team):
                 if self._stopped:
                     return len(teams)
@@ -91,7 +93,7 @@ class Recovery:
         """Run tasks of ours that were found idle twice; return those that are idle now."""
         idle = set()
         for task in await self._store.owned(team, self._replica.id):
-            if task in self._engine.running or self._shelf.holds(team, task):
+            if self._is_known(task) or self._shelf.holds(team, task):
                 continue
             if task in self._idle:
                 await self._take(team, task, self._replica.id)
@@ -99,8 +101,13 @@ class Recovery:
                 idle.add(task)
         return idle
 
+    def _is_known(self, task: TaskId) -> bool:
+        """Tell whether this process knows more of a task than its record can tell."""
+        engine = self._engine
+        return task in engine.running or engine.reconciler.remembered(task) is not None
+
     async def _take(self, team: TeamId, task: TaskId, owner: str) -> None:
-        if self._stopped or not self._replica.may_submit():
+        if self._stopped or not self._replica.may_submit() or self._is_known(task):
             return
         try:
             taken = await self._store.take(team, task, owner=owner)

@@ -35,6 +35,11 @@ class RedisTaskOwnership(RedisTaskReader):
         """The replica whose tasks these are."""
         return self._owner
 
+    @property
+    def keep_ms(self) -> int:
+        """How long the record of a task is kept after its end."""
+        return self._keeping.record_ms
+
     async def leave(self, team: TeamId, task: TaskId, *, place: str, waiter: str) -> None:
         """Note that this request no longer waits for the task."""
         await self._store.run(

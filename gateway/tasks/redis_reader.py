@@ -27,6 +27,11 @@ class RedisTaskReader:
         self._store = store
         self._are_live = load_script("tasks/lua/are_live.lua")
 
+    @property
+    def doubts(self) -> int:
+        """How often the store gave reason to doubt that it has all it acknowledged."""
+        return self._store.doubts
+
     async def read(self, team: TeamId, task: TaskId) -> Task | None:
         """Return a task as it is written down; raises UnreadableTaskError."""
         reply = await self._store.command("HGETALL", task_key(team, task))

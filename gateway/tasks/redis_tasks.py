@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import orjson
@@ -20,59 +20,38 @@ from gateway.domain.task import (
 )
 from gateway.ledger.holds import states_of
 from gateway.ledger.outbox import outbox_field, raised, settlement
-from gateway.store.client import Reply, Store
+from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.keyspace import (
-    account_key,
-    active_teams_key,
-    idempotency_key,
     in_flight_key,
     ledger_key,
     live_key,
     outbox_key,
-    owners_key,
     rollup_key,
     spent_month_key,
     spent_total_key,
     task_key,
-    tasks_key,
-    tombstone_key,
 )
 from gateway.store.scripts import load_script
 from gateway.tasks import records
 from gateway.tasks.admissions import (
-    Asked,
     Keeping,
-    anew,
-    ask,
-    call_fields,
     call_keys,
-    call_order,
     integers,
-    place_of,
 )
 from gateway.tasks.interface import (
-    Admission,
-    Admitted,
-    Call,
     Concluded,
     Ending,
-    Joined,
     OwnershipLostError,
     RecordMissingError,
     ShelfNote,
 )
-from gateway.tasks.redis_ownership import RedisTaskOwnership
+from gateway.tasks.redis_admissions import RedisTaskAdmissions
 from gateway.tasks.unfetched import unfetched_keys
 
-#: A given-up id stays given up for longer than any admission of it can be on its way.
-TOMBSTONE_MS = 3_600_000
 
-
-class RedisTaskStore(RedisTaskOwnership):
-    """Implements `TaskStore` for the process `owner`.
-
-    Where it `tells_organization`, each movement of money leaves an entry in the team's outbox.
-    """
+class RedisTaskStore(RedisTaskAdmissions):
+    """Implements `TaskStore` for the process `owner`."""
 
     def __init__(
         self,
@@ -82,120 +61,16 @@ class RedisTaskStore(RedisTaskOwnership):
         owner: str,
         keeping: Keeping,
         tells_organization: bool = False,
+        acknowledgement: Acknowledgement | None = None,
     ) -> None:
-        super().__init__(store, clock, owner=owner, keeping=keeping)
-        self._tells_organization = tells_organization
-        self._known_teams: set[TeamId] = set()
-        self._admit = load_script("tasks/lua/admit.lua")
+        super().__init__(
+            store, clock, owner=owner, keeping=keeping, tells_organization=tells_organization
+        )
+        self._acknowledgement = acknowledgement
         self._advance = load_script("tasks/lua/advance.lua")
         self._conclude = load_script("tasks/lua/conclude.lua")
-        self._expect_retry = load_script("tasks/lua/expect_retry.lua")
-        self._give_up = load_script("tasks/lua/give_up.lua")
         self._raise = load_script("tasks/lua/raise.lua")
         self._shelve = load_script("tasks/lua/shelve.lua")
-
-    async def admit(self, admission: Admission) -> Admitted | Joined:
-        """Attach the call to its task; else check every limit, hold the price and write a task."""
-        team = admission.caller.team.id
-        if team not in self._known_teams:
-            # Before the first task, so that recovery never misses a team that has one.
-            await self._store.command("SADD", active_teams_key(), team)
-            self._known_teams.add(team)
-        asked = ask(admission, now_ms=self._clock.now_ms(), owner=self._owner)
-        call = admission.call
-        order = asked.order() | {
-            "call": call_order(
-                team,
-                call,
-                self._keeping,
-                replica=self._owner,
-                patience_ms=admission.patience_ms,
-            )
-        }
-        fields = call_fields(team, call)
-        reply = await self._run_admit(asked.task, order, asked.keys, fields, call.idempotency)
-        return asked.understand(reply)
-
-    async def restore(self, task: Task) -> None:
-        """Write a task and its open holds anew from memory, also over budget."""
-        keys = [window.key for window in task.hold.windows]
-        await self._store.command("SADD", active_teams_key(), task.team)
-        await self._run_admit(task, anew(task), keys, {}, "")
-
-    async def _run_admit(
-        self,
-        task: Task,
-        order: dict[str, object],
-        keys: Sequence[str],
-        call: Mapping[str, str],
-        idempotency: str,
-    ) -> Reply:
-        now_ms = self._clock.now_ms()
-        month = records.month_of(now_ms)
-        unfinished = [render.index for render in task.renders if render.result is None]
-        full = order | {
-            "id": task.id,
-            "owner": self._owner,
-            "amount": task.hold.amount_microusd,
-            "renders": len(unfinished),
-            "created_ms": task.created_ms,
-            "list_from_ms": now_ms - self._keeping.listed_ms,
-            "fields": records.task_fields(task, owner=self._owner, call=call),
-            "entries": [records.hold_entry(task, index) for index in unfinished],
-        }
-        return await self._store.run(
-            self._admit,
-            [
-                task_key(task.team, task.id),
-                live_key(task.team, self._owner),
-                tombstone_key(task.team, task.id),
-                account_key(task.team),
-                in_flight_key(task.team),
-                ledger_key(task.team),
-                spent_month_key(task.team, records.month_before(month)),
-                spent_month_key(task.team, month),
-                spent_total_key(task.team),
-                owners_key(task.team),
-                tasks_key(task.team),
-                *call_keys(task.team, task.call),
-                idempotency_key(task.team, idempotency),
-                *keys,
-            ],
-            [orjson.dumps(full)],
-        )
-
-    async def give_up(self, admission: Admission) -> bool:
-        """Make sure that an admission nobody heard of holds nothing; True if it has begun."""
-        asked: Asked = ask(admission, now_ms=self._clock.now_ms(), owner=self._owner)
-        team, task = asked.task.team, asked.task
-        order = {
-            "id": task.id,
-            "created_ms": task.created_ms,
-            "tombstone_ms": TOMBSTONE_MS,
-            "call": call_order(team, admission.call, self._keeping, replica=self._owner),
-            "entries": [records.release_entry(task, render.index) for render in task.renders],
-        }
-        reply = await self._store.run(
-            self._give_up,
-            [
-                task_key(team, task.id),
-                live_key(team, self._owner),
-                tombstone_key(team, task.id),
-                in_flight_key(team),
-                ledger_key(team),
-                tasks_key(team),
-                *call_keys(team, task.call),
-                idempotency_key(team, admission.call.idempotency),
-                *(window.key for choice in asked.choices for window in choice),
-            ],
-            [orjson.dumps(order)],
-        )
-        return reply == b"begun"
-
-    async def expect_retry(self, team: TeamId, call: Call) -> None:
-        """Note that a call was sent away before it was a task: its retry is a new call."""
-        keys = call_keys(team, place_of(call))
-        await self._store.run(self._expect_retry, keys[2:], [call.count + 1])
 
     async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
         """Win the right to post this render."""
@@ -240,13 +115,18 @@ class RedisTaskStore(RedisTaskOwnership):
             "to": moved.state,
             "attempt": moved.attempt_id,
             "epoch": str(task.epoch),
+            "owner": self._owner,
             "fact": event in FACTS,
             "fields": fields,
         }
         if event is not Event.BEGIN:
             order["expected"] = moved.attempt_id
         reply = await self._store.run(
-            self._advance, [task_key(task.team, task.id)], [orjson.dumps(order)]
+            self._advance,
+            [task_key(task.team, task.id)],
+            [orjson.dumps(order)],
+            # What is sent next must not be forgotten by whoever may become the primary.
+            acknowledgement=self._acknowledgement if event is Event.BEGIN else None,
         )
         if reply == b"done":
             return moved
@@ -283,6 +163,7 @@ class RedisTaskStore(RedisTaskOwnership):
             "created_ms": task.created_ms,
             "index": index,
             "epoch": str(task.epoch),
+            "owner": self._owner,
             "from": _from_states(ending.event),
             "to": advance(render.state, ending.event),
             "verb": records.verb_of(ending.charge),
@@ -291,7 +172,7 @@ class RedisTaskStore(RedisTaskOwnership):
             "cost": ending.charge.total_microusd,
             "fetch": bool(ending.links),
             "replay": is_final(render, ending),
-            "keep_ms": self._keeping.record_ms,
+            "keep_ms": task.keep_ms or self._keeping.record_ms,
             "now_ms": now_ms,
             "bucket_ms": records.bucket_of(task.created_ms),
             "owners": records.sum_owners(task),

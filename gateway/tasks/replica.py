@@ -75,6 +75,10 @@ class Replica:
         """The other replicas that were alive at the last renewal."""
         return self._alive - {self.id}
 
+    def unsettle(self) -> None:
+        """Take nobody for gone by what was seen so far: the store is not the one it was."""
+        self._steady_since_s = self._clock.monotonic_s()
+
     def may_submit(self) -> bool:
         """Tell whether our place is certainly still ours."""
         return self._age_s() <= self._submit_within_s

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from gateway.assets.interface import PictureFetcher
+from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.clock import Clock
 from gateway.domain.errors import InternalError
@@ -35,6 +35,7 @@ from gateway.tasks.live import LiveRender, LiveTask, MovedError
 from gateway.tasks.patience import until_stored
 from gateway.tasks.poller import Poller
 from gateway.tasks.replica import Replica
+from gateway.tasks.restoring import Restoring
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.turnstile import Turnstile
 
@@ -73,6 +74,7 @@ class Surroundings:
     store: TaskStore
     providers: Mapping[str, Provider]
     fetchers: Mapping[str, PictureFetcher]
+    straight: StraightAssets
     poller: Poller
     organization: Organization
     outbox: Outbox
@@ -112,6 +114,7 @@ class Steps:
         self.store = house.store
         self.clock = house.clock
         self.accounting = house.accounting
+        self.restoring = Restoring(house.store, house.organization, house.outbox, house.shelf)
         self._on_settled = on_settled
         self._on_left = on_left
 
@@ -165,23 +168,16 @@ class Steps:
         one.render = await self.recorded(one.live, lambda: verb(one.live.task, one.render))
 
     async def recorded(self, live: LiveTask, call: Callable[[], Awaitable[T]]) -> T:
-        """Write a step down, however long the store takes; write a lost record anew (rule 18).
+        """Write a step down, however long the store takes; restore what it has lost (rule 18).
 
         Raises OwnershipLostError.
         """
         while True:
             try:
                 return await until_stored(call)
-            except RecordMissingError:
-                log.critical("record_missing", action="record_missing", task=live.task.id)
-                await until_stored(lambda: self.store.restore(live.current))
-                await until_stored(partial(self._restore_shared, live.current))
-
-    async def _restore_shared(self, task: Task) -> None:
-        unfinished = sum(render.result is None for render in task.renders)
-        amount = unfinished * task.hold.amount_microusd
-        organization = self.house.organization
-        await organization.restore(task.id, task.team, amount, task.created_ms)
+            except (RecordMissingError, OwnershipLostError) as refusal:
+                if not await self.restoring.restore(live):
+                    raise OwnershipLostError(live.task.id) from refusal
 
     def provider(self, one: LiveRender) -> Provider:
         """Return the account that makes this render."""

@@ -255,10 +255,12 @@ class Submitting:
         )
         if read is None:
             return False
-        state = read.renders[one.index].state
-        if state in (RenderState.SUBMITTING, RenderState.UNKNOWN):
+        written = read.renders[one.index]
+        if written.state in (RenderState.SUBMITTING, RenderState.UNKNOWN):
             return False
-        one.render = read.renders[one.index]
+        if written.progress < one.render.progress:
+            return False  # the store has lost what is known here
+        one.render = written
         return True
 
     async def _bind(self, one: LiveRender, candidate: str) -> bool:

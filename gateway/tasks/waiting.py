@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StillRunning, StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.task import Task
 from gateway.tasks.interface import TaskStore
 from gateway.tasks.live import LiveTask, MovedError, Outcome
 from gateway.tasks.wake import Kind, Message
@@ -24,6 +25,17 @@ IsEnough = Callable[[Outcome], bool]
 
 #: How often a task that runs elsewhere is read again.
 READ_AGAIN_S = 1.0
+#: How long after the end of a task that runs elsewhere its pictures are not waited for any more,
+#: where they can be had from their links.
+STRAIGHT_AFTER_MS = 5_000
+
+
+#: Returns a task as if pictures that their links still give were stored.
+WithStraight = Callable[[Task], Awaitable[Task]]
+
+
+async def _as_it_is(task: Task) -> Task:
+    return task
 
 
 class Waiting:
@@ -36,8 +48,10 @@ class Waiting:
         clock: Clock,
         *,
         deadline_s: float,
+        with_straight: WithStraight = _as_it_is,
     ) -> None:
         self._store = store
+        self._with_straight = with_straight
         self._running = running
         self._clock = clock
         self._deadline_s = deadline_s
@@ -98,12 +112,20 @@ class Waiting:
                 read = await self._store.read(team, task)
             except StoreUnavailable:
                 read = None
+            if read is not None and self._is_unstored(read):
+                read = await self._with_straight(read)
             if read is not None and is_enough(Outcome(read)):
                 return Outcome(read)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(timeout_s, READ_AGAIN_S)):
                     await told.wait()
         return None
+
+    def _is_unstored(self, task: Task) -> bool:
+        """Tell whether a task that is over has waited for the store for longer than is usual."""
+        if task.over or any(render.result is None for render in task.renders):
+            return False
+        return self._clock.now_ms() - task.ended_ms > STRAIGHT_AFTER_MS
 
     @contextmanager
     def _watch(self, task: TaskId) -> Iterator[asyncio.Event]:

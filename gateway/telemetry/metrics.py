@@ -41,7 +41,7 @@ class Metrics:
     of what any of them has, or a *reading* of something that is the same whoever reads it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one for each metric
         self, registry: CollectorRegistry, *, version: str, shared: Path | None = None
     ) -> None:
         self.registry = registry
@@ -241,6 +241,20 @@ class Metrics:
             "loop_deaths_total",
             "Background loops that ended although they never should; the process stops then.",
             "loop",
+        )
+        self.asset_errors = counter(
+            "assets_errors_total",
+            "Calls to the store of pictures that failed; reason is full or unavailable.",
+            *("operation", "reason"),
+        )
+        self.assets_full = worst(
+            "assets_full", "Whether the store of pictures takes none for lack of room (1/0)."
+        )
+        self.assets_free = reading(
+            "assets_free_bytes", "Room that is left where pictures are kept in a folder."
+        )
+        self.assets_waiting = part(
+            "assets_waiting", "Pictures that are paid for and not in the store yet."
         )
         self.store_up = reading(
             "store_up", "Whether the ledger store answered its last ping (1/0)."

@@ -6,6 +6,7 @@ What is pinned decides: an environment is made anew when its pins have changed.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -13,11 +14,13 @@ import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+NODE_CLIENTS = HERE / "node"
 KEPT = HERE.parents[1] / ".clients"
 #: How long an installation may take.
 INSTALL_S = 300.0
@@ -69,29 +72,29 @@ async def command_of(client: Client, node: str) -> list[str]:
     if client.runtime == "python":
         python = await _venv(client.environment, HERE / "pins" / f"{client.environment}.txt")
         return [str(python), str(HERE / "python" / client.script)]
-    return [str(await _node(node)), str(await _npm(client, node) / client.script)]
+    return [str(await node_of(node)), str(await _npm(client, node) / client.script)]
 
 
 async def _venv(name: str, pins: Path) -> Path:
     folder = KEPT / name
     python = folder / "bin" / "python"
     wanted = hashlib.sha256(pins.read_bytes()).hexdigest()
-    if not _is_kept(folder, wanted):
-        shutil.rmtree(folder, ignore_errors=True)
-        await _install([sys.executable, "-m", "venv", str(folder)])
-        await _install([str(python), *_PIP, "--requirement", str(pins)])
-        (folder / _STAMP).write_text(wanted)
+    async with _one_at_a_time(name):
+        if not _is_kept(folder, wanted):
+            shutil.rmtree(folder, ignore_errors=True)
+            await _install([sys.executable, "-m", "venv", str(folder)])
+            await _install([str(python), *_PIP, "--requirement", str(pins)])
+            (folder / _STAMP).write_text(wanted)
     return python
 
 
 _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-_node_turn = asyncio.Lock()
 
 
-async def _node(version: str) -> Path:
-    """Return Node's own binary, out of its wheel."""
+async def node_of(version: str) -> Path:
+    """Return Node's own binary, out of its wheel. Raises NotInstalledError."""
     folder = KEPT / "node"
-    async with _node_turn:
+    async with _one_at_a_time("node"):
         if not _is_kept(folder, version):
             shutil.rmtree(folder, ignore_errors=True)
             await _install([sys.executable, "-m", "venv", str(folder)])
@@ -103,19 +106,34 @@ async def _node(version: str) -> Path:
 
 async def _npm(client: Client, node: str) -> Path:
     """Return a folder with the client's packages and all scripts."""
-    binary = await _node(node)
+    binary = await node_of(node)
     folder = KEPT / client.label
     wanted = json.dumps({"private": True, "type": "module", "dependencies": dict(client.packages)})
-    if not _is_kept(folder, wanted):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / "package.json").write_text(wanted)
-        npm = str(binary.with_name("npm"))
-        await _install([npm, "install", *_NPM_OPTIONS], folder, path=str(binary.parent))
-        (folder / _STAMP).write_text(wanted)
-    for script in (HERE / "node").glob("*.mjs"):
+    async with _one_at_a_time(client.label):
+        if not _is_kept(folder, wanted):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / "package.json").write_text(wanted)
+            await npm_install(folder, binary)
+            (folder / _STAMP).write_text(wanted)
+    for script in NODE_CLIENTS.glob("*.mjs"):
         shutil.copy(script, folder)
     return folder
+
+
+async def npm_install(folder: Path, node: Path) -> None:
+    """Install what a folder's package.json names. Raises NotInstalledError."""
+    npm = str(node.with_name("npm"))
+    await _install([npm, "install", *_NPM_OPTIONS], folder, path=str(node.parent))
+
+
+@asynccontextmanager
+async def _one_at_a_time(name: str) -> AsyncIterator[None]:
+    """Let one of several processes install something."""
+    KEPT.mkdir(exist_ok=True)
+    with (KEPT / f"{name}.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
 
 
 def _is_kept(folder: Path, wanted: str) -> bool:

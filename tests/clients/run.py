@@ -42,7 +42,7 @@ KEYS = {
 SECTIONS = """
 [models."gpt-image-1"]
 routes = ["evolink"]
-aliases = ["dall-e-2", "dall-e-3"]
+#aliases = ["dall-e-2", "dall-e-3"]
 
 [teams.poor]
 models = ["*"]
@@ -64,6 +64,7 @@ class Played:
     wrong: dict[str, str] = field(default_factory=dict)
     #: Why it was not tried at all.
     skipped: str = ""
+    unreachable: bool = False
 
     @property
     def is_green(self) -> bool:
@@ -151,7 +152,7 @@ async def play(client: Client, node: str, served: Product) -> Played:
     try:
         command = await command_of(client, node)
     except NotInstalledError as error:
-        played.skipped = str(error)
+        played.skipped, played.unreachable = str(error), error.unreachable
         return played
     environ = {
         "PATH": os.environ["PATH"],  # noqa: TID251 - a child's environment

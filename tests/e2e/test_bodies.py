@@ -145,6 +145,30 @@ async def test_a_body_that_drips(client: Connection) -> None:
     assert (408, "request_timeout") == (status, _code(told))
 
 
+async def test_an_answer_reaches_a_client_that_has_not_stopped_sending(client: Connection) -> None:
+    """The server drops what still comes for a while, instead of resetting the connection."""
+    client.ask(f"Content-Length: {len(BODY)}")
+    for place in range(20):
+        client.writer.write(BODY[place : place + 1])
+        await asyncio.sleep(0.1)
+    status, headers, told = await client.answer()
+
+    assert (408, "request_timeout", "close") == (status, _code(told), headers["connection"])
+
+
+async def test_a_body_too_large_that_is_sent_to_its_end(client: Connection) -> None:
+    """A client that reads only then still reads 413, also when it wants the connection closed."""
+    size_bytes = 4 << 20
+    client.ask(f"Content-Length: {size_bytes}", "Connection: close")
+    for _ in range(64):
+        client.writer.write(bytes(size_bytes // 64))
+        await client.writer.drain()
+    status, _, told = await client.answer()
+
+    assert (413, "request_too_large") == (status, _code(told))
+    assert await client.is_closed()
+
+
 async def test_waiting_for_a_picture_is_not_waiting_for_a_body(running: Running) -> None:
     """A picture may take longer than a body."""
     answer = await running.generate("a fox [[latency:1]]")

@@ -47,11 +47,18 @@ async def test_a_dollar_is_never_exceeded_and_is_used_up(
             folder = tmp_path / name
             folder.mkdir()
             config = write_config(
-                folder, upstream, budget="1", redis=f'url = "{valkey_process.url}"'
+                folder,
+                upstream,
+                budget="1",
+                redis=f'url = "{valkey_process.url}"',
+                # All of them at once take long on a busy machine; none may come back as an orphan,
+                # which the other gateway would join without having its picture.
+                submit_timeout="30s",
+                wait="110s",
             )
             urls.append((await stack.enter_async_context(serving_gateway(config))).url)
         client = await stack.enter_async_context(
-            httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=CALLS))
+            httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=CALLS))
         )
 
         async def call(number: int) -> int:

@@ -55,7 +55,7 @@ TEAMS = "\n".join(
         _team("capped", CAPPED_KEY, "per_call_usd = 0.001"),
     ]
 )
-MODELS = '[models."gpt-image-2"]\nroutes = ["evolink"]\naliases = ["vendor/gpt-image-2"{alias}]\n'
+MODELS = '[models."gpt-image-2"]\nroutes = ["evolink"]\n'
 ALIAS = {Mode.STRICT: "", Mode.LENIENT: ', "dall-e-3"'}
 #: `%s` is where the gateway itself will listen, so that its links lead back to it.
 SERVER = 'compat = "{mode}"\npublic_url = "URL"\nhelp_url = "https://help.example/keys"'

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -15,7 +15,11 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from gateway.assets.interface import Ingested
+from gateway.assets.chunks import only
+from gateway.assets.interface import Ingested, LinkDeadError, OpenPicture
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
+from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
@@ -25,6 +29,7 @@ from gateway.ledger.organization import Organization
 from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Accepted, Finished, PollOutcome, SubmitOutcome
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.gate import Capacity
@@ -156,6 +161,8 @@ class ScriptedFetcher:
     failures: list[Exception] = field(default_factory=list)
     fetched: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    dead_links: bool = False
     before_fetch: Callable[[], None] | None = None
 
     async def ingest(self, link: str, key: str, output: Output) -> Ingested:
@@ -168,6 +175,13 @@ class ScriptedFetcher:
             raise self.failures.pop(0)
         picture = StoredPicture(key=key, size_bytes=3, format=output.format)
         return Ingested(picture, fetch_s=0.0, store_s=0.0)
+
+    async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
+        """Give the picture of a link that works; three bytes."""
+        self.opened.append(link)
+        if self.dead_links:
+            raise LinkDeadError("HTTP 404")
+        return OpenPicture(output.format, 3, only(b"abc"))
 
 
 class HandPoller(Poller):
@@ -222,6 +236,7 @@ class House:
     clock: LaterClock
     store: Store
     journal: RedisTaskStore
+    outbox: Outbox
     background: Background
     metrics: Metrics
     #: The points where a crash would matter, in the order in which they were reached.
@@ -331,6 +346,8 @@ async def open_house(
     callback_url: Callable[[Task, int], str] | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,
+    acknowledgement: Acknowledgement | None = None,
+    shared: Sequence[Budget] = (),
 ) -> AsyncIterator[House]:
     """Run a replica's engine; by default the upstream accepts and is done at the first poll.
 
@@ -338,7 +355,14 @@ async def open_house(
     """
     clock, metrics = LaterClock(), Metrics(CollectorRegistry(), version="test")
     provider, fetcher = provider or ScriptedProvider(), ScriptedFetcher()
-    tasks = journal(store, clock, owner=owner, keeping=KEEPING)
+    tasks = journal(
+        store,
+        clock,
+        owner=owner,
+        keeping=KEEPING,
+        tells_organization=bool(shared),
+        acknowledgement=acknowledgement,
+    )
     replica = Replica(store, clock, id=owner, lease_s=10.0)
     await replica.renew()
     turnstile = Turnstile(
@@ -349,18 +373,23 @@ async def open_house(
     )
     limits = PollingLimits({"evolink": 0.0}, budget=6.0)
     latencies = Latencies(store, clock, limits=limits, priors=lambda _: None)
-    organization = Organization(store, clock, ())
+    organization = Organization(store, clock, shared)
+    outbox = Outbox(store, organization, clock)
     points: list[str] = []
     async with Background(grace_s=grace_s) as background:
         background.loop("turnstile", turnstile.run)
         poller, shelf = HandPoller(clock, background), Shelf(tasks)
+        straight = StraightAssets(
+            ObjectAssetStore.open(AssetPlace("memory:")), {"evolink": fetcher}
+        )
         house = Surroundings(
             store=tasks,
             providers={"evolink": provider},
             fetchers={"evolink": fetcher},
+            straight=straight,
             poller=poller,
             organization=organization,
-            outbox=Outbox(store, organization, clock),
+            outbox=outbox,
             turnstile=turnstile,
             latencies=latencies,
             shelf=shelf,
@@ -388,6 +417,7 @@ async def open_house(
             clock=clock,
             store=store,
             journal=tasks,
+            outbox=outbox,
             background=background,
             metrics=metrics,
             points=points,

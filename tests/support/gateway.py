@@ -49,7 +49,7 @@ kind = "evolink"
 base_url = "{upstream}"
 result_hosts = ["{upstream_host}"]
 api_key_env = "EVOLINK_API_KEY"
-submit_timeout = "2s"
+submit_timeout = "{submit_timeout}"
 max_submits_per_second = 0
 {provider}
 
@@ -82,6 +82,7 @@ DEFAULTS = {
     "provider": "",
     "budget": "5",
     "store_timeout": "2s",
+    "submit_timeout": "2s",
     "redis": 'data_dir = "valkey"',
     "assets": 'url = "file:assets"',
     "team": "",

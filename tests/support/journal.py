@@ -10,6 +10,7 @@ from gateway.domain.errors import StoreUnavailable
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis
 from gateway.domain.task import Event, FailureKind, Render, RenderState, Task
 from gateway.store.client import Argument, Reply, Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.scripts import Script
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.interface import Admission, Admitted, Ending
@@ -88,10 +89,34 @@ async def budgets_in(store: Store) -> dict[str, tuple[int, int]]:
 
 
 async def keys_in(store: Store, pattern: str) -> list[str]:
-    """Return the names of keys."""
-    keys = await store.command("KEYS", pattern)
-    assert isinstance(keys, list)
-    return sorted(key.decode() for key in keys)  # type: ignore[union-attr]
+    """Return the names of keys, on whichever server of the store they are."""
+    found: list[str] = []
+    for keys in await store.command_everywhere("KEYS", pattern):
+        assert isinstance(keys, list)
+        found += [key.decode() for key in keys]  # type: ignore[union-attr]
+    return sorted(found)
+
+
+#: All that a store has, by key: how long it lasts (ms, 0 for ever), and what it is.
+Moment = dict[str, tuple[int, bytes]]
+
+
+async def moment_of(store: Store) -> Moment:
+    """Return all that the store has, for it to be set back to."""
+    moment = {}
+    for key in await keys_in(store, "*"):
+        lasts_ms, dump = await store.command("PTTL", key), await store.command("DUMP", key)
+        assert isinstance(lasts_ms, int)
+        assert isinstance(dump, bytes)
+        moment[key] = (max(lasts_ms, 0), dump)
+    return moment
+
+
+async def set_back(store: Store, moment: Moment) -> None:
+    """Let the store be what it was, as a promoted replica is that had not heard the rest."""
+    await store.command_everywhere("FLUSHALL")
+    for key, (lasts_ms, dump) in moment.items():
+        await store.command("RESTORE", key, lasts_ms, dump)
 
 
 async def record_in(store: Store, task: str = "task1") -> dict[str, str]:
@@ -144,15 +169,26 @@ class TroubledStore(Store):
         super().__init__(url, timeout_ms=2_000)
         self.losing: list[str] = []
         self.forgetting: list[str] = []
+        self.doubts_more = 0
+
+    @property
+    def doubts(self) -> int:
+        """Tell of as many doubts more as the test says."""
+        return super().doubts + self.doubts_more
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        acknowledgement: Acknowledgement | None = None,
     ) -> Reply:
         """Run a script, with its accident when it is its turn."""
         if script.name in self.forgetting:
             self.forgetting.remove(script.name)
             await self.command_everywhere("FLUSHALL")
-        reply = await super().run(script, keys, arguments)
+        reply = await super().run(script, keys, arguments, acknowledgement=acknowledgement)
         if script.name in self.losing:
             self.losing.remove(script.name)
             raise StoreUnavailable

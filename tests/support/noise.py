@@ -11,7 +11,10 @@ import httpx
 
 
 def _word(rng: random.Random) -> str:
-    return "".join(rng.choices(string.ascii_letters + string.digits + "-_.", k=rng.randint(1, 30)))
+    # Not a dot alone, which would be another path.
+    return "w" + "".join(
+        rng.choices(f"{string.ascii_letters}{string.digits}-_.", k=rng.randint(0, 30))
+    )
 
 
 def _request(rng: random.Random, key: str) -> tuple[str, str, str, dict[str, object]]:

@@ -33,7 +33,7 @@ from gateway.domain.errors import (
 )
 from gateway.edge.errors import ROWS, HttpError
 from gateway.edge.openapi.headers import references
-from gateway.edge.openapi.parts import JSON, TEXT, Schema, nullable, one_of, record, ref
+from gateway.edge.openapi.parts import JSON, TEXT, Schema, each, nullable, one_of, record, ref
 
 #: The codes that are said where the error is raised; the others stand in the table of errors.
 CODES: Mapping[type[GatewayError], tuple[str | None, ...]] = {
@@ -52,7 +52,6 @@ CODES: Mapping[type[GatewayError], tuple[str | None, ...]] = {
         "string_above_max_length",
         "unknown_parameter",
         "unpriced",
-        "unsupported_value",
     ),
     UnsupportedImage: (
         "invalid_input_fidelity_model",
@@ -108,8 +107,14 @@ def envelope() -> Schema:
         "type": one_of(*types),
         "param": nullable(TEXT),
         "code": nullable(one_of(*codes)),
+        "moderation_details": record(
+            {
+                "moderation_stage": one_of("input", "output", "unknown"),
+                "categories": each(TEXT),
+            }
+        ),
     }
-    return record({"error": record(fields)})
+    return record({"error": record(fields, optional=("moderation_details",))})
 
 
 def responses(

@@ -16,7 +16,7 @@ _GO_DURATION: Schema = {
 _SECONDS: Schema = {"type": "integer", "minimum": 1, "maximum": 60}
 
 #: On every answer.
-ALWAYS = ("x-request-id", "openai-processing-ms")
+ALWAYS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 #: On answers about pictures that a task was made for.
 TASK = (
@@ -51,6 +51,10 @@ HEADERS: Mapping[str, tuple[Schema, str]] = {
         "The id of this very call, also in the server's log.",
     ),
     "openai-processing-ms": (COUNT, "Milliseconds until the answer began."),
+    "openai-version": (
+        {"type": "string", "enum": ["2020-10-01"]},
+        "The version of OpenAI's API that this is.",
+    ),
     "x-gateway-task-id": (
         {"type": "string", "pattern": "^imgtask_[0-9a-f]{32}$"},
         "The task of this call: see /v1/images/tasks.",

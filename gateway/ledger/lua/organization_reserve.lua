@@ -11,6 +11,7 @@
 -- ARGV[1]    order, JSON:
 --   id, team, amount (micro-dollars), admit_by_ms (by the store's clock)
 --   anew       true to hold a task's money again that was lost: nothing refuses it
+--   parts      {part: its share of the amount}, with anew; those that are settled hold nothing
 --   budgets    [{scope, owner, limit, windows: [{key, start_ms, end_ms|absent}]}]
 -- Returns
 --   {'held', {window keys}, {spent, held, topped up ..}}, the latter empty when it has been held
@@ -40,6 +41,15 @@ if not order.anew then
     return {'late'}
   end
 end
+local amount = order.amount
+for part, share in pairs(order.parts) do
+  if redis.call('HEXISTS', hold_key, 'part|' .. part) == 1 then
+    amount = amount - share
+  end
+end
+if order.anew and amount == 0 then
+  return {'held', {}, {}}
+end
 
 local chosen, window_keys = {}, {}
 for index, budget in ipairs(order.budgets) do
@@ -51,7 +61,7 @@ for index, budget in ipairs(order.budgets) do
   window_keys[index] = window.key
 end
 local refusing = check_budgets(
-  order.budgets, chosen, order.amount, order.anew, now_ms, sums, ledger_key)
+  order.budgets, chosen, amount, order.anew, now_ms, sums, ledger_key)
 if refusing then
   local window = chosen[refusing]
   return {'over_budget', window.key, window.spent, window.held, window.limit}
@@ -63,14 +73,14 @@ for _, field in ipairs(known[1] and redis.call('HKEYS', hold_key) or {}) do
     redis.call('HDEL', hold_key, field)
   end
 end
-reserve(chosen, order.amount)
+reserve(chosen, amount)
 local windows_json = write_json_list(window_keys)
-redis.call('HSET', hold_key, 'state', 'held', 'team', order.team, 'open', int(order.amount),
+redis.call('HSET', hold_key, 'state', 'held', 'team', order.team, 'open', int(amount),
   'windows', windows_json)
 redis.call('PERSIST', hold_key)
 local member = order.team .. ':' .. order.id
 redis.call('ZADD', holds_key, int(order.admit_by_ms), member)
 redis.call('ZREM', settled_key, member)
 redis.call('XADD', ledger_key, '*', 'verb', 'hold', 'op', order.id .. ':hold', 'task', order.id,
-  'of_team', order.team, 'amount', int(order.amount), 'windows', windows_json)
+  'of_team', order.team, 'amount', int(amount), 'windows', windows_json)
 return {'held', window_keys, balances(window_keys)}

@@ -9,6 +9,7 @@
 --   attempt   attempt id of this try
 --   expected  attempt id the record must still have; absent when this event starts an attempt
 --   epoch     of whoever says it
+--   owner     who says it: after a failover two may have the same epoch
 --   fact      true for what is accepted from any owner
 --   fields    table of what to write, without the render's prefix
 -- Returns  'done' | 'noted' when a fact was written down and the task is somebody else's by now
@@ -20,14 +21,16 @@ local order = cjson.decode(ARGV[1])
 local prefix = string.format('%d:', order.index)
 
 local record = redis.call(
-  'HMGET', task_key, prefix .. 'state', prefix .. 'attempt_id', 'epoch', prefix .. 'cost')
-local state, attempt, epoch, cost = unpack(record)
+  'HMGET', task_key, prefix .. 'state', prefix .. 'attempt_id', 'epoch', prefix .. 'cost', 'owner')
+local state, attempt, epoch, cost, owner = unpack(record)
 if not state then
   return 'missing'
 end
-local is_mine = order.epoch == epoch
+local is_mine = order.epoch == epoch and order.owner == owner
 local done = is_mine and 'done' or 'noted'
 if state == order.to and attempt == order.attempt and not cost then
+  -- Written again, so that there is something for replicas to acknowledge.
+  redis.call('HSET', task_key, prefix .. 'state', state)
   return done
 end
 if not is_mine and not order.fact then

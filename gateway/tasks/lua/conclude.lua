@@ -12,7 +12,7 @@
 -- KEYS[11,12]  pictures of the team that nobody has fetched (hash, sorted set)
 -- KEYS[13..] the windows the hold was taken from
 -- ARGV[1]    order, JSON:
---   id, created_ms, index, epoch (must match), from (comma-separated states), to (state), verb
+--   id, created_ms, index, epoch and owner (must match), from (comma-separated states), to (state), verb
 --   op                of the ledger's line
 --   live              prefix of the keys of tasks by who has to see to them
 --   cost              micro-dollars to book; 0 releases the hold
@@ -56,7 +56,7 @@ end
 if booked then
   return {'done', tonumber(booked), balances(window_keys), watchers or ''}
 end
-if order.epoch ~= epoch then
+if order.epoch ~= epoch or order.owner ~= owner then
   return {'fenced'}
 end
 if not string.find(',' .. order.from .. ',', ',' .. state .. ',', 1, true) then

@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI, AuthenticationError, BadRequestError, PermissionDeniedError
 from PIL import Image
 
+from gateway.assets.straight import StraightAssets
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import OTHER_KEY, TEAM_KEY, Running, running_gateway
 
@@ -222,12 +223,14 @@ async def test_unknown_paths_and_verbs_answer_in_the_envelope(running: Running) 
 async def test_a_picture_that_left_the_store_is_an_error_and_not_a_torn_answer(
     running: Running, tmp_path: Path
 ) -> None:
-    """When the stored file cannot be read the client gets a whole error."""
+    """When neither the stored file nor its link can be read the client gets a whole error."""
     store = running.gateway.assets
-    original = store.read
+    assert isinstance(store, StraightAssets)
+    original, sources = store.read, store._sources
 
     def vanish(key: str, *, chunk_bytes: int) -> object:
         (tmp_path / "assets" / key).unlink()
+        sources.clear()
         return original(key, chunk_bytes=chunk_bytes)
 
     store.read = vanish  # type: ignore[method-assign, assignment]

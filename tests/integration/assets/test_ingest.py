@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from gateway.assets.convert import Converter
-from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
+from gateway.assets.download import FetchSettings
+from gateway.assets.ingest import HttpPictureFetcher
 from gateway.assets.interface import (
     AssetUnavailableError,
     Ingested,

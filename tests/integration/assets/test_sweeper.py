@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway.assets.interface import KeepOf
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.place import AssetPlace
 from gateway.assets.sweeper import Sweeper
-from gateway.background import SystemClock
+from gateway.domain.errors import StoreUnavailable
+from tests.support.journal import LaterClock
 
 DAY_S = 86_400
 
@@ -18,38 +20,58 @@ async def bytes_of(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def test_old_pictures_go_and_young_ones_stay(tmp_path: Path) -> None:
-    """What was written longer ago than it is kept is removed at the first sweep, nothing else."""
-    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
-    for name in ("team/old/0", "team/young/0"):
-        await store.put(name, bytes_of(b"picture"))
-    await store.ping()
-    long_ago_s = SystemClock().now_ms() / 1000 - 2 * DAY_S
-    for name in ("team/old/0", ".ping"):
-        os.utime(tmp_path / name, (long_ago_s, long_ago_s))
-    sweeping = asyncio.get_running_loop().create_task(
-        Sweeper(store, SystemClock(), keep_ms=DAY_S * 1000).run()
-    )
-    for _ in range(100):
-        if not (tmp_path / "team/old/0").exists():
-            break
-        await asyncio.sleep(0.01)
-    sweeping.cancel()
+async def keep() -> KeepOf:
+    """Keep what the team `archive` has made for a week, and the rest for a day."""
+    return lambda team: (7 if team == "archive" else 1) * DAY_S * 1000
 
-    assert not (tmp_path / "team/old/0").exists()
-    assert b"picture" == (tmp_path / "team/young/0").read_bytes()
-    assert (tmp_path / ".ping").exists()
+
+async def keep_nobody_knows() -> KeepOf:
+    """Fail as a store of settings that is down does."""
+    raise StoreUnavailable
+
+
+@asynccontextmanager
+async def sweeping(sweeper: Sweeper) -> AsyncIterator[asyncio.Task[None]]:
+    """Let a sweeper run for a moment."""
+    task = asyncio.get_running_loop().create_task(sweeper.run())
+    await asyncio.sleep(0.2)
+    yield task
+    task.cancel()
+
+
+async def test_pictures_go_when_their_team_has_kept_them_for_long_enough(
+    place: AssetPlace,
+) -> None:
+    """On every kind of store; what shows that the store works stays."""
+    store, clock = ObjectAssetStore.open(place), LaterClock()
+    for name in ("archive/task/0", "design/task/0"):
+        await store.put(name, bytes_of(b"picture"))
+    clock.advance(2 * DAY_S)
+    async with sweeping(Sweeper(store, clock, read_keep=keep)):
+        # Removal is a request of its own where the store is far away.
+        for _ in range(100):
+            if await store.find("design/task/0") is None:
+                break
+            await asyncio.sleep(0.02)
+
+    assert await store.find("design/task/0") is None
+    assert await store.find("archive/task/0") is not None
+
+
+async def test_nothing_goes_when_nobody_knows_for_how_long_it_is_kept(folder: AssetPlace) -> None:
+    """Settings that cannot be read remove nobody's pictures."""
+    store, clock = ObjectAssetStore.open(folder), LaterClock()
+    await store.put("design/task/0", bytes_of(b"picture"))
+    clock.advance(2 * DAY_S)
+    async with sweeping(Sweeper(store, clock, read_keep=keep_nobody_knows)) as task:
+        assert not task.done()
+
+    assert await store.find("design/task/0") is not None
 
 
 async def test_a_store_that_fails_does_not_end_the_sweeper(tmp_path: Path) -> None:
     """A sweep that could not be done is left to the next one."""
     store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}/assets"))
     (tmp_path / "assets").rmdir()
-    sweeping = asyncio.get_running_loop().create_task(
-        Sweeper(store, SystemClock(), keep_ms=1).run()
-    )
-    await asyncio.sleep(0.1)
-    still_running = not sweeping.done()
-    sweeping.cancel()
-
-    assert still_running
+    async with sweeping(Sweeper(store, LaterClock(), read_keep=keep)) as task:
+        assert not task.done()

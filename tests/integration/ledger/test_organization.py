@@ -327,7 +327,7 @@ async def test_a_lost_hold_is_held_again(organization: Organization, store: Stor
     await organization.release(TASK)
     await _reserve(organization, 800, task=TaskId("t2"))
     for _ in range(2):
-        await organization.restore(TASK, TEAM, 300, CLOCK.now_ms() - 60_000)
+        await organization.restore(TASK, TEAM, {"0": 300}, CLOCK.now_ms() - 60_000)
     held = await purse(store)
     await organization.settle(_part("0", hold=200, cost=150))
 
@@ -365,7 +365,7 @@ async def test_each_index_names_what_it_is_of(organization: Organization) -> Non
     await look()
     await organization.settle(_part("0", hold=1, cost=1))
     await look()
-    await organization.restore(TASK, TEAM, 1, CLOCK.now_ms())
+    await organization.restore(TASK, TEAM, {"0": 1, "1": 1}, CLOCK.now_ms())
     await look()
 
     assert [(1, 0), (0, 1), (1, 0)] == seen

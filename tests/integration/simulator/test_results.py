@@ -39,6 +39,23 @@ def test_broken_downloads(simulator: Any, manner: str) -> None:
     assert opened(httpx.get(link)).size == (1024, 1024)
 
 
+def test_the_rest_of_a_cut_download(simulator: Any) -> None:
+    """What is missing can be asked for alone, as long as the picture is the same one."""
+    link = simulator.finish("a fox [[result:cut*1]]")["results"][0]
+    with httpx.stream("GET", link) as cut, pytest.raises(httpx.RemoteProtocolError):
+        cut.read()
+    whole = httpx.get(link).content
+    rest = {"range": "bytes=100-", "if-range": cut.headers["etag"]}
+    part = httpx.get(link, headers=rest)
+
+    assert (206, f"bytes 100-{len(whole) - 1}/{len(whole)}", whole[100:]) == (
+        *(part.status_code, part.headers["content-range"]),
+        part.content,
+    )
+    assert whole == httpx.get(link, headers=rest | {"if-range": '"another"'}).content
+    assert 416 == httpx.get(link, headers={"range": f"bytes={len(whole)}-"}).status_code
+
+
 @pytest.mark.parametrize("manner", ["truncated", "corrupt"])
 def test_broken_pictures(simulator: Any, manner: str) -> None:
     """A file may look like a picture at its start only."""

@@ -11,6 +11,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
 from gateway.store.check import check_server, check_when_reachable
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from tests.support.stores import Cluster, Node, run_cluster
 from tests.support.valkey import free_ports, run_on_port
 
@@ -75,6 +76,28 @@ async def test_a_wrong_password_is_refused_and_not_told(server: Node) -> None:
 
     assert "redis.url: the server refuses this user name and password" == text
     assert [] == await checked(f"redis://:right@127.0.0.1:{server.port}")
+
+
+async def test_what_must_acknowledge_orders_is_asked_for(server: Node) -> None:
+    """Replicas may come later, which is told; a file that is not written never does."""
+    url = f"redis://127.0.0.1:{server.port}"
+    with capture_logs() as logs:
+        async with Store(url, timeout_ms=2_000) as store:
+            await check_server(store, Acknowledgement(replicas=1, within_ms=100))
+            server.run("CONFIG", "SET", "appendonly", "no")
+            with pytest.raises(ConfigError, match="appendonly yes"):
+                await check_server(store, Acknowledgement(0, within_ms=100, on_disk=True))
+
+    assert "0 of 1 replicas are there" in logs[0]["reason"]
+
+
+async def test_redis_7_0_cannot_say_what_is_on_disk(tmp_path: Path, redis7: Path) -> None:
+    """It has no WAITAOF."""
+    [port] = free_ports(1)
+    with run_on_port(tmp_path, port, FIT, binary=redis7):
+        async with Store(f"redis://127.0.0.1:{port}", timeout_ms=2_000) as store:
+            with pytest.raises(ConfigError, match=r"needs Valkey, or Redis 7\.2"):
+                await check_server(store, Acknowledgement(0, within_ms=100, on_disk=True))
 
 
 async def test_a_server_that_may_not_be_asked_is_warned_of(server: Node) -> None:

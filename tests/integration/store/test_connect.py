@@ -3,15 +3,19 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gateway.domain.errors import StoreUnavailable
 from gateway.store.client import Store
+from gateway.store.connect import Acknowledgement
 from gateway.store.scripts import Script
-from tests.support.stores import Node
+from tests.support.stores import Node, run_watched
 from tests.support.valkey import free_ports, run_on_port
+
+WITHIN_MS = 300
 
 COUNT = Script("count", "return redis.call('INCR', KEYS[1])")
 
@@ -135,3 +139,43 @@ async def test_at_most_so_many_connections(server: Node) -> None:
 
         assert b"50" == await store.command("GET", "n")
         assert stats["total_connections_received"] < 10  # type: ignore[index, call-overload, operator]
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["known", "on disk"])
+async def test_what_replicas_must_know_waits_for_them(tmp_path: Path, on_disk: bool) -> None:
+    """A script that no replica has acknowledged has run, and is not answered for; repeated, it is.
+
+    Both in one round trip on one connection, the first time too, when the server does not know
+    the script yet.
+    """
+
+    async def acknowledged(store: Store) -> object:
+        # The replica has to have copied the file first, and to have caught up.
+        while True:
+            with suppress(StoreUnavailable):
+                return await store.run(COUNT, ["counted"], [], acknowledgement=asked)
+
+    asked = Acknowledgement(replicas=1, within_ms=WITHIN_MS, on_disk=on_disk)
+    with run_watched(tmp_path) as watched:
+        for node in (watched.primary, watched.replica):
+            node.run("CONFIG", "SET", "appendfsync", "always", "appendonly", "yes")
+        url = f"redis://127.0.0.1:{watched.primary.port}"
+        async with Store(url, timeout_ms=2_000) as store, asyncio.timeout(30):
+            first = await acknowledged(store)
+            watched.replica.stop()
+            try:
+                with pytest.raises(StoreUnavailable):
+                    await store.run(COUNT, ["counted"], [], acknowledgement=asked)
+                unheard = await store.command("GET", "counted")
+            finally:
+                watched.replica.cont()
+            last = await acknowledged(store)
+            known = watched.replica.run("GET", "counted")
+            doubts = store.doubts
+
+    assert isinstance(first, int)
+    assert isinstance(last, int)
+    assert str(first + 1).encode() == unheard
+    assert last >= first + 2
+    assert str(last).encode() == known
+    assert 0 == doubts

@@ -20,6 +20,7 @@ from gateway.providers.interface import (
 )
 from gateway.store.client import Store
 from gateway.tasks.finishing import MISSING_GRACE_S, RENDER_TRIES
+from gateway.tasks.live import Outcome
 from tests.support.engine import (
     COST,
     DONE,
@@ -372,3 +373,38 @@ async def test_any_replica_makes_the_format_that_was_asked_for(store: Store) -> 
         await over(await house.take(left))
 
     assert [output] == house.fetcher.outputs
+
+
+async def test_a_picture_is_passed_on_while_the_store_takes_none(store: Store) -> None:
+    """Whoever waits has it from its link; it is stored as soon as there is room, and once."""
+    async with open_house(store) as house:
+        house.fetcher.failures = [AssetUnavailableError("no room")] * 3
+        live = await house.admit()
+        await house.poller.poll()
+        await until(lambda: live.outcome.task.over)
+        straight, still_running = live.outcome, live.task.id in house.engine.running
+        stored = await over(live)
+
+    assert still_running
+    assert ([3], [3]) == (sizes_of(straight), sizes_of(stored))
+    assert straight.task.over
+    assert [LINK] == house.fetcher.opened
+    assert 4 == len(house.fetcher.fetched)
+    assert (COST, 0) == await house.money()
+
+
+async def test_nothing_is_passed_on_from_a_link_that_does_not_work(store: Store) -> None:
+    """The wait goes on: for the store, or for the link's end."""
+    async with open_house(store) as house:
+        house.fetcher.dead_links = True
+        house.fetcher.failures = [AssetUnavailableError("no room")] * 2
+        outcome = await house.picture()
+
+    assert [3] == sizes_of(outcome)
+    assert 2 == len(house.fetcher.opened)
+
+
+def sizes_of(outcome: Outcome) -> list[int]:
+    """Return the sizes of the pictures that can be had."""
+    results = [render.result for render in outcome.delivered]
+    return [result.stored.size_bytes for result in results if result and result.stored]

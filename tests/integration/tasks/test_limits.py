@@ -16,6 +16,7 @@ from gateway.domain.task import Task
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.store.client import Store
 from gateway.tasks.interface import AccountChangedError, Admission, Admitted
+from gateway.tasks.records import ended_by
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.factories import a_team, an_admission
 from tests.support.journal import a_journal, admitted, failed, finished, keys_in, submitted
@@ -145,7 +146,9 @@ async def test_a_task_that_is_written_anew_counts_what_is_still_made(
     render = await submitted(tasks, three.task)
     ended = await tasks.conclude(three.task, render, finished())
     await store.command_everywhere("FLUSHALL")
-    await tasks.restore(three.task.with_render(ended.render))
+    lost = three.task.with_render(ended.render)
+    await tasks.restore(lost, None)
+    await tasks.conclude(lost, *ended_by(ended.render))
     with pytest.raises(RateLimited):
         await admit(tasks, 2, team=team, images=3)
 

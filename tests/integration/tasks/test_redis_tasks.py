@@ -8,11 +8,13 @@ from gateway.domain.limits import Budget, Period
 from gateway.domain.pricing import NO_CHARGE, ChargeBasis, possible
 from gateway.domain.task import Event, FailureKind, Render, RenderState, Result, Task
 from gateway.store.client import Store
+from gateway.tasks import records
 from gateway.tasks.interface import (
     Admission,
     Ending,
     OwnershipLostError,
     RecordMissingError,
+    Restored,
 )
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore, is_final
@@ -446,13 +448,16 @@ async def test_lost_record_is_reported_and_written_anew_over_budget(
         await tasks.conclude(task, render, finished())
     for number in range(3):
         await tasks.admit(admission(f"other{number}", hold=33))
-    await tasks.restore(task)
+    restored = await tasks.restore(task, None)
 
-    # Two of the three were open yet: what had ended is not held again.
-    assert (0, 139) == (await budgets_in(store))["month"]
+    # One of the three had ended: it is held again, for its cost to be booked again.
+    assert Restored(behind=True, unsettled=(2,)) == restored
+    assert (0, 159) == (await budgets_in(store))["month"]
+    await tasks.conclude(task, *records.ended_by(ended.render))
+    assert (30, 139) == (await budgets_in(store))["month"]
     assert task == await tasks.read(TEAM.id, task.id)
     await tasks.conclude(task, render, finished())
-    assert (30, 119) == (await budgets_in(store))["month"]
+    assert (60, 119) == (await budgets_in(store))["month"]
 
 
 async def test_writing_anew_what_is_there_changes_nothing(
@@ -462,8 +467,9 @@ async def test_writing_anew_what_is_there_changes_nothing(
     task = await a_new(tasks)
     await submitted(tasks, task)
     before = await record_in(store)
-    await tasks.restore(task)
+    restored = await tasks.restore(task, None)
 
+    assert Restored(behind=False, unsettled=()) == restored
     assert before == await record_in(store)
     assert (0, 60) == (await budgets_in(store))["month"]
 
@@ -476,7 +482,7 @@ async def test_a_hold_written_anew_goes_back_to_its_own_windows(
     render = await submitted(tasks, task)
     await store.command_everywhere("FLUSHALL")
     later = a_journal(store, clock=LaterClock(YEAR_S))
-    await later.restore(task.with_render(render))
+    await later.restore(task.with_render(render), None)
     await later.conclude(task, render, finished())
 
     assert {"month": (30, 0), "total": (30, 0)} == await budgets_in(store)

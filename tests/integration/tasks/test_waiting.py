@@ -15,7 +15,7 @@ from gateway.store.client import Store
 from gateway.tasks.interface import ShelfNote
 from gateway.tasks.live import LiveTask, MovedError
 from gateway.tasks.redis_tasks import RedisTaskStore
-from gateway.tasks.waiting import Waiting
+from gateway.tasks.waiting import STRAIGHT_AFTER_MS, Waiting
 from gateway.tasks.wake import Kind, Message
 from tests.support.factories import a_live_task, a_picture_in_store, an_admission
 from tests.support.journal import LaterClock, a_journal, admitted, failed, finished, submitted
@@ -165,3 +165,29 @@ async def test_a_picture_more_is_enough_for_who_asks_for_one(desk: Desk, here: b
     desk.clock.advance(61)
 
     assert [0] == first == again == await beyond(1, timeout_s=5)
+
+
+async def test_a_picture_that_another_replica_cannot_store_is_had_from_its_link(
+    store: Store,
+) -> None:
+    """Once it was waited for as long as storing takes: as if it were stored, wherever it is."""
+    desk = Desk(store)
+    picture = a_picture_in_store()
+
+    async def with_straight(task: Task) -> Task:
+        [render] = task.renders
+        assert render.result is not None
+        return task.with_render(replace(render, result=replace(render.result, stored=picture)))
+
+    waiting = Waiting(
+        desk.tasks, desk.running, desk.clock, deadline_s=60.0, with_straight=with_straight
+    )
+    task = (await admitted(desk.tasks, an_admission("task1"))).task
+    await desk.tasks.conclude(task, await submitted(desk.tasks, task), finished())
+
+    with pytest.raises(StillRunning):
+        await waiting.outcome(task.team, task.id, timeout_s=0.2)
+    desk.clock.advance(STRAIGHT_AFTER_MS / 1000 + 1)
+    outcome = await waiting.outcome(task.team, task.id, timeout_s=5)
+
+    assert [picture] == [render.result.stored for render in outcome.delivered if render.result]

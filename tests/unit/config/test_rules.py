@@ -23,6 +23,11 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
             "expected url or url_env, not both",
         ),
         (
+            {"redis": {"url": "embedded", "acknowledge_replicas": 1}},
+            "redis.acknowledge_replicas",
+            "the embedded server has no replicas",
+        ),
+        (
             {"providers": {"evolink": {}}},
             "providers.evolink",
             "expected exactly one of api_key_env and api_key_file, got 0",

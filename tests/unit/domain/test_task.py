@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -226,3 +227,18 @@ def test_pictures_are_named_by_team_task_and_render() -> None:
 def test_schema() -> None:
     """Records are written as schema 1; a change of this number needs a migration (rule 23)."""
     assert SCHEMA == 1
+
+
+def test_each_event_is_progress() -> None:
+    """However a render goes, it has come further than before: less is what a store has kept."""
+    begun = Render().after(Event.BEGIN, attempt_id="run_1")
+    lost_track = begun.after(Event.LOSE_TRACK)
+    submitted = lost_track.after(Event.SUBMIT, upstream_id="up-1")
+    again = submitted.after(Event.RETRY).after(Event.BEGIN, attempt_id="run_2")
+    returned = again.after(Event.NOT_SENT)
+    failed = replace(returned.after(Event.EXPIRE), result=a_result(lost=True))
+    course = [Render(), begun, lost_track, submitted, submitted.after(Event.RETRY)]
+    course += [again, returned, failed]
+
+    progress = [render.progress for render in course]
+    assert sorted(set(progress)) == progress

@@ -37,6 +37,7 @@ from gateway.domain.errors import (
 from gateway.edge.errors import (
     ROWS,
     HttpError,
+    envelope,
     on_gateway_error,
     on_http_exception,
     respond,
@@ -69,6 +70,10 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
     (
         NotFound("m", param="model", code="model_not_found"),
         *(404, "invalid_request_error", "model_not_found", "model", {}),
+    ),
+    (
+        MethodNotAllowed("m", allow="GET, HEAD"),
+        *(405, "invalid_request_error", "method_not_allowed", None, {"allow": "GET, HEAD"}),
     ),
     (
         ModerationBlocked(),
@@ -151,7 +156,7 @@ def _raised() -> set[type[GatewayError]]:
 def test_every_leaf_has_a_row() -> None:
     """The table has exactly the leaves of the error tree, and this test has a sample of each."""
     assert _raised() == set(ROWS)
-    assert _raised() == {type(error) for error, *_ in TOLD} | {MethodNotAllowed}
+    assert _raised() == {type(error) for error, *_ in TOLD}
 
 
 @pytest.mark.parametrize(
@@ -168,24 +173,36 @@ def test_answers(
     headers: dict[str, str],
 ) -> None:
     """Each error has its status, type, code, param and headers, and its own message."""
-    expected = HttpError(status, kind, code, error.message, param, headers)
+    told = to_http(error)
 
-    assert expected == to_http(error)
+    assert isinstance(told, HttpError)
+    assert (status, kind, code, error.message, param, headers) == (
+        *(told.status, told.type, told.code, told.message, told.param, told.headers),
+    )
 
 
 @pytest.mark.parametrize("error", [row[0] for row in TOLD], ids=lambda error: type(error).__name__)
 def test_every_body_is_openais_envelope(error: GatewayError) -> None:
     """All four keys are there, also when they are null, and nothing is beside them."""
     answer = to_http(error)
+    told = orjson.loads(answer.body())
 
-    assert orjson.loads(answer.body()) == {
-        "error": {
-            "message": error.message,
-            "type": answer.type,
-            "param": answer.param,
-            "code": answer.code,
-        }
-    }
+    assert {"error"} == told.keys()
+    assert (error.message, answer.type, answer.param, answer.code) == tuple(
+        told["error"].pop(name) for name in ("message", "type", "param", "code")
+    )
+    assert told["error"].keys() == (
+        {"moderation_details"} if isinstance(error, ModerationBlocked) else set()
+    )
+    assert envelope(error) == orjson.loads(answer.body())["error"]
+
+
+@pytest.mark.parametrize("stage", ["input", "unknown"])
+def test_what_was_moderated(stage: str) -> None:
+    """As OpenAI's SDKs type it; of which category it was, no upstream tells."""
+    told = envelope(ModerationBlocked(stage=stage))
+
+    assert {"moderation_stage": stage, "categories": []} == told["moderation_details"]
 
 
 def test_bodies_are_pretty_printed() -> None:
@@ -282,6 +299,33 @@ async def test_what_the_framework_refuses(
     expected = HttpError(status, "invalid_request_error", code, message)
     assert (status, expected.body()) == (response.status_code, response.body)
     assert code == record_of(request).error_code
+
+
+@pytest.mark.parametrize("path", ["/v1/nope", "/v1/images/variations", "/", "/images/generations"])
+async def test_what_is_not_there_in_strict_mode(path: str) -> None:
+    """Nothing is said at all, as by today's OpenAI; it is counted all the same."""
+    request = a_request(path, method="POST")
+    response = await on_http_exception(request, HTTPException(404), strict=True)
+
+    assert (404, b"", "nosniff", "0") == (
+        *(response.status_code, response.body, response.headers["x-content-type-options"]),
+        response.headers["content-length"],
+    )
+    assert "content-type" not in response.headers
+    assert "unknown_url" == record_of(request).error_code
+
+
+async def test_strict_mode_is_openais_alone() -> None:
+    """EvoLink's own surface answers as EvoLink, and a path that is here tells its methods."""
+    evolink = await on_http_exception(
+        a_request("/evolink/v1/nope"), HTTPException(404), strict=True
+    )
+    request = a_request("/v1/two", method="PUT")
+    request.scope["app"] = Starlette(routes=[Route("/v1/two", _unused, methods=["GET"])])
+    wrong = await on_http_exception(request, HTTPException(405), strict=True)
+
+    assert evolink.body
+    assert (405, "GET, HEAD") == (wrong.status_code, wrong.headers["allow"])
 
 
 async def _unused(_request: Request) -> Response:

@@ -114,6 +114,7 @@ async def test_every_answer_has_an_id_and_a_time() -> None:
     assert stage.headers == {
         "x-request-id": REQUEST_ID,
         "openai-processing-ms": "42",
+        "openai-version": "2020-10-01",
         "x-gateway-task-id": "imgtask_1",
     }
 

@@ -284,3 +284,37 @@ def test_days_and_months_are_utc() -> None:
     """Calendar names are made without anybody's time zone; January follows a December."""
     assert ("20261123", "202611") == (records.day_of(NOON_MS), records.month_of(NOON_MS))
     assert ("202610", "202512") == (records.month_before("202611"), records.month_before("202601"))
+
+
+@pytest.mark.parametrize(
+    ("render", "before", "event"),
+    [
+        (a_render(state=RenderState.COMPLETED), RenderState.SUBMITTED, Event.FINISH),
+        (
+            a_render(state=RenderState.FAILED, upstream_id="up-1"),
+            RenderState.SUBMITTED,
+            Event.FAIL,
+        ),
+        (Render(state=RenderState.FAILED), RenderState.QUEUED, Event.EXPIRE),
+        (a_render(state=RenderState.LOST), RenderState.SUBMITTED, Event.LOSE),
+        (a_render(state=RenderState.UNKNOWN), RenderState.UNKNOWN, Event.WRITE_OFF),
+    ],
+    ids=["finished", "failed", "expired", "lost", "written off"],
+)
+def test_an_end_can_be_told_again(render: Render, before: RenderState, event: Event) -> None:
+    """With what the cost was made of, and by an event that leads there once more."""
+    ended = replace(render, result=records.result_of(FINISHED))
+    again, ending = records.ended_by(ended)
+
+    assert (before, None) == (again.state, again.result)
+    assert render.state is again.after(event).state
+    assert replace(FINISHED, event=event) == ending
+
+
+def test_a_cost_of_unknown_make_is_the_picture() -> None:
+    """A record does not tell what a cost was made of."""
+    ended = a_render(state=RenderState.COMPLETED, result=a_result(lost=True))
+    assert ended.result is not None
+    _, ending = records.ended_by(replace(ended, result=replace(ended.result, cost_microusd=7)))
+
+    assert {"image_output": 7} == ending.charge.by_category

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.assets.ingest import recognise
+from gateway.assets.download import recognise
 from gateway.assets.interface import LinkDeadError, LinkUnavailableError
 from gateway.domain.images import PictureFormat
 

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.assets.folder import ABANDONED_MS, free_bytes
+from gateway.assets.interface import AssetFullError
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
+from gateway.background import SystemClock
+
+
+async def bytes_of(content: bytes) -> AsyncIterator[bytes]:
+    """Stream some bytes."""
+    yield content
+
+
+def files(folder: Path) -> list[str]:
+    """Return what is below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+async def test_what_a_killed_writer_left_goes_with_the_next_copy(tmp_path: Path) -> None:
+    """The picture is written again under its key; halves of it stay nowhere."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    (tmp_path / "design" / "task").mkdir(parents=True)
+    for name in ("0#1", "0#2", "00#1", "0#x"):
+        (tmp_path / "design" / "task" / name).write_bytes(b"half")
+
+    await store.put("design/task/0", bytes_of(b"picture"))
+
+    left = [path.name for path in (tmp_path / "design" / "task").iterdir()]
+    assert ["0", "0#x", "00#1"] == sorted(left)
+
+
+async def test_what_nobody_writes_again_goes_with_a_sweep(tmp_path: Path) -> None:
+    """Once no living writer can have it; directories that are empty then go, too."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    for task in ("old", "young"):
+        (tmp_path / "design" / task).mkdir(parents=True)
+        (tmp_path / "design" / task / "0#1").write_bytes(b"half")
+    now_ms = SystemClock().now_ms()
+    long_ago_s = (now_ms - ABANDONED_MS) / 1000 - 60
+    os.utime(tmp_path / "design" / "old" / "0#1", (long_ago_s, long_ago_s))
+
+    assert 1 == await store.sweep(now_ms, lambda _: 10**12)
+    assert ["design", "design/young", "design/young/0#1"] == files(tmp_path)
+
+
+async def test_pictures_leave_room_on_the_disk(tmp_path: Path) -> None:
+    """What would take the last of it is refused: the ledger may be on the same disk."""
+    told: list[tuple[str, str]] = []
+    store = ObjectAssetStore.open(
+        AssetPlace(f"file:{tmp_path}"),
+        min_free_bytes=free_bytes(tmp_path) * 2,
+        observe=lambda verb, reason: told.append((verb, reason)),
+    )
+
+    with pytest.raises(AssetFullError):
+        await store.put("design/task/0", bytes_of(b"picture"))
+
+    assert store.is_full
+    assert [("write", "full")] == told
+    assert [] == files(tmp_path)
+    await store.ping()
+
+
+async def test_a_disk_without_room_is_told_as_full(tmp_path: Path) -> None:
+    """Whatever the watermark says, the kernel has the last word: a file system of one megabyte."""
+    if os.system(f"mount -t tmpfs -o size=1m none {tmp_path} 2>/dev/null") != 0:  # noqa: S605
+        pytest.skip("mounting a file system needs root")
+    try:
+        store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}/assets"))
+        with pytest.raises(AssetFullError):
+            await store.put("design/task/0", bytes_of(bytes(3 << 20)))
+        full = store.is_full
+        left = [path for path in (tmp_path / "assets").rglob("*") if path.is_file()]
+        await store.put("design/task/0", bytes_of(b"picture"))
+    finally:
+        os.system(f"umount -l {tmp_path}")  # noqa: S605
+
+    assert (full, store.is_full, left) == (True, False, [])
