@@ -7,7 +7,7 @@ import secrets as randomness
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 
@@ -404,6 +404,7 @@ async def build(  # noqa: PLR0915 - one for each part
             waiting=waiting,
             guard=guard,
             wait_s=settings.server.wait_ms / 1000,
+            clock=clock,
             random_bytes=randomness.token_bytes,
             quantile=latencies.quantile,
         )
@@ -640,12 +641,11 @@ def _show_queues(metrics: Metrics, turnstile: Turnstile, settings: Settings) -> 
 def _show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
     """Show how far away the ends are that the catalogue knows."""
     for model in catalog.models.values():
-        if model.shutdown_date is None:
-            continue
-        ends_ms = datetime.fromisoformat(f"{model.shutdown_date}T00:00:00Z").timestamp() * 1000
-        for provider in {offer.provider for offer in model.offers}:
-            gauge = metrics.model_retires.labels(model.name, provider)
-            metrics.follow(gauge, partial(_days_until, ends_ms, clock))
+        for offer in model.offers:
+            if offer.retires is not None:
+                ends = datetime.combine(offer.retires, time(), UTC)
+                gauge = metrics.model_retires.labels(model.name, offer.provider)
+                metrics.follow(gauge, partial(_days_until, ends.timestamp() * 1000, clock))
 
 
 def _days_until(moment_ms: float, clock: Clock) -> float:

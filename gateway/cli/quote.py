@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from gateway.background import SystemClock
 from gateway.config.catalog import catalog_from
 from gateway.config.load import load, process_environ
 from gateway.config.problems import ConfigError
@@ -53,8 +56,11 @@ def quote(
 
 
 def _quote(catalog: Catalog, fields: dict[str, str], references: int) -> CallQuote:
-    asked = parse_generation(json.dumps(fields).encode(), FieldRules(catalog.get))
-    model = catalog.models[asked.model]
+    today = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).date()
+    asked = parse_generation(
+        json.dumps(fields).encode(), FieldRules(partial(catalog.find, day=today))
+    )
+    model = catalog.models[asked.model].on(today)
     return quote_call(model, model.picture(asked, references=references), n=asked.n)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.config.catalog import packaged
+from gateway.config.catalog import catalog_problems, packaged
 from gateway.config.credentials import Secrets, find_secrets
 from gateway.config.problems import ConfigError, Problem, problems_in
 from gateway.config.rules import broken_rules
@@ -83,6 +83,8 @@ def _validate(document: dict[str, Any], *, folder: Path) -> Settings:
         raise ConfigError([*problems_in(error, Settings), *broken]) from None
     if broken:
         raise ConfigError(broken)
+    if problems := catalog_problems(settings, packaged()):
+        raise ConfigError(problems)
     return settings
 
 

@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -36,6 +37,9 @@ _EXPECTED = {
     "model_type": "expected a table",
     "dict_type": "expected a table",
     "mapping_type": "expected a table",
+    "union_tag_invalid": "expected {discriminator} to be one of {expected_tags}",
+    "union_tag_not_found": "{discriminator} says which form this is, and is required",
+    "string_pattern_mismatch": "this text does not have the form that is expected here",
 }
 
 Place = tuple[str | int, ...]
@@ -101,7 +105,8 @@ def _say(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return str(context["error"])
     if kind == "extra_forbidden":
         *parents, name = detail["loc"]
-        return f"unknown setting; {did_you_mean(str(name), _names_at(model, parents))}"
+        known = _names_at(model, parents)
+        return f"unknown setting; {did_you_mean(str(name), known)}" if known else "unknown setting"
     if kind in ("enum", "literal_error"):
         return f"expected {context['expected'].replace(chr(39), '')}{_got(detail['input'])}"
     return _EXPECTED.get(kind, "this value cannot be used here").format_map(context)
@@ -113,14 +118,31 @@ def _got(written: object) -> str:
 
 
 def _names_at(model: type[BaseModel], parents: Iterable[str | int]) -> list[str]:
-    """Return the names that the file may use in the table at this place."""
+    """Return the names that the file may use in the table at this place.
+
+    None where a table may have one of several shapes, which its place does not tell.
+    """
     here: Any = model
     for step in parents:
-        if get_origin(here) is None:
-            fields = {field.alias or name: field for name, field in here.model_fields.items()}
-            here = fields[str(step)].annotation
-        elif issubclass(get_origin(here), Mapping):
-            here = get_args(here)[1]
-        else:
-            here = get_args(here)[0]
+        here = _inside(here, step)
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return []
     return [field.alias or name for name, field in here.model_fields.items()]
+
+
+def _inside(here: Any, step: str | int) -> Any:
+    """Return the type one step further down; None where that cannot be told."""
+    origin, inner = get_origin(here), get_args(here)
+    if origin in (Union, UnionType):
+        shapes = [each for each in inner if each is not NoneType]
+        chosen = [each for each in shapes if getattr(each, "__name__", "") == step]
+        # What is only optional is no choice, and no step.
+        return chosen[0] if chosen else _inside(shapes[0], step) if len(shapes) == 1 else None
+    if origin is Annotated:
+        return _inside(inner[0], step)
+    if isinstance(origin, type):
+        return inner[1] if issubclass(origin, Mapping) else inner[0]
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        fields = {field.alias or name: field for name, field in here.model_fields.items()}
+        return fields[str(step)].annotation if step in fields else None
+    return None

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.config.addresses import EMBEDDED
-from gateway.config.catalog import Packaged
+from gateway.config.catalog_rows import CatalogRows
 from gateway.config.problems import Place, Problem, did_you_mean, dotted, listed
 
 Table = Mapping[str, Any]
 
 
-def broken_rules(document: Table, packaged: Packaged) -> list[Problem]:
+def broken_rules(document: Table, packaged: CatalogRows) -> list[Problem]:
     """Return every rule between settings that this file breaks."""
     return [
         *_redis(document),
@@ -67,11 +67,15 @@ def _providers(document: Table) -> Iterator[Problem]:
         yield from _exactly_one(("providers", name), table, ("api_key_env", "api_key_file"))
 
 
-def _models(document: Table, packaged: Packaged) -> Iterator[Problem]:
+def _models(document: Table, packaged: CatalogRows) -> Iterator[Problem]:
     providers = document.get("providers")
     known_providers = list(providers) if isinstance(providers, Mapping) else []
     for name, table in _tables(document, "models"):
-        if name not in packaged.models:
+        if name not in packaged.models and "offers" in table:
+            if not table.get("default_size"):
+                path = dotted(("models", name, "default_size"))
+                yield Problem(path, "a model of your own needs this setting")
+        elif name not in packaged.models:
             known = did_you_mean(name, packaged.models)
             yield Problem(dotted(("models", name)), f"no such model in the catalogue; {known}")
         seen: set[str] = set()
@@ -100,7 +104,7 @@ def _organization(document: Table) -> Iterator[Problem]:
         yield from _budgets(("organization",), table, whose="the organization")
 
 
-def _teams(document: Table, packaged: Packaged) -> Iterator[Problem]:
+def _teams(document: Table, packaged: CatalogRows) -> Iterator[Problem]:
     digests: dict[str, str] = {}
     for name, table in _tables(document, "teams"):
         place: Place = ("teams", name)
@@ -120,7 +124,7 @@ def _budgets(place: Place, table: Table, *, whose: str = "this team") -> Iterato
         seen.add(str(name))
 
 
-def _defaults(place: Place, table: Table, packaged: Packaged) -> Iterator[Problem]:
+def _defaults(place: Place, table: Table, packaged: CatalogRows) -> Iterator[Problem]:
     defaults = table.get("defaults")
     if not isinstance(defaults, Mapping):
         return

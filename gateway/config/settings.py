@@ -28,6 +28,8 @@ from gateway.config.addresses import (
     RequiredPath,
     ResultHost,
 )
+from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
+from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
 from gateway.config.team_settings import OrganizationSettings, TeamSettings
 from gateway.config.values import (
     Count,
@@ -291,10 +293,31 @@ class ProviderSettings(Section):
 
 
 class ModelSettings(Section):
-    """A model of the catalogue that is offered here."""
+    """A model that is offered here: one of the catalogue, or one that is told in full.
+
+    What is told stands in place of what the catalogue says (docs/models.md).
+    """
 
     routes: tuple[str, ...] = Field(
         min_length=1, description="Providers that make this model's pictures, in order."
+    )
+    aliases: tuple[str, ...] = Field(
+        default=(), description="Other names for it, where compat is lenient."
+    )
+    created: Created | None = Field(default=None, description="When it appeared.")
+    owned_by: str = Field(default="", description="Whose it is, as /v1/models tells.")
+    default_size: ParsedSize | None = Field(
+        default=None, description="What a size of auto becomes, such as 1024x1024."
+    )
+    default_quality: str = Field(
+        default="", description="What a quality of auto becomes, such as medium."
+    )
+    successor: str = Field(default="", description="The model to go to when it is gone.")
+    openai: OpenAiRow | None = Field(
+        default=None, description="What OpenAI itself takes for it, where compat is strict."
+    )
+    offers: tuple[OfferRow, ...] | None = Field(
+        default=None, description="Ways to make its pictures."
     )
     unpriced_hold_microusd: OptionalAmountMicrousd = Field(
         default=None,
@@ -349,6 +372,12 @@ class Settings(Section):
     )
     models: Mapping[str, ModelSettings] = Field(
         default_factory=dict, description="Models that are offered, by name."
+    )
+    prices: Mapping[str, SheetRow] = Field(
+        default_factory=dict, description="Sheets of prices beside the catalogue's, by name."
+    )
+    output_tokens: Mapping[str, OutputRow] = Field(
+        default_factory=dict, description="Tokens of pictures beside the catalogue's, by name."
     )
     teams: Mapping[Name, TeamSettings] = Field(
         default_factory=dict, description="Who may call, by name."

@@ -3,78 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 from fractions import Fraction
 
-from gateway.domain.errors import InvalidRequest
-from gateway.domain.images import ImageRequest, Operation, Picture, Size
+from gateway.domain.errors import InvalidRequest, UnsupportedImage
+from gateway.domain.images import ImageRequest, Operation, Picture, PictureFormat, Size
 from gateway.domain.latency import Lognormal
 from gateway.domain.pricing import PriceBook, Quote, configured, list_price, quote
+from gateway.domain.sizes import SizeRule
+
+#: The compression that leaves pictures as they are, in percent.
+WHOLE = 100
+
+#: The background of a picture whose background is left out.
+TRANSPARENT = "transparent"
+
+
+class SizeWords(StrEnum):
+    """How an upstream is told which size to make."""
+
+    #: As ``1024x1536``.
+    PIXELS = "pixels"
+    #: As a ratio, with its tier in a field of its own where there are tiers.
+    RATIO = "ratio"
+    #: It is not: the upstream makes the one size it makes.
+    NONE = "none"
+
+
+class Channel(StrEnum):
+    """How an upstream came by a model, as far as it says."""
+
+    OFFICIAL = "official"
+    UNOFFICIAL = "unofficial"
 
 
 @dataclass(frozen=True, slots=True)
-class FixedSizes:
-    """A list of sizes, and nothing else."""
+class Wording:
+    """How an upstream is told what to make, where upstream models differ.
 
-    sizes: tuple[Size, ...]
-
-    def allows(self, size: Size) -> bool:
-        """Tell whether the size is in the list."""
-        return size in self.sizes
-
-
-class SizeFault(StrEnum):
-    """Which bound of `FreeSizes` a size breaks."""
-
-    STEP = "step"
-    EDGE = "edge"
-    ASPECT = "aspect"
-    TOO_FEW_PIXELS = "too_few_pixels"
-    TOO_MANY_PIXELS = "too_many_pixels"
-
-
-@dataclass(frozen=True, slots=True)
-class FreeSizes:
-    """Any size within bounds, all of them inclusive.
-
-    Edges are multiples of `step` pixels; the longer is at most `max_aspect` times the shorter.
+    Names of fields are empty where the upstream model has none; one with a dot is a field inside of
+    an object.
     """
 
-    step: int
-    min_edge: int
-    max_edge: int
-    min_pixels: int
-    max_pixels: int
-    max_aspect: int
-
-    def fault(self, size: Size) -> SizeFault | None:
-        """Return the first bound that this size breaks, or None."""
-        short, long = sorted((size.width, size.height))
-        if short % self.step or long % self.step:
-            return SizeFault.STEP
-        if short < self.min_edge or long > self.max_edge:
-            return SizeFault.EDGE
-        if long > short * self.max_aspect:
-            return SizeFault.ASPECT
-        if size.pixels < self.min_pixels:
-            return SizeFault.TOO_FEW_PIXELS
-        return SizeFault.TOO_MANY_PIXELS if size.pixels > self.max_pixels else None
-
-    def allows(self, size: Size) -> bool:
-        """Tell whether the size keeps to every bound."""
-        return self.fault(size) is None
+    size: SizeWords = SizeWords.PIXELS
+    tier_field: str = ""
+    has_quality: bool = True
+    format_field: str = ""
 
 
-SizeRule = FixedSizes | FreeSizes
+@dataclass(frozen=True, slots=True)
+class PromptLimits:
+    """The longest prompt that is taken, in code points and in bytes of UTF-8; None: unknown."""
+
+    chars: int | None = None
+    bytes: int | None = None
+
+    def allow(self, prompt: str) -> bool:
+        """Tell whether a prompt keeps to every limit."""
+        return (self.chars is None or len(prompt) <= self.chars) and (
+            self.bytes is None or len(prompt.encode("utf-8", "surrogatepass")) <= self.bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One upstream's way to make a picture: what it can do and what it costs.
 
-    `prompt_max_chars` is None where no limit is known. `latency` is what is believed of the seconds
-    it takes, by quality, until enough was seen.
+    `formats` are what it makes, the one it makes unasked first; `transparent` tells whether it can
+    leave the background out. `retires` is the first day on which it is gone. `latency` is what is
+    believed of the seconds it takes, by quality, until enough was seen.
     """
 
     provider: str
@@ -82,9 +81,14 @@ class Offer:
     operation: Operation
     sizes: SizeRule
     qualities: tuple[str, ...]
-    prompt_max_chars: int | None
     book: PriceBook
+    prompt: PromptLimits = PromptLimits()
     max_references: int = 0
+    formats: tuple[PictureFormat, ...] = (PictureFormat.PNG,)
+    transparent: bool = False
+    wording: Wording = Wording()
+    channel: Channel = Channel.OFFICIAL
+    retires: date | None = None
     latency: Mapping[str, Lognormal] = field(default_factory=dict)
 
     def makes(self, picture: Picture) -> bool:
@@ -94,7 +98,8 @@ class Offer:
             and self.sizes.allows(picture.size)
             and picture.quality in self.qualities
             and picture.references <= self.max_references
-            and (self.prompt_max_chars is None or len(picture.prompt) <= self.prompt_max_chars)
+            and (self.transparent or picture.background != TRANSPARENT)
+            and self.prompt.allow(picture.prompt)
         )
 
 
@@ -112,23 +117,43 @@ class Bid:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAiRules:
+    """What OpenAI itself takes for a model of its own: where compat is strict, nothing else."""
+
+    input_fidelity: tuple[str, ...] = ()
+    transparent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A name that clients ask for.
 
-    `created_s` is Unix seconds as `/v1/models` shows it; `shutdown_date` is YYYY-MM-DD or None.
-    `unpriced_hold_microusd` is held for pictures without a price; None refuses them.
-    `input_fidelity` is the values of that field which OpenAI takes for it.
+    `created_s` is Unix seconds as `/v1/models` shows it. `unpriced_hold_microusd` is held for
+    pictures without a price; None refuses them. `successor` is the model to go to when this one is
+    gone; empty where nobody has named one. `openai` is what OpenAI itself takes for it.
     """
 
     name: str
     created_s: int
     owned_by: str
-    shutdown_date: str | None
     default_size: Size
     default_quality: str
     offers: tuple[Offer, ...]
     unpriced_hold_microusd: int | None = None
-    input_fidelity: tuple[str, ...] = ()
+    successor: str = ""
+    openai: OpenAiRules = OpenAiRules()
+
+    @property
+    def shutdown_date(self) -> date | None:
+        """The first day on which nobody makes its pictures any more, as far as is known."""
+        ends = [offer.retires for offer in self.offers]
+        known = [end for end in ends if end is not None]
+        return max(known) if known and len(known) == len(ends) else None
+
+    def on(self, day: date) -> Model:
+        """Return the model with the offers that there still are on that day."""
+        kept = tuple(o for o in self.offers if o.retires is None or day < o.retires)
+        return self if len(kept) == len(self.offers) else replace(self, offers=kept)
 
     def offers_for(self, operation: Operation) -> tuple[Offer, ...]:
         """Return the offers that do this operation, in the order they are tried."""
@@ -144,18 +169,35 @@ class Model:
     ) -> Picture:
         """Return the picture that is asked for, with `auto` replaced.
 
-        The given defaults stand in for it, else the model's. Raises ValueError for a size that is
-        none.
+        The given defaults stand in for it where the model has them, else the model's. Raises
+        ValueError for a size that is none.
         """
-        size = request.size if request.size != "auto" else default_size
-        quality = request.quality if request.quality != "auto" else default_quality
+        operation = Operation.EDIT if references else Operation.GENERATION
+        size, quality = self.default_size, self.default_quality
+        if request.size != "auto":
+            size = Size.parse(request.size)
+        elif default_size is not None and self._has_size(Size.parse(default_size)):
+            size = Size.parse(default_size)
+        if request.quality != "auto":
+            quality = request.quality
+        elif default_quality is not None and self._has_quality(default_quality):
+            quality = default_quality
         return Picture(
-            operation=Operation.EDIT if references else Operation.GENERATION,
+            operation=operation,
             prompt=request.prompt,
-            size=Size.parse(size) if size is not None else self.default_size,
-            quality=quality if quality is not None else self.default_quality,
+            size=size,
+            quality=quality,
             references=references,
+            background=request.background,
+            # What is compressed later on is compressed once.
+            output_format=request.output_format if request.output_compression == WHOLE else "png",
         )
+
+    def _has_size(self, size: Size) -> bool:
+        return any(offer.sizes.allows(size) for offer in self.offers)
+
+    def _has_quality(self, quality: str) -> bool:
+        return any(quality in offer.qualities for offer in self.offers)
 
     def bids(self, picture: Picture) -> tuple[Bid, ...]:
         """Return what each offer that can make this picture asks for it, in the order of offers."""
@@ -180,22 +222,44 @@ class Model:
         return None
 
 
-def unpriced(model: Model, picture: Picture) -> InvalidRequest:
-    """Return the refusal of a picture that nobody makes at a known price."""
-    return InvalidRequest(
-        f"There is no price for '{model.name}' at size {picture.size} and quality"
-        f" '{picture.quality}', so it is not made here.",
+def no_such_model(name: str, *, successor: str = "") -> UnsupportedImage:
+    """Return OpenAI's refusal of names that nobody knows, and of models that are gone."""
+    instead = f" It has been shut down; use '{successor}' instead." if successor else ""
+    return UnsupportedImage(
+        f"The model '{name}' does not exist.{instead}", param="model", code="invalid_value"
+    )
+
+
+def unmade(model: Model, picture: Picture) -> InvalidRequest:
+    """Return the refusal of a picture that nobody makes, or at no known price."""
+    if model.bids(picture):
+        return InvalidRequest(
+            f"There is no price for '{model.name}' at size {picture.size} and quality"
+            f" '{picture.quality}', so it is not made here.",
+            param=None,
+            code="unpriced",
+        )
+    return UnsupportedImage(
+        f"The model '{model.name}' does not make such a picture here: {picture.operation.value} at"
+        f" size {picture.size}, quality '{picture.quality}', background '{picture.background}',"
+        f" {picture.references} references.",
         param=None,
-        code="unpriced",
+        code="invalid_value",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All models by name."""
+    """All models by name; `aliases` are other names for some of them."""
 
     models: dict[str, Model]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> Model | None:
         """Return the model of that name, or None."""
         return self.models.get(name)
+
+    def find(self, name: str, day: date) -> Model | None:
+        """Return a model by a name or an alias, as it is on a day; None when there is none."""
+        model = self.models.get(self.aliases.get(name, name))
+        return None if model is None else model.on(day)

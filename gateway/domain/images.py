@@ -117,7 +117,8 @@ class ImageRequest:
 class Picture:
     """The picture a render is asked for, with nothing left to guess: what is priced and sent.
 
-    `references` is how many pictures it is made from.
+    `references` is how many pictures it is made from. `background` and `output_format` are what is
+    best asked for; what is delivered may be converted.
     """
 
     operation: Operation
@@ -125,6 +126,8 @@ class Picture:
     size: Size
     quality: str
     references: int = 0
+    background: str = "auto"
+    output_format: str = "png"
 
 
 def remembered(operation: Operation, *, size: str, quality: str, references: int) -> Picture:

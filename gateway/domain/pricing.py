@@ -127,6 +127,17 @@ class TokenTable:
 
 
 @dataclass(frozen=True, slots=True)
+class FlatTokens:
+    """As many image output tokens for every picture."""
+
+    each: int
+
+    def tokens(self, picture: Picture) -> int | None:  # noqa: ARG002 - the form of every count
+        """Return the tokens of any picture."""
+        return self.each
+
+
+@dataclass(frozen=True, slots=True)
 class AreaFormula:
     """Image output tokens that follow from the area; `bases` holds a number for each quality.
 
@@ -204,16 +215,23 @@ class CallTier:
 
 @dataclass(frozen=True, slots=True)
 class CallBilling:
-    """One price for a call, whatever its quality; the first tier that the picture fits counts."""
+    """One price for a call, whatever its quality, and one for each reference.
+
+    The first tier that the picture fits counts.
+    """
 
     tiers: tuple[CallTier, ...]
+    reference: Fraction = Fraction(0)
 
     def listed(self, picture: Picture) -> Price | None:
-        """Return the price of the picture's tier."""
+        """Return the price of the picture's tier and of its references."""
         pixels = picture.size.pixels
         for tier in self.tiers:
             if tier.max_pixels is None or pixels <= tier.max_pixels:
-                return Price({PICTURE: tier.price})
+                by_category = {PICTURE: tier.price}
+                if picture.references and self.reference:
+                    by_category[REFERENCES] = self.reference * picture.references
+                return Price(by_category)
         return None
 
     def bound(self, picture: Picture) -> Price | None:

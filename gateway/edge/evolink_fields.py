@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from gateway.domain.catalog import FixedSizes, Model, Offer
+from gateway.domain.catalog import TRANSPARENT, Model, Offer
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.images import ImageRequest, Operation, PictureFormat, Size
-from gateway.domain.ratios import RATIOS, TIERS, size_of
+from gateway.domain.sizes import ONE_TIER, FreeSizes, size_of, tiers_of
 from gateway.edge.fields import PROMPT
 from gateway.edge.params import (
     Checker,
@@ -51,8 +51,9 @@ def parse_submit(body: bytes, find_model: Callable[[str], Model | None]) -> Imag
         name: param.check(name, fields[name]) for name, param in table.items() if name in fields
     }
     _refuse_references(fields)
-    tier = str(given.get("resolution", TIERS[0]))
-    kept = ("prompt", "n", "quality", "output_format", "callback_url")
+    tier = str(given.get(_tier_field(model), _tiers(model)[0]))
+    named = {"prompt", "n", "quality", "background", "output_format", "callback_url"}
+    kept = named - {_tier_field(model)}
     return ImageRequest(
         model=model.name,
         size=_size(model, fields.get("size", "auto"), tier),
@@ -100,7 +101,7 @@ def _model(fields: Mapping[str, object], find_model: Callable[[str], Model | Non
     if not isinstance(name, str):
         raise wrong_type("model", "a string", name)
     model = find_model(name)
-    if model is None:
+    if model is None or not model.offers:
         raise NotFound("Specified model not found", param="model", code="model_not_found")
     return model
 
@@ -109,13 +110,15 @@ def _table(model: Model) -> tuple[Param, ...]:
     """Return the fields that this model has, and how each is checked; sizes are looked up apart."""
     offers = _offers(model)
     qualities = dict.fromkeys(quality for offer in offers for quality in offer.qualities)
-    fixed = all(isinstance(offer.sizes, FixedSizes) for offer in offers)
+    tier = _tier(_tiers(model))
+    is_quality = _tier_field(model) == "quality"
+    transparent = [TRANSPARENT] if any(offer.transparent for offer in offers) else []
     return (
         PROMPT,
         Param("n", integer(1, 10)),
-        Param("quality", choice([*qualities, "auto"])),
-        Param("resolution", _tier(TIERS[:1] if fixed else TIERS)),
-        Param("background", choice(["opaque"])),
+        Param("quality", tier if is_quality else choice([*qualities, "auto"])),
+        *(() if is_quality else (Param("resolution", tier),)),
+        Param("background", choice(["opaque", *transparent])),
         Param("output_format", choice([each.value for each in PictureFormat])),
         Param("image_urls", Checker(_links, {"type": "array", "items": {"type": "string"}})),
         # Without references EvoLink ignores it (protocols/evolink.md §2.3).
@@ -126,6 +129,17 @@ def _table(model: Model) -> tuple[Param, ...]:
 
 def _offers(model: Model) -> tuple[Offer, ...]:
     return model.offers_for(Operation.GENERATION)
+
+
+def _tiers(model: Model) -> tuple[str, ...]:
+    """Return the tiers that the model's offers have, the usual one first."""
+    tiers = dict.fromkeys(tier for offer in _offers(model) for tier in tiers_of(offer.sizes))
+    return tuple(tiers) or (ONE_TIER,)
+
+
+def _tier_field(model: Model) -> str:
+    """Return the field that EvoLink's clients tell the tier in (protocols/evolink.md §2.7)."""
+    return next(iter(offer.wording.tier_field for offer in _offers(model)), "") or "resolution"
 
 
 def _tier(tiers: Sequence[str]) -> Checker:
@@ -183,11 +197,11 @@ def _expected(model: Model) -> str:
     words = ["'auto'"]
     for offer in _offers(model):
         rule = offer.sizes
-        if isinstance(rule, FixedSizes):
-            ratios = [ratio for ratio in RATIOS if size_of(rule, ratio, TIERS[0])]
+        if not isinstance(rule, FreeSizes):
+            ratios = dict.fromkeys(each.ratio for each in rule.named)
             words += [f"'{each}'" for each in (*ratios, *map(str, rule.sizes))]
         else:
             pixels = f"{rule.min_pixels} to {rule.max_pixels} pixels"
-            words.append("a ratio such as '16:9'")
+            words += ["a ratio such as '16:9'"] if rule.named else []
             words.append(f"WIDTHxHEIGHT, multiples of {rule.step} with {pixels} in all")
     return ", ".join(dict.fromkeys(words))

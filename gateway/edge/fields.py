@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.domain.catalog import FixedSizes, FreeSizes, Model, Offer, SizeFault, SizeRule
+from gateway.domain.catalog import TRANSPARENT, Model, Offer
 from gateway.domain.errors import UnsupportedImage
 from gateway.domain.images import Operation, Size
-from gateway.domain.ratios import RATIOS, TIERS, size_of
+from gateway.domain.sizes import FreeSizes, SizeFault, SizeRule, ratios_of
 from gateway.edge.params import (
     Checker,
     Param,
@@ -34,10 +34,28 @@ MAX_URL_CHARS = 2_048
 #: What the qualities of dall-e became (protocols/openai_images.md §2.1, §12).
 OLD_QUALITIES = {"standard": "medium", "hd": "high"}
 
+#: What every model takes at the most.
 PROMPT = Param("prompt", text(maximum_chars=PROMPT_MAX_CHARS), nullable=False)
 
 #: Fields of OpenAI's newest models, which nothing here makes anything of.
 NEWEST = ("complexity", "frame_count", "frame_duration_ms", "svg")
+
+
+def prompt_field(model: Model, operation: Operation) -> Param:
+    """Return the field for the prompt, as long as the most patient of the model's offers takes."""
+    offers = model.offers_for(operation)
+    chars = [offer.prompt.chars or PROMPT_MAX_CHARS for offer in offers]
+    sizes = [offer.prompt.bytes for offer in offers]
+    return Param(
+        "prompt",
+        text(
+            maximum_chars=min(max(chars, default=PROMPT_MAX_CHARS), PROMPT_MAX_CHARS),
+            maximum_bytes=max((size for size in sizes if size), default=None)
+            if all(sizes)
+            else None,
+        ),
+        nullable=False,
+    )
 
 
 def field_table(model: Model, operation: Operation, *, strict: bool) -> tuple[Param, ...]:
@@ -82,23 +100,38 @@ def _more_fields(*, strict: bool) -> tuple[Param, ...]:
     )
 
 
-#: For fields of which not every value is made here, the values that are.
-OFFERED: Mapping[str, tuple[object, ...]] = {
-    "background": ("opaque", "auto"),
-    **dict.fromkeys(NEWEST, ()),
-}
+def offered(
+    model: Model, operation: Operation, *, strict: bool
+) -> Mapping[str, tuple[object, ...]]:
+    """Return, for fields of which not every value is made here, the values that are."""
+    transparent = any(offer.transparent for offer in model.offers_for(operation)) and (
+        model.openai.transparent or not strict
+    )
+    return {
+        "background": ("opaque", "auto", *([TRANSPARENT] if transparent else [])),
+        **dict.fromkeys(NEWEST, ()),
+    }
 
 
-def check_offered(given: Mapping[str, object], model: Model, *, strict: bool) -> None:
+def check_offered(
+    given: Mapping[str, object], model: Model, operation: Operation, *, strict: bool
+) -> None:
     """Refuse what OpenAI knows and nothing here makes; every value has passed the table.
 
     Nobody pays for another picture than was asked for.
     """
     _check_png_compression(given)
+    if given.get("background") == TRANSPARENT and given.get("output_format") == "jpeg":
+        raise UnsupportedImage(
+            "Transparent background is not supported for JPEG output format",
+            param="background",
+            code="invalid_value",
+        )
+    made = offered(model, operation, strict=strict)
     for name, words in _REFUSALS.items():
-        if name in given and given[name] not in OFFERED[name]:
+        if name in given and given[name] not in made[name]:
             raise UnsupportedImage(words.format(model=model.name), param=name, code="invalid_value")
-    if strict and given.get("input_fidelity") not in (None, *model.input_fidelity):
+    if strict and given.get("input_fidelity") not in (None, *model.openai.input_fidelity):
         raise UnsupportedImage(
             f"The model '{model.name}' does not support the 'input_fidelity' parameter.",
             param="input_fidelity",
@@ -136,7 +169,7 @@ def _quality(offers: Sequence[Offer], *, strict: bool) -> Checker:
 def _size(rules: Sequence[SizeRule], *, strict: bool) -> Checker:
     """Take `auto` and what one of the rules allows; lenient also EvoLink's ratios."""
     listed = {
-        str(size): None for rule in rules if isinstance(rule, FixedSizes) for size in rule.sizes
+        str(size): None for rule in rules if not isinstance(rule, FreeSizes) for size in rule.sizes
     }
     ratios = {} if strict else _ratios(rules)
     free = [rule for rule in rules if isinstance(rule, FreeSizes)]
@@ -178,10 +211,8 @@ def _ratios(rules: Sequence[SizeRule]) -> dict[str, str]:
     """Return the pixels behind each ratio that one of the rules has, the first rule's."""
     pixels: dict[str, str] = {}
     for rule in rules:
-        for ratio in RATIOS:
-            size = size_of(rule, ratio, TIERS[0])
-            if size is not None:
-                pixels.setdefault(ratio, str(size))
+        for ratio, size in ratios_of(rule).items():
+            pixels.setdefault(ratio, str(size))
     return pixels
 
 

@@ -148,6 +148,8 @@ class ImageRoutes:
         plan = self._images.plan(caller, asked)
         record = record_of(request)
         record.unpriced = plan.quote.basis is QuoteBasis.CONFIGURED
+        if self._images.ends_soon(plan.model):
+            record.ends, record.successor = plan.model.shutdown_date, plan.model.successor
         record.expectation = expectation(
             self._images.expected_s(plan), request.headers, silence_s=self._keepalive_s
         )

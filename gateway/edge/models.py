@@ -32,21 +32,22 @@ class ModelRoutes:
         caller = await authenticate(request, self._keys, self._help_url)
         name = request.path_params["model"]
         model = self._images.model_for(caller.team, name)
-        if model is None:
+        if model is None or not model.offers:
             raise NotFound(
                 f"The model '{name}' does not exist", param="model", code="model_not_found"
             )
-        return _json(_fields(model))
+        return _json(_fields(model) | {"id": name})
 
 
 def _fields(model: Model) -> dict[str, object]:
     """Return OpenAI's model object (protocols/openai_images.md §6)."""
+    end = model.shutdown_date
     return {
         "id": model.name,
         "object": "model",
         "created": model.created_s,
         "owned_by": model.owned_by,
-        "shutdown_date": model.shutdown_date,
+        "shutdown_date": None if end is None else end.isoformat(),
     }
 
 

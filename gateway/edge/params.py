@@ -151,8 +151,8 @@ def choice(options: Sequence[str], *, also: Mapping[str, str] | None = None) -> 
     return Checker(check, {"type": "string", "enum": [*words]})
 
 
-def text(*, maximum_chars: int) -> Checker:
-    """Take a string of at least one character; only white space is fine."""
+def text(*, maximum_chars: int, maximum_bytes: int | None = None) -> Checker:
+    """Take a string of at least one character; only white space is fine. Bytes are UTF-8's."""
 
     def check(name: str, value: object) -> str:
         if not isinstance(value, str):
@@ -168,6 +168,14 @@ def text(*, maximum_chars: int) -> Checker:
             raise InvalidRequest(
                 f"Invalid '{name}': string too long. Expected a string with maximum length"
                 f" {maximum_chars}, but got a string with length {len(value)} instead.",
+                param=name,
+                code="string_above_max_length",
+            )
+        size_bytes = len(value.encode("utf-8", "surrogatepass"))
+        if maximum_bytes is not None and size_bytes > maximum_bytes:
+            raise InvalidRequest(
+                f"Invalid '{name}': string too long. Expected a string of at most {maximum_bytes}"
+                f" bytes in UTF-8, but got a string of {size_bytes} bytes instead.",
                 param=name,
                 code="string_above_max_length",
             )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.domain.catalog import Model
-from gateway.domain.errors import InvalidRequest, UnsupportedImage
+from gateway.domain.catalog import Model, no_such_model
+from gateway.domain.errors import InvalidRequest
 from gateway.domain.images import ImageRequest, Operation
-from gateway.edge.fields import PROMPT, check_offered, field_table
+from gateway.edge.fields import check_offered, field_table, prompt_field
 from gateway.edge.params import Param, missing, unknown, wrong_type
 
 #: Models whose answers were links unless a call said otherwise; LangChain reads nothing else.
@@ -67,7 +67,8 @@ def read_fields(
     first fault in OpenAI's order.
     """
     asked, model = _model(fields, rules)
-    table = (PROMPT, *own, *field_table(model, operation, strict=rules.strict))
+    prompt = prompt_field(model, operation)
+    table = (prompt, *own, *field_table(model, operation, strict=rules.strict))
     known = {param.name for param in table} | {"model"}
     for name in fields:
         if name not in known:
@@ -75,7 +76,7 @@ def read_fields(
     if "prompt" not in fields:
         raise missing("prompt")
     given = dict(_checked(fields, table, as_text=as_text, null=as_text and not rules.strict))
-    check_offered(given, model, strict=rules.strict)
+    check_offered(given, model, operation, strict=rules.strict)
     ignored = {param.name for param in table if param.ignored}
     owned = {param.name for param in own}
     default_format = "url" if asked in LINKED else "b64_json"
@@ -137,8 +138,9 @@ def _model(fields: Mapping[str, object], rules: FieldRules) -> tuple[str, Model]
     if not isinstance(name, str):
         raise wrong_type("model", "a string", name)
     model = rules.find_model(name)
-    if model is None:
-        raise UnsupportedImage(
-            f"The model '{name}' does not exist.", param="model", code="invalid_value"
-        )
+    # Strictly an alias is the name of no model.
+    if model is None or (rules.strict and model.name != name):
+        raise no_such_model(name)
+    if not model.offers:
+        raise no_such_model(name, successor="" if rules.strict else model.successor)
     return name, model

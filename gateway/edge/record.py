@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from email.utils import format_datetime
 
 from starlette.requests import Request
 
@@ -25,6 +27,7 @@ class RequestRecord:
     It is None where nobody here knows it: of calls that order nothing, joined ones, others' tasks.
     `joined` calls were attached to a task that was paid for before; `saved_microusd` is what theirs
     would have cost. `partial` is how many of the pictures are there, such as 3/4.
+    `ends` is the day on which the model is gone, when it is near; `successor` is the one to go to.
     `team` and `model` are names of the configuration and the catalogue, never what a client sent.
     """
 
@@ -45,6 +48,8 @@ class RequestRecord:
     saved_microusd: int = 0
     partial: str = ""
     expectation: Expectation | None = None
+    ends: date | None = None
+    successor: str = ""
 
     def note_outcome(self, ticket: Ticket, outcome: Outcome) -> None:
         """Note what the pictures are and cost; a joined call costs nothing."""
@@ -79,6 +84,10 @@ class RequestRecord:
             "x-gateway-joined": "true" if self.joined else "",
             "x-gateway-partial": self.partial,
         }
+        if self.ends is not None:
+            midnight = datetime.combine(self.ends, time(), UTC)
+            told["sunset"] = format_datetime(midnight, usegmt=True)
+            told["x-gateway-successor"] = self.successor
         if self.expectation is not None:
             told |= self.expectation.headers()
         for rate in self.rates:

@@ -14,6 +14,7 @@ import orjson
 import pybase64
 
 from gateway.assets.interface import AssetUnavailableError
+from gateway.domain.catalog import TRANSPARENT
 from gateway.domain.errors import InternalError
 from gateway.domain.images import ImageRequest, StoredPicture, TokenUsage
 from gateway.domain.task import Render, Task
@@ -24,9 +25,6 @@ from gateway.tasks.live import Outcome
 CHUNK_BYTES = 3 * 64 * 1024
 
 _SLOT = b'"b64_json":"'
-
-#: What no upstream here makes otherwise.
-BACKGROUND = "opaque"
 
 
 def pictures_of(outcome: Outcome) -> tuple[StoredPicture, ...]:
@@ -117,7 +115,7 @@ def answer_fields(
     task, pictures = outcome.task, pictures_of(outcome)
     return {
         "created": task.created_ms // 1000,
-        "background": BACKGROUND,
+        "background": background_of(request),
         "data": data,
         "output_format": pictures[0].format.value,
         "quality": task.quality,
@@ -137,11 +135,16 @@ def completed_fields(task: Task, render: Render, request: ImageRequest) -> dict[
         "created_at": task.created_ms // 1000,
         "size": task.size,
         "quality": task.quality,
-        "background": BACKGROUND,
+        "background": background_of(request),
         "output_format": stored_of(render).format.value,
         **_identifier(request),
         **_usage(None if render.result is None else render.result.usage),
     }
+
+
+def background_of(request: ImageRequest) -> str:
+    """Return what the background is: nothing is left out that nobody asked to leave out."""
+    return TRANSPARENT if request.background == TRANSPARENT else "opaque"
 
 
 def _identifier(request: ImageRequest) -> dict[str, object]:

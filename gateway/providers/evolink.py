@@ -11,9 +11,10 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from gateway.domain.catalog import Offer
+from gateway.domain.catalog import TRANSPARENT, Offer, SizeWords
 from gateway.domain.clock import Clock
-from gateway.domain.images import Picture
+from gateway.domain.images import Picture, PictureFormat, Size
+from gateway.domain.sizes import RatioSizes
 from gateway.domain.task import SubmitOrder
 from gateway.providers.evolink_shapes import is_task_id, read_balance, read_poll, read_submit
 from gateway.providers.interface import (
@@ -30,6 +31,35 @@ from gateway.providers.wire import Answer, NeverSent, NoAnswer, Reply, exchange
 #: Called once per HTTP call with "submit", "poll" or "credits" and an HTTP status, "not_sent" or
 #: "no_answer".
 Observe = Callable[[str, str], None]
+
+
+def _tell_size(body: dict[str, object], offer: Offer, size: Size) -> None:
+    wording = offer.wording
+    match wording.size:
+        case SizeWords.PIXELS:
+            body["size"] = str(size)
+        case SizeWords.RATIO:
+            name = offer.sizes.name_of(size) if isinstance(offer.sizes, RatioSizes) else None
+            if name is None:
+                raise ValueError(f"{offer.upstream_model} has no name for {size}")
+            body["size"] = name.ratio
+            if wording.tier_field:
+                body[wording.tier_field] = name.tier
+        case SizeWords.NONE:
+            pass
+
+
+def _best_format(offer: Offer, picture: Picture, *, transparent: bool) -> PictureFormat:
+    """Return the format that is asked for where it is made, else one that can be converted."""
+    made = [each for each in offer.formats if not (transparent and each is PictureFormat.JPEG)]
+    wanted = [each for each in made if each == picture.output_format]
+    return (*wanted, *made)[0]
+
+
+def _put(body: dict[str, object], name: str, value: str) -> None:
+    """Write a field; one with a dot is a field inside of an object."""
+    outer, _, inner = name.partition(".")
+    body[outer] = {inner: value} if inner else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +139,22 @@ class EvolinkProvider:
         return self._settings.proves_idempotency
 
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
-        """Return the body of §2: size and quality always, because defaults differ by version.
+        """Return the body of §2, in the words of the offer's upstream model.
 
-        `n` is left out: its default is 1 wherever it exists, and not every model has it.
+        Size and quality are told whenever there is a word for them, because defaults differ by
+        version. `n` is left out: its default is 1 wherever it exists, and not every model has it.
         """
-        return SubmitOrder(
-            provider=self._settings.name,
-            account=self._settings.account,
-            body={
-                "model": offer.upstream_model,
-                "prompt": picture.prompt,
-                "size": str(picture.size),
-                "quality": picture.quality,
-            },
-        )
+        body: dict[str, object] = {"model": offer.upstream_model, "prompt": picture.prompt}
+        _tell_size(body, offer, picture.size)
+        if offer.wording.has_quality:
+            body["quality"] = picture.quality
+        transparent = picture.background == TRANSPARENT
+        if transparent:
+            body["background"] = TRANSPARENT
+        asked = _best_format(offer, picture, transparent=transparent)
+        if offer.wording.format_field and asked is not offer.formats[0]:
+            _put(body, offer.wording.format_field, asked.value)
+        return SubmitOrder(provider=self._settings.name, account=self._settings.account, body=body)
 
     def with_callback(self, order: SubmitOrder, url: str) -> SubmitOrder:
         """Return the order with a `callback_url`; EvoLink takes HTTPS only (§8)."""

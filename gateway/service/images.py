@@ -6,10 +6,12 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 
 from gateway.callbacks.url import check_callback_url
 from gateway.domain.accounts import Caller, Team
-from gateway.domain.catalog import Catalog, Model, Offer, unpriced
+from gateway.domain.catalog import Catalog, Model, Offer, no_such_model, unmade
+from gateway.domain.clock import Clock
 from gateway.domain.errors import (
     BadReference,
     ClientFault,
@@ -21,7 +23,6 @@ from gateway.domain.errors import (
     RateLimited,
     StillRunning,
     SubmitUnknown,
-    UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
 )
@@ -44,6 +45,9 @@ MAX_RETRY_AFTER_S = 60
 
 #: What a caller is told to expect is enough for this share of pictures of the kind.
 EXPECTED_SHARE = 0.95
+
+#: So long before a model is gone its callers are warned.
+WARNED_BEFORE = timedelta(days=14)
 
 #: Tells within how many seconds a share of the renders of a class ends; None where nobody knows.
 Quantile = Callable[[LatencyClass, float], float | None]
@@ -87,10 +91,12 @@ class ImageService:
         waiting: Waiting,
         guard: Guard,
         wait_s: float,
+        clock: Clock,
         random_bytes: Callable[[int], bytes],
         quantile: Quantile = _unknown,
     ) -> None:
         self._catalog = catalog
+        self._clock = clock
         self._providers = providers
         self._engine = engine
         self._waiting = waiting
@@ -112,30 +118,37 @@ class ImageService:
         return self._quantile(plan.latency_class, EXPECTED_SHARE)
 
     def models_for(self, team: Team) -> tuple[Model, ...]:
-        """Return the models this team may use, by name."""
-        return tuple(
-            model for name, model in sorted(self._catalog.models.items()) if team.may_use(name)
-        )
+        """Return the models this team may use, by name; without those that are gone."""
+        found = (self.model_for(team, name) for name in sorted(self._catalog.models))
+        return tuple(model for model in found if model is not None and model.offers)
 
     def model_for(self, team: Team, name: str) -> Model | None:
-        """Return one model if it exists and this team may use it."""
-        model = self._catalog.get(name)
-        return model if model is not None and team.may_use(name) else None
+        """Return one model, by name or alias, if it exists and this team may use it."""
+        model = self.find_model(name)
+        return model if model is not None and team.may_use(model.name) else None
 
     def find_model(self, name: str) -> Model | None:
-        """Return a model of the catalogue, whoever asks."""
-        return self._catalog.get(name)
+        """Return a model of the catalogue as it is today, by name or alias, whoever asks."""
+        return self._catalog.find(name, self.today)
+
+    @property
+    def today(self) -> date:
+        """The day in UTC, by which offers end."""
+        return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).date()
+
+    def ends_soon(self, model: Model) -> bool:
+        """Tell whether callers are to be warned that a model will be gone."""
+        end = model.shutdown_date
+        return end is not None and end - self.today <= WARNED_BEFORE
 
     def plan(self, caller: Caller, request: ImageRequest) -> Plan:
         """Resolve `auto`, choose the offer and price the call; nothing is held yet.
 
         Raises UnsupportedImage, ModelNotAllowed and InvalidRequest.
         """
-        model = self._catalog.get(request.model)
-        if model is None:
-            raise UnsupportedImage(
-                f"The model '{request.model}' does not exist.", param="model", code="invalid_value"
-            )
+        model = self.find_model(request.model)
+        if model is None or not model.offers:
+            raise no_such_model(request.model)
         team = caller.team
         if not caller.may_use(model.name):
             raise ModelNotAllowed(model.name)
@@ -144,7 +157,7 @@ class ImageService:
         )
         best = model.best(picture)
         if best is None:
-            raise unpriced(model, picture)
+            raise unmade(model, picture)
         offer, price = best
         return Plan(model=model, offer=offer, picture=picture, quote=price)
 

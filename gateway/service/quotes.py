@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 from gateway.domain.accounts import Caller
-from gateway.domain.catalog import Bid, Model, Offer, unpriced
+from gateway.domain.catalog import Bid, Model, Offer, unmade
 from gateway.domain.errors import BudgetState
 from gateway.domain.images import ImageRequest, Picture
 from gateway.domain.money import round_half_up_microusd
@@ -78,6 +78,7 @@ class CallQuote:
         return {
             "provider": bid.offer.provider,
             "upstream_model": bid.offer.upstream_model,
+            "channel": bid.offer.channel.value,
             "chosen": bid.offer is self.offer,
             "hold": optional_amount(
                 None if bid.quote is None else bid.quote.total_microusd * self.n
@@ -95,7 +96,7 @@ def quote_call(model: Model, picture: Picture, *, n: int = 1) -> CallQuote:
     """
     best = model.best(picture)
     if best is None:
-        raise unpriced(model, picture)
+        raise unmade(model, picture)
     offer, price = best
     return CallQuote(model.name, picture, n, offer, price, model.bids(picture))
 

@@ -10,8 +10,12 @@ from gateway.simulator.sizes import Bounds, FreeSizes, NoSizes, free_sizes
 
 _TIERS = ("1K", "2K", "4K")
 _EDGES = {"0.5K": 512, "1K": 1024, "1.5K": 1536, "2K": 2048, "3K": 3072, "4K": 4096}
-_NO_PRICE = PicturePrices(((None, Decimal(2)),))
-"""For the rows below that no document prices: two credits a picture, about what others cost."""
+
+
+def _each(credits_: str) -> PicturePrices:
+    """Return a price for any picture; where no document names one, the maker's list or a guess."""
+    return PicturePrices(((None, Decimal(credits_)),))
+
 
 _WIDE_RATIOS = ("auto", "1:1", "3:2", "4:3", "5:4", "16:9", "21:9")
 _WIDEST_RATIOS = (*_WIDE_RATIOS, "4:1", "8:1")
@@ -25,9 +29,9 @@ _NANO_2 = Model(
     name="gemini-3.1-flash-image-preview",
     prices=FREE,
     output=NoTokens(),
-    # $0.086 and $0.129 at 4K, $0.0005 for a reference (§12).
+    # $0.086 to $0.094, $0.129 to $0.141 at 4K, $0.0005 for a reference (§12).
     per_picture=PicturePrices(
-        ((4_400_000, Decimal("5.848")), (None, Decimal("8.772"))), reference=Decimal("0.034")
+        ((4_400_000, Decimal("6.392")), (None, Decimal("9.588"))), reference=Decimal("0.034")
     ),
     sizes=free_sizes(_WIDEST_RATIOS, _tiers("0.5K", "1K", "2K", "4K")),
     default_size="auto",
@@ -48,7 +52,9 @@ _NANO_2 = Model(
 _NANO_PRO = replace(
     _NANO_2,
     name="gemini-3-pro-image-preview",
-    per_picture=_NO_PRICE,
+    per_picture=PicturePrices(
+        ((4_400_000, Decimal("9.112")), (None, Decimal("16.32"))), reference=Decimal("0.0748")
+    ),
     sizes=free_sizes(_WIDE_RATIOS, _tiers(*_TIERS)),
     resolutions=("2K", "1K", "4K"),
     params={"model_params.web_search": Flag()},
@@ -58,7 +64,12 @@ _NANO_LITE = replace(
     name="gemini-3.1-flash-lite-image",
     # The one recorded bill: 57 text and 1120 image tokens are 1.783 credits (§12). These prices,
     # 78 % of Google's, give it.
-    prices=replace(FREE, image_output=Decimal("1.5912"), text_input=Decimal("0.01326")),
+    prices=replace(
+        FREE,
+        image_output=Decimal("1.5912"),
+        text_input=Decimal("0.01326"),
+        image_input=Decimal("0.01326"),
+    ),
     output=TokenTable({"": (1120, 1120, 1120)}),
     per_picture=None,
     sizes=free_sizes(_WIDEST_RATIOS, _tiers("1K")),
@@ -69,7 +80,7 @@ _NANO_LITE = replace(
 _NANO_BETA = replace(
     _NANO_2,
     name="nano-banana-beta",
-    per_picture=_NO_PRICE,
+    per_picture=_each("2.652"),
     sizes=free_sizes(("auto", "1:1", "3:2", "4:3", "16:9"), _tiers("1K")),
     references=ReferenceRule(most=5, max_bytes=10 * MEGABYTE),
     resolutions=(),
@@ -93,7 +104,7 @@ _SEED_4 = Model(
     name="doubao-seedream-4.0",
     prices=FREE,
     output=NoTokens(),
-    per_picture=_NO_PRICE,
+    per_picture=_each("2.04"),
     sizes=free_sizes(
         _WIDE_RATIOS,
         _tiers(*_TIERS),
@@ -114,6 +125,7 @@ _SEED_4 = Model(
 _SEED_45 = replace(
     _SEED_4,
     name="doubao-seedream-4.5",
+    per_picture=_each("2.72"),
     sizes=free_sizes(
         _WIDE_RATIOS,
         _tiers("2K", "4K"),
@@ -125,6 +137,7 @@ _SEED_45 = replace(
 _SEED_5_LITE = replace(
     _SEED_45,
     name="doubao-seedream-5.0-lite",
+    per_picture=_each("2.38"),
     sizes=free_sizes(
         _WIDE_RATIOS,
         _tiers("2K", "3K", "4K"),
@@ -138,6 +151,7 @@ _SEED_5_LITE = replace(
 _SEED_5_PRO = replace(
     _SEED_4,
     name="doubao-seedream-5.0-pro",
+    per_picture=_each("5.44"),
     sizes=free_sizes(
         _WIDE_RATIOS,
         _tiers("1K", "1.5K", "2K"),
@@ -184,7 +198,7 @@ _Z_IMAGE = Model(
 _QWEN_EDIT = replace(
     _Z_IMAGE,
     name="qwen-image-edit",
-    per_picture=_NO_PRICE,
+    per_picture=_each("3.06"),
     sizes=NoSizes(),
     max_prompt_characters=None,
     references=ReferenceRule(most=3, max_bytes=10 * MEGABYTE, required=True, edge=(384, 3072)),
@@ -193,6 +207,7 @@ _QWEN_EDIT = replace(
 _QWEN_EDIT_PLUS = replace(
     _QWEN_EDIT,
     name="qwen-image-edit-plus",
+    per_picture=_each("2.04"),
     sizes=FreeSizes(
         auto=(1024, 1024),
         resolutions=(),
@@ -208,6 +223,7 @@ _QWEN_EDIT_PLUS = replace(
 _QWEN_3 = replace(
     _QWEN_EDIT,
     name="qwen-image-3.0-pro",
+    per_picture=_each("5.1"),
     sizes=free_sizes(
         _WIDE_RATIOS,
         _tiers("1K", "2K"),
@@ -223,7 +239,7 @@ _QWEN_3 = replace(
 _WAN_TEXT = replace(
     _Z_IMAGE,
     name="wan2.5-text-to-image",
-    per_picture=_NO_PRICE,
+    per_picture=_each("3.4"),
     sizes=FreeSizes(
         resolutions=(),
         landscape={},
@@ -244,7 +260,7 @@ _WAN_IMAGE = replace(
 _GROK = replace(
     _Z_IMAGE,
     name="grok-imagine-image-2.0",
-    per_picture=_NO_PRICE,
+    per_picture=_each("4.76"),
     sizes=free_sizes(
         ("auto", "1:1", "3:2", "4:3", "16:9", "2:1", "5:4", "21:9"), _tiers("1K", "2K")
     ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gateway.domain.catalog import FixedSizes
 from gateway.domain.images import TokenUsage
 from gateway.domain.pricing import ChargeBasis
+from gateway.domain.sizes import FixedSizes
 from gateway.tasks.interface import Ending
 from gateway.tasks.live import LiveRender, LiveTask
 from gateway.telemetry.metrics import OTHER, Metrics, usd

@@ -7,13 +7,14 @@ the packaged catalogue, so that the two are compared wherever they meet.
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 from fractions import Fraction
 from typing import Any, cast
 
 from starlette.requests import Request
 
 from gateway.domain.accounts import ApiKey, Caller, Team
-from gateway.domain.catalog import Catalog, FixedSizes, FreeSizes, Model, Offer
+from gateway.domain.catalog import Catalog, Model, Offer, PromptLimits
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import RequestId, TaskId, TeamId
 from gateway.domain.images import (
@@ -35,6 +36,7 @@ from gateway.domain.pricing import (
     TokenPrices,
     TokenTable,
 )
+from gateway.domain.sizes import FixedSizes, FreeSizes, SizeRule, named_sizes
 from gateway.domain.task import (
     FailureKind,
     Hold,
@@ -52,7 +54,7 @@ from gateway.tasks.engine import Engine
 from gateway.tasks.interface import Admission, Call
 from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.waiting import Waiting
-from tests.support.clock import NOON_MS
+from tests.support.clock import NOON_MS, FixedClock
 
 #: A key long enough to be shown by both its ends.
 KEY = "sk-gw-4f1c0000000000000000000000009d2e"
@@ -109,6 +111,12 @@ def an_unpriced_book() -> PriceBook:
     return a_book(billing=a_token_billing(output=TokenTable({})))
 
 
+#: The ratios that EvoLink knows of gpt-image-2 (protocols/evolink.md §2.3).
+RATIOS = (
+    *("1:1", "1:2", "2:1", "1:3", "3:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9"),
+    *("9:21", "21:9"),
+)
+
 #: The sizes of gpt-image-2 (protocols/evolink.md §2.3).
 FREE_SIZES = FreeSizes(
     step=16,
@@ -117,6 +125,28 @@ FREE_SIZES = FreeSizes(
     min_pixels=655_360,
     max_pixels=8_294_400,
     max_aspect=3,
+    named=named_sizes(
+        [
+            "1:1",
+            "1:2",
+            "2:1",
+            "1:3",
+            "3:1",
+            "2:3",
+            "3:2",
+            "3:4",
+            "4:3",
+            "4:5",
+            "5:4",
+            "9:16",
+            "16:9",
+            "9:21",
+            "21:9",
+        ],
+        {"1K": 1024**2, "2K": 2048**2, "4K": 3840 * 2160},
+        max_edge=3840,
+        max_pixels=8_294_400,
+    ),
 )
 
 
@@ -124,22 +154,24 @@ def an_offer(
     *,
     provider: str = "evolink",
     operation: Operation = Operation.GENERATION,
-    sizes: tuple[Size, ...] | FreeSizes = (SQUARE, PORTRAIT, LANDSCAPE),
+    sizes: tuple[Size, ...] | SizeRule = (SQUARE, PORTRAIT, LANDSCAPE),
     qualities: tuple[str, ...] = ("low", "medium", "high"),
     prompt_max_chars: int | None = None,
     max_references: int = 16,
     book: PriceBook | None = None,
+    retires: date | None = None,
 ) -> Offer:
     """Build an offer of gpt-image-1.5."""
     return Offer(
         provider=provider,
         upstream_model="gpt-image-1.5",
         operation=operation,
-        sizes=sizes if isinstance(sizes, FreeSizes) else FixedSizes(sizes),
+        sizes=FixedSizes(sizes) if isinstance(sizes, tuple) else sizes,
         qualities=qualities,
-        prompt_max_chars=prompt_max_chars,
+        prompt=PromptLimits(chars=prompt_max_chars),
         book=book or a_book(),
         max_references=max_references,
+        retires=retires,
     )
 
 
@@ -154,7 +186,6 @@ def a_model(
         name=name,
         created_s=1_765_843_200,
         owned_by="system",
-        shutdown_date="2026-12-01",
         default_size=SQUARE,
         default_quality="medium",
         offers=(an_offer(),) if offers is None else offers,
@@ -336,6 +367,7 @@ def a_catalog_service(*models: Model) -> ImageService:
         waiting=cast("Waiting", None),
         guard=Guard(),
         wait_s=1.0,
+        clock=FixedClock(),
         random_bytes=bytes,
     )
 

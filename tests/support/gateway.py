@@ -55,9 +55,10 @@ max_submits_per_second = 0
 
 [models."gpt-image-1.5"]
 routes = ["evolink"]
+{model}
 
 [teams.design]
-models = ["gpt-image-*"]
+models = ["{team_models}"]
 budgets = [{{ usd = {budget}, per = "month" }}]
 {team}
 
@@ -86,6 +87,8 @@ DEFAULTS = {
     "redis": 'data_dir = "valkey"',
     "assets": 'url = "file:assets"',
     "team": "",
+    "model": "",
+    "team_models": "gpt-image-*",
     "key": "",
 }
 

@@ -32,7 +32,7 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.domain.images import Operation as Made
-from gateway.edge.fields import OFFERED, PROMPT, field_table
+from gateway.edge.fields import field_table, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
     JSON,
@@ -115,7 +115,7 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
     name = const(model.name)
     fields: dict[str, Schema] = {
         "model": _told("model", nullable(name) if is_default else name),
-        "prompt": _told("prompt", PROMPT.check.schema),
+        "prompt": _told("prompt", prompt_field(model, Made.GENERATION).check.schema),
         **_fields(model, strict=rules.strict),
     }
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
@@ -126,9 +126,10 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
 
 def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:
     """Return the fields beside model and prompt."""
+    made = offered(model, Made.GENERATION, strict=strict)
     fields = {}
     for param in field_table(model, Made.GENERATION, strict=strict):
-        values = OFFERED.get(param.name)
+        values = made.get(param.name)
         if values == ():
             schema: Schema = {"type": "null"}
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.domain.catalog import Channel
 from gateway.domain.limits import Period, Scope
 from gateway.domain.pricing import QuoteBasis
 from gateway.edge.openapi.headers import USD
@@ -156,6 +157,7 @@ _QUOTE = record(
                 {
                     "provider": TEXT,
                     "upstream_model": TEXT,
+                    "channel": one_of(*(channel.value for channel in Channel)),
                     "chosen": {"type": "boolean"},
                     "hold": _MAYBE_AMOUNT,
                     "list_price": _MAYBE_AMOUNT,

@@ -2,30 +2,25 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import tomllib
 from decimal import Decimal
 from fractions import Fraction
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.catalog import (
-    LatencyRow,
-    Packaged,
-    TableRows,
-    Tokens,
-    TokenSheet,
-    catalog_from,
-    packaged,
-    parse_price,
-    routed,
-)
+from gateway.config.catalog import catalog_from, catalog_problems, packaged, routed
+from gateway.config.catalog_rows import CatalogRows, LatencyRow, ModelRow, OfferRow, SizeRows
+from gateway.config.price_rows import TableRows, TokenSheet
 from gateway.config.settings import Settings
-from gateway.domain.catalog import FixedSizes, Model
+from gateway.domain.catalog import Model, PromptLimits
 from gateway.domain.images import Operation, Picture, Size, TokenUsage
 from gateway.domain.pricing import PictureBilling, TokenBilling, final, list_price, quote
+from gateway.domain.sizes import FixedSizes, FreeSizes, RatioSizes, SizeRule
 from gateway.simulator.models import MODELS as MODEL_ROWS
 from gateway.simulator.pricing import REFERENCE_IMAGE_TOKENS, Usage, charge, text_tokens
 from tests.support.factories import FREE_SIZES
@@ -82,23 +77,41 @@ class Calls:
         self.texts = [
             "".join(self.chance.choices(alphabet, k=2 * PROMPT_MAX_CHARS)) for alphabet in ALPHABETS
         ]
+        #: A few sizes of each rule; finding one within bounds takes many tries.
+        self._sizes: dict[str, list[Size]] = {}
 
     def picture(self, model: Model) -> Picture:
         """Return a picture that this model makes."""
-        size = self._free_size() if model.name == "gpt-image-2" else self.chance.choice(SIZES)
-        return _picture(
-            self.chance.choice(QUALITIES), size, self.chance.randint(0, 16), prompt=self._prompt()
-        )
+        offer = self.chance.choice(model.offers)
+        least = 1 if offer.operation is Operation.EDIT else 0
+        references = self.chance.randint(least, offer.max_references) if least else 0
+        prompt = self._prompt(offer.prompt)
+        size = self.chance.choice(self._sizes_of(model.name, offer.sizes))
+        return _picture(self.chance.choice(offer.qualities), size, references, prompt=prompt)
 
-    def _prompt(self) -> str:
-        chars = self.chance.choice((1, 7, 80, 400, 2000, PROMPT_MAX_CHARS))
+    def _prompt(self, limits: PromptLimits) -> str:
+        most = limits.chars or PROMPT_MAX_CHARS
+        chars = min(self.chance.choice((1, 7, 80, 400, 2000, most)), most)
         start = self.chance.randrange(PROMPT_MAX_CHARS)
-        return self.chance.choice(self.texts)[start : start + chars]
+        prompt = self.chance.choice(self.texts)[start : start + chars]
+        while not limits.allow(prompt):
+            prompt = prompt[: len(prompt) // 2]
+        return prompt
 
-    def _free_size(self) -> Size:
+    def _sizes_of(self, name: str, rule: SizeRule) -> list[Size]:
+        if not isinstance(rule, FreeSizes):
+            return list(rule.sizes)
+        if name not in self._sizes:
+            self._sizes[name] = [self._free_size(rule) for _ in range(200)]
+        return self._sizes[name]
+
+    def _free_size(self, rule: FreeSizes) -> Size:
+        most = min(rule.max_edge, 6000) // rule.step
         while True:
-            size = Size(self.chance.randint(1, 240) * 16, self.chance.randint(1, 240) * 16)
-            if FREE_SIZES.allows(size):
+            size = Size(
+                self.chance.randint(1, most) * rule.step, self.chance.randint(1, most) * rule.step
+            )
+            if rule.allows(size):
                 return size
 
 
@@ -118,6 +131,17 @@ def _billing(model: Model) -> TokenBilling:
 def _half_up(amount: Fraction, places: int) -> str:
     scaled = (2 * amount * 10**places + 1) // 2
     return f"{Decimal(int(scaled)).scaleb(-places):f}"
+
+
+def _every_model() -> list[Model]:
+    names = packaged().models
+    settings = Settings.model_validate(
+        {
+            "providers": {"evolink": _provider()},
+            "models": {name: {"routes": ["evolink"]} for name in names},
+        }
+    )
+    return list(catalog_from(settings).models.values())
 
 
 def _settings(routes: tuple[str, ...] = ("evolink",), **rates: int) -> Settings:
@@ -158,7 +182,7 @@ def test_the_offer_of_evolink(model: Model) -> None:
     assert Operation.GENERATION is offer.operation
     assert FixedSizes((Size(1024, 1024), Size(1024, 1536), Size(1536, 1024))) == offer.sizes
     assert offer.qualities == ("low", "medium", "high")
-    assert offer.prompt_max_chars is None
+    assert offer.prompt == PromptLimits()
     assert _billing(model).thinking_tokens == 256
     assert Fraction(68) == offer.book.credits_per_usd
 
@@ -237,24 +261,30 @@ def test_no_bill_of_the_simulator_is_above_its_quote() -> None:
     gateway would reckon differently.
     """
     calls = Calls(seed=20_261_123)
-    models = list(catalog_from(_settings()).models.values())
+    models = _every_model()
     uncovered = []
     for _ in range(10_000):
         model = calls.chance.choice(models)
         picture = calls.picture(model)
-        [bid] = model.bids(picture)
+        bid = model.bids(picture)[0]
         simulated = MODEL_ROWS[model.name]
-        usage = TokenUsage(
-            text_input=text_tokens(picture.prompt),
-            image_input=REFERENCE_IMAGE_TOKENS * picture.references,
-            image_output=simulated.output.tokens(
-                picture.quality, picture.size.width, picture.size.height
-            ),
+        edges = picture.size.width, picture.size.height
+        usage, billed = None, Fraction(0)
+        if simulated.per_picture is not None:
+            billed = Fraction(simulated.per_picture.charge(1, *edges, picture.references))
+        else:
+            usage = TokenUsage(
+                text_input=text_tokens(picture.prompt),
+                image_input=REFERENCE_IMAGE_TOKENS * picture.references,
+                image_output=simulated.output.tokens(
+                    picture.quality if simulated.qualities else "", *edges
+                ),
+            )
+            tokens = Usage(usage.image_output, usage.image_input, usage.text_input)
+            billed = Fraction(charge(simulated.prices, tokens))
+        booked = final(
+            bid.offer.book, usage=usage, credits_used=billed, hold_microusd=0, picture=picture
         )
-        billed = Fraction(
-            charge(simulated.prices, Usage(usage.image_output, usage.image_input, usage.text_input))
-        )
-        booked = final(bid.offer.book, usage=usage, credits_used=billed, hold_microusd=0)
         covered = bid.quote is not None and bid.quote.total_microusd >= billed * 1_000_000 / 68
         if not covered or booked.drift_microusd != 0:
             uncovered.append((model.name, str(picture.size), picture.quality, len(picture.prompt)))
@@ -264,15 +294,40 @@ def test_no_bill_of_the_simulator_is_above_its_quote() -> None:
 
 def test_everything_that_is_listed_has_a_price() -> None:
     """No size and quality of any offer is without a quote, the model's defaults included."""
-    for row in catalog_from(_settings()).models.values():
-        for offer in row.offers:
-            sizes = offer.sizes.sizes if isinstance(offer.sizes, FixedSizes) else RATIO_SIZES
-            for size in sizes:
-                assert offer.sizes.allows(size)
+    for model in _every_model():
+        for offer in model.offers:
+            sizes = RATIO_SIZES[:3] if isinstance(offer.sizes, FreeSizes) else offer.sizes.sizes
+            for size in (*sizes, model.default_size):
                 for quality in offer.qualities:
                     assert quote(offer.book, Picture(offer.operation, "a cat", size, quality))
-            assert offer.sizes.allows(row.default_size)
-            assert row.default_quality in offer.qualities
+            assert offer.sizes.allows(model.default_size)
+            assert model.default_quality in offer.qualities
+
+
+def test_models_have_successors_that_there_are() -> None:
+    """Whoever is sent on arrives."""
+    successors = {row.successor for row in packaged().models.values()} - {""}
+
+    assert successors <= set(packaged().models)
+
+
+def test_the_simulator_makes_of_ratios_what_is_priced_here() -> None:
+    """Where an upstream is told a ratio and a tier, both mean the same pixels by it."""
+    told = [
+        (model.name, offer.wording.tier_field, each)
+        for model in _every_model()
+        for offer in model.offers
+        if isinstance(offer.sizes, RatioSizes)
+        for each in offer.sizes.named
+    ]
+
+    assert [] == [
+        (name, each)
+        for name, tier_field, each in told
+        if MODEL_ROWS[name].sizes.pixels(each.ratio, each.tier if tier_field else "")
+        != (each.size.width, each.size.height)
+    ]
+    assert len(told) > 100
 
 
 def test_every_price_says_whence() -> None:
@@ -282,8 +337,10 @@ def test_every_price_says_whence() -> None:
         *((block.source, block.date) for block in packaged().output_tokens.values()),
     ]
 
-    assert all(source.startswith("protocols/evolink.md §12") for source, _ in blocks)
-    assert {"2026"} == {date for _, date in blocks}
+    assert all(source and date.startswith("2026") for source, date in blocks)
+    for sheet in packaged().prices.values():
+        is_assumed = getattr(sheet, "assumed", ()) is True
+        assert is_assumed is not sheet.source.startswith("protocols/evolink.md §12")
 
 
 def test_what_no_source_confirms_is_marked() -> None:
@@ -340,12 +397,12 @@ def test_gpt_image_2_makes_free_sizes() -> None:
 
     assert (Size(1024, 1024), "medium") == (model.default_size, model.default_quality)
     assert {
-        (Operation.GENERATION, FREE_SIZES, QUALITIES, 32_000, 16),
-        (Operation.EDIT, FREE_SIZES, QUALITIES, 32_000, 16),
+        (Operation.GENERATION, FREE_SIZES, QUALITIES, PromptLimits(32_000, 60_000), 16),
+        (Operation.EDIT, FREE_SIZES, QUALITIES, PromptLimits(32_000, 60_000), 16),
     } == {
         (
             *(offer.operation, offer.sizes, offer.qualities),
-            *(offer.prompt_max_chars, offer.max_references),
+            *(offer.prompt, offer.max_references),
         )
         for offer in model.offers
     }
@@ -400,27 +457,6 @@ def test_the_amount_for_pictures_without_a_price(
     assert hold_microusd == catalog_from(settings).models["gpt-image-2"].unpriced_hold_microusd
 
 
-@pytest.mark.parametrize(
-    ("number", "price"), [("0", Fraction(0)), ("0.0045", Fraction(9, 2000)), (2, Fraction(2))]
-)
-def test_a_price_may_be_nothing(number: object, price: Fraction) -> None:
-    """What is free is written as "0"; anything else is read digit for digit."""
-    assert price == parse_price(number)
-
-
-@pytest.mark.parametrize("number", ["-1", 0.5, "", None])
-def test_a_price_is_a_number(number: object) -> None:
-    """Floats, negative amounts and what is no number are refused."""
-    with pytest.raises(ValueError, match="expected a number"):
-        parse_price(number)
-
-
-def test_an_assumption_needs_a_note() -> None:
-    """Whoever assumes something says why."""
-    with pytest.raises(ValidationError, match="an assumption needs a note"):
-        Tokens.model_validate({"tokens": 256, "assumed": True})
-
-
 def test_offers_follow_the_routes_and_their_rates() -> None:
     """Each routed provider makes an offer under its own name, at its own rate of exchange."""
     offers = catalog_from(_settings(("new", "old"), old=72)).models["gpt-image-1.5"].offers
@@ -436,7 +472,7 @@ def test_offers_of_another_kind_are_left_out() -> None:
     """A provider makes only the offers of its kind."""
     text = files("gateway.config").joinpath("catalog.toml").read_text(encoding="utf-8")
     other = text.replace('kind = "evolink"', 'kind = "another"')
-    rows = Packaged.model_validate(tomllib.loads(other, parse_float=Decimal))
+    rows = CatalogRows.model_validate(tomllib.loads(other, parse_float=Decimal))
 
     assert routed(_settings(), rows).models["gpt-image-1.5"].offers == ()
 
@@ -449,7 +485,7 @@ def test_a_model_without_routes_is_not_offered() -> None:
 def test_what_offers_know_is_listed_once() -> None:
     """Sizes and qualities of all offers, for checking what a team defaults to."""
     assert packaged().sizes() == ["1024x1024", "1024x1536", "1536x1024"]
-    assert packaged().qualities() == ["low", "medium", "high"]
+    assert packaged().qualities() == ["low", "medium", "high", "xhigh", "max"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -470,3 +506,97 @@ def test_a_belief_must_be_a_time(field: str, value: float) -> None:
         LatencyRow.model_validate(
             {"quality": "low", "median_s": 8.7, "sigma": 0.3} | {field: value}
         )
+
+
+def _own(**changes: Any) -> Settings:
+    """Return settings with a model of their own."""
+    offer = {
+        "kind": "evolink",
+        "operations": ["generation"],
+        "upstream_model": "theirs",
+        "sizes": ["512x512"],
+        "prices": "ours",
+    }
+    model = {"routes": ["evolink"], "default_size": "512x512", "offers": [offer]}
+    price = {"form": "call", "tiers": [{"price": "0.01"}]}
+    sheet = price | {"source": "a contract", "date": "2026", "note": "none"}
+    document = {
+        "providers": {"evolink": _provider()},
+        "models": {"house": model | changes.pop("model", {})},
+        "prices": {"ours": sheet},
+    }
+    return Settings.model_validate(document | changes)
+
+
+def test_a_model_of_the_settings() -> None:
+    """A table with offers and prices is a model like any other."""
+    settings = _own()
+    model = catalog_from(settings).models["house"]
+    [bid] = model.bids(_picture("standard", Size(512, 512)))
+
+    assert [] == catalog_problems(settings, packaged())
+    assert ("system", 0, "standard") == (model.owned_by, model.created_s, model.default_quality)
+    assert 10_000 == bid.listed
+
+
+def test_what_the_settings_say_of_a_known_model() -> None:
+    """It stands in place of what the catalogue says; the rest stays."""
+    known = {"routes": ["evolink"], "default_quality": "low", "aliases": ["dall-e-3"]}
+    settings = _own(models={"gpt-image-1.5": known})
+    catalog = catalog_from(settings)
+    model = catalog.models["gpt-image-1.5"]
+
+    assert [] == catalog_problems(settings, packaged())
+    assert ("low", "gpt-image-2", 2) == (
+        *(model.default_quality, model.successor),
+        len(model.offers),
+    )
+    assert {"dall-e-3": "gpt-image-1.5"} == catalog.aliases
+
+
+@pytest.mark.parametrize(
+    ("settings", "problems"),
+    [
+        (
+            _own(model={"default_size": "1024x1024"}),
+            ["models.house.default_size: expected a size that an offer makes"],
+        ),
+        (
+            _own(model={"default_quality": "low"}),
+            ["models.house.default_quality: expected a quality that an offer makes"],
+        ),
+        (
+            _own(prices={}),
+            ["models.house.offers[0].prices: no such prices; known here: "],
+        ),
+        (
+            _own(model={"aliases": ["house", "a", "a"]}),
+            [
+                "models.house.aliases[0]: this is the name of a model already",
+                "models.house.aliases[2]: this is an alias of house already",
+            ],
+        ),
+    ],
+)
+def test_models_that_do_not_fit_together(settings: Settings, problems: list[str]) -> None:
+    """All of it is told, with its place."""
+    found = [str(problem) for problem in catalog_problems(settings, packaged())]
+
+    assert len(problems) == len(found)
+    for told, expected in zip(found, problems, strict=True):
+        assert told.startswith(expected)
+
+
+def test_the_page_about_models() -> None:
+    """Every model is on it, and its example is a model that can be offered."""
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    *_, example = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    document = tomllib.loads(example, parse_float=Decimal)
+    settings = Settings.model_validate({"providers": {"evolink": _provider()}} | document)
+    # Sisters are listed by the end of their names.
+    names = {name.removeprefix("doubao-seedream") for name in packaged().models} - {"-4.0"}
+
+    assert [] == catalog_problems(settings, packaged())
+    assert names <= set(re.findall(r"`([^`\n]+)`", page))
+    fields = {*ModelRow.model_fields, *OfferRow.model_fields, *SizeRows.model_fields}
+    assert fields <= set(re.findall(r"[a-z_]+", page))

@@ -96,7 +96,7 @@ def _told(document: dict[str, Any]) -> dict[str, str]:
         (
             {"teams": {"a": {"defaults": {"quality": "auto"}}}},
             "teams.a.defaults.quality",
-            "expected low, medium or high",
+            "expected low, medium, high, xhigh or max",
         ),
         (
             {"teams": {"a": {"keys": [{"name": "ci"}]}}},

@@ -1,10 +1,12 @@
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
-from gateway.domain.catalog import Bid, Catalog, FixedSizes, SizeFault, unpriced
+from gateway.domain.catalog import Bid, Catalog, PromptLimits, unmade
 from gateway.domain.images import ImageRequest, Operation, Picture, Size
 from gateway.domain.pricing import configured, list_price, quote
+from gateway.domain.sizes import FixedSizes, SizeFault
 from tests.support.factories import (
     FREE_SIZES,
     LANDSCAPE,
@@ -203,9 +205,10 @@ def test_a_picture_that_nobody_makes_is_not_held_for() -> None:
     assert model.best(a_picture(quality="max")) is None
 
 
-def test_unpriced() -> None:
+def test_pictures_without_a_price() -> None:
     """The refusal names the model, the size and the quality."""
-    error = unpriced(a_model(), a_picture(size=PORTRAIT, quality="high"))
+    model = a_model(offers=(an_offer(book=an_unpriced_book()),))
+    error = unmade(model, a_picture(size=PORTRAIT, quality="high"))
 
     assert (error.message, error.param, error.code) == (
         (
@@ -215,3 +218,109 @@ def test_unpriced() -> None:
         None,
         "unpriced",
     )
+
+
+def test_pictures_that_nobody_makes() -> None:
+    """The refusal says what is asked of one offer at once."""
+    error = unmade(a_model(), replace(a_picture(references=17), background="transparent"))
+
+    assert (error.message, error.param, error.code) == (
+        (
+            "The model 'gpt-image-1.5' does not make such a picture here: edit at size 1024x1024,"
+            " quality 'low', background 'transparent', 17 references."
+        ),
+        None,
+        "invalid_value",
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "prompt", "allowed"),
+    [
+        (PromptLimits(), "x" * 10**6, True),
+        (PromptLimits(chars=3), "äöü", True),
+        (PromptLimits(chars=3), "äöüß", False),
+        (PromptLimits(bytes=6), "äöü", True),
+        (PromptLimits(bytes=5), "äöü", False),
+    ],
+)
+def test_prompt_limits(limits: PromptLimits, prompt: str, *, allowed: bool) -> None:
+    """Code points and bytes are counted apart; a limit nobody knows is none."""
+    assert allowed is limits.allow(prompt)
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_an_offer_that_leaves_the_background_out(transparent: bool) -> None:
+    """Only one that can is asked for it; every other background is anybody's."""
+    offer = replace(an_offer(), transparent=transparent)
+
+    assert transparent is offer.makes(replace(a_picture(), background="transparent"))
+    assert offer.makes(replace(a_picture(), background="auto"))
+
+
+SOON, LATER = date(2026, 12, 1), date(2027, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("retires", "ends"),
+    [((None,), None), ((SOON,), SOON), ((SOON, LATER), LATER), ((SOON, None), None), ((), None)],
+)
+def test_a_model_ends_with_its_last_offer(
+    retires: tuple[date | None, ...], ends: date | None
+) -> None:
+    """An end is an offer's: as long as one of them has none, the model has none."""
+    model = a_model(offers=tuple(an_offer(retires=day) for day in retires))
+
+    assert ends == model.shutdown_date
+
+
+@pytest.mark.parametrize(
+    ("day", "left"),
+    [
+        (date(2026, 11, 30), [SOON, LATER]),
+        (SOON, [LATER]),
+        (date(2027, 1, 31), [LATER]),
+        (LATER, []),
+    ],
+)
+def test_offers_that_have_ended_are_skipped(day: date, left: list[date]) -> None:
+    """On its day an offer is gone; the others go on, and no offer at all is what is left."""
+    model = a_model(offers=(an_offer(retires=SOON), an_offer(retires=LATER)))
+    found = Catalog({model.name: model}, {"dall-e-3": model.name}).find("dall-e-3", day)
+
+    assert found is not None
+    assert left == [offer.retires for offer in found.offers]
+
+
+def test_a_name_of_nobody_is_found_by_nobody() -> None:
+    """Neither a name nor an alias."""
+    assert Catalog({"gpt-image-1.5": a_model()}).find("dall-e-3", SOON) is None
+
+
+@pytest.mark.parametrize(
+    ("default_size", "default_quality", "made"),
+    [
+        ("1536x1024", "high", (LANDSCAPE, "high")),
+        ("512x512", "max", (SQUARE, "medium")),
+    ],
+)
+def test_a_teams_defaults_where_the_model_has_them(
+    default_size: str, default_quality: str, made: tuple[Size, str]
+) -> None:
+    """A team has defaults for all models, and not every model makes them."""
+    picture = a_model().picture(REQUEST, default_size=default_size, default_quality=default_quality)
+
+    assert made == (picture.size, picture.quality)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "compression", "asked"),
+    [("webp", 100, "webp"), ("webp", 50, "png"), ("png", 100, "png")],
+)
+def test_what_is_compressed_is_compressed_once(
+    output_format: str, compression: int, asked: str
+) -> None:
+    """A picture that is compressed here is asked for without loss."""
+    request = replace(REQUEST, output_format=output_format, output_compression=compression)
+
+    assert asked == a_model().picture(request).output_format

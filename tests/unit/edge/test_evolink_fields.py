@@ -62,6 +62,7 @@ def test_every_field_reaches_the_request() -> None:
         n=4,
         size="1024x1536",
         quality="high",
+        background="opaque",
         output_format="webp",
         callback_url="https://x.example/hook",
     )
@@ -127,7 +128,7 @@ def test_a_refused_size_says_what_there_is() -> None:
     """Whoever reads the message knows what to send."""
     assert refused(size="16:9").message == (
         "Invalid 'size': '16:9' with resolution 1K is not made by 'gpt-image-1.5'. Expected"
-        " 'auto', '1:1', '3:2', '2:3', '1024x1024', '1024x1536', '1536x1024'."
+        " 'auto', '1:1', '2:3', '3:2', '1024x1024', '1024x1536', '1536x1024'."
     )
     assert refused("gpt-image-2", size="9x9").message.endswith(
         "Expected 'auto', a ratio such as '16:9', WIDTHxHEIGHT, multiples of 16 with 655360 to"

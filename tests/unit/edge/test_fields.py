@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.catalog import Model
+from gateway.domain.catalog import Model, OpenAiRules, PromptLimits
 from gateway.domain.errors import InvalidRequest, UnsupportedImage
 from gateway.domain.images import ImageRequest, Operation, Size
+from gateway.domain.sizes import RatioSizes, named_sizes
 from gateway.edge.parse import FieldRules, parse_generation, read_fields
 from tests.support.factories import FREE_SIZES, a_model, an_offer
 
@@ -273,7 +274,7 @@ def test_input_fidelity_of_edits(
     takes: tuple[str, ...], fidelity: str | None, code: str | None
 ) -> None:
     """Case 42: strictly it is each model's own matter; leniently it has no effect."""
-    model = replace(a_model(), input_fidelity=takes)
+    model = replace(a_model(), openai=OpenAiRules(input_fidelity=takes))
     told = MINIMAL | {"input_fidelity": fidelity}
     strict = FieldRules({model.name: model}.get, strict=True)
     refused = None
@@ -285,3 +286,127 @@ def test_input_fidelity_of_edits(
     assert code == refused
     if fidelity != "most":
         assert _parse() == read_fields(told, LENIENT, Operation.EDIT).request
+
+
+#: A model that has everything that one can have.
+FULL = a_model(
+    "full",
+    offers=(
+        replace(
+            an_offer(sizes=RatioSizes(named_sizes(("1:1", "16:9"), {"1K": 2**20, "2K": 2**22}))),
+            transparent=True,
+            prompt=PromptLimits(chars=5, bytes=8),
+        ),
+    ),
+)
+
+
+def _of(model: Model, *, strict: bool = False, **fields: object) -> ImageRequest:
+    rules = FieldRules({model.name: model}.get, strict=strict)
+    body = {"model": model.name, "prompt": "cat"} | fields
+    return parse_generation(json.dumps(body).encode(), rules)
+
+
+def _refused(model: Model, *, strict: bool = False, **fields: object) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refusal:
+        _of(model, strict=strict, **fields)
+    return refusal.value
+
+
+def test_sizes_that_have_names() -> None:
+    """Pixels are taken where they have a name, ratios leniently; a ratio is of the usual tier."""
+    assert "2736x1536" == _of(FULL, size="2736x1536").size
+    assert "1360x768" == _of(FULL, size="16:9").size
+    assert (
+        "Invalid value: '4:3'. Supported values are: '1024x1024', '1360x768', '2048x2048',"
+        " '2736x1536', and 'auto'."
+    ) == _refused(FULL, size="4:3").message
+    assert "invalid_value" == _refused(FULL, size="16:9", strict=True).code
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        (
+            "kittens",
+            (
+                "Invalid 'prompt': string too long. Expected a string with maximum length 5, but"
+                " got a string with length 7 instead."
+            ),
+        ),
+        (
+            "猫猫猫",
+            (
+                "Invalid 'prompt': string too long. Expected a string of at most 8 bytes in UTF-8,"
+                " but got a string of 9 bytes instead."
+            ),
+        ),
+    ],
+)
+def test_prompts_above_the_limit_of_every_offer(prompt: str, told: str) -> None:
+    """Code points or bytes, whichever the offer counts."""
+    error = _refused(FULL, prompt=prompt)
+
+    assert (told, "prompt", "string_above_max_length") == (error.message, error.param, error.code)
+    assert "猫猫" == _of(FULL, prompt="猫猫").prompt
+
+
+def test_a_longer_prompt_for_the_more_patient_offer() -> None:
+    """The limit is that of the offer that takes most; one without a limit has OpenAI's."""
+    patient = an_offer(prompt_max_chars=7)
+    model = a_model("full", offers=(*FULL.offers, patient))
+
+    assert "kittens" == _of(model, prompt="kittens").prompt
+    assert "string_above_max_length" == _refused(model, prompt="kittens!").code
+
+
+def test_backgrounds_that_are_left_out() -> None:
+    """A model that can, does; into a format without one it cannot be written."""
+    assert "transparent" == _of(FULL, background="transparent", output_format="webp").background
+    error = _refused(FULL, background="transparent", output_format="jpeg")
+
+    assert (UnsupportedImage, "background", "invalid_value") == (
+        *(type(error), error.param),
+        error.code,
+    )
+
+
+def test_backgrounds_that_openai_does_not_leave_out() -> None:
+    """Strictly a model takes what OpenAI takes for it, whatever its offers can."""
+    model = replace(FULL, openai=OpenAiRules(transparent=False))
+
+    assert "transparent" == _of(model, background="transparent").background
+    assert (
+        "Transparent background is not supported for this model."
+        == _refused(model, background="transparent", strict=True).message
+    )
+
+
+def test_aliases() -> None:
+    """Leniently a model may be called otherwise; strictly that is the name of no model."""
+    rules = FieldRules({"house": FULL}.get)
+    body = {"model": "house", "prompt": "cat"}
+
+    assert "full" == read_fields(body, rules, Operation.GENERATION).request.model
+    with pytest.raises(UnsupportedImage, match="The model 'house' does not exist"):
+        read_fields(body, replace(rules, strict=True), Operation.GENERATION)
+
+
+@pytest.mark.parametrize(
+    ("strict", "told"),
+    [
+        (
+            False,
+            "The model 'full' does not exist. It has been shut down; use 'gpt-image-2' instead.",
+        ),
+        (True, "The model 'full' does not exist."),
+    ],
+)
+def test_models_that_are_gone(strict: bool, told: str) -> None:
+    """They are answered as OpenAI does, and leniently one hears where to go."""
+    error = _refused(replace(FULL, offers=(), successor="gpt-image-2"), strict=strict, n=0)
+
+    assert (UnsupportedImage, told, "model", "invalid_value") == (
+        *(type(error), error.message),
+        *(error.param, error.code),
+    )

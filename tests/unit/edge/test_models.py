@@ -1,4 +1,5 @@
 import hashlib
+from datetime import date
 
 import orjson
 import pytest
@@ -7,13 +8,15 @@ from starlette.requests import Request
 from gateway.access.file_keys import FileKeys
 from gateway.domain.errors import NotAuthenticated, NotFound
 from gateway.edge.models import ModelRoutes
-from tests.support.factories import KEY, a_caller, a_catalog_service, a_model, a_request
+from tests.support.factories import KEY, a_caller, a_catalog_service, a_model, a_request, an_offer
 
 NAMES = ("gpt-image-2", "gpt-image-1.5", "openai/gpt-image-2", "z-image-turbo")
 
 
 def _routes() -> ModelRoutes:
-    images = a_catalog_service(*map(a_model, NAMES))
+    offers = (an_offer(retires=date(2026, 12, 1)),)
+    gone = a_model("gpt-image-0", offers=(an_offer(retires=date(2025, 1, 1)),))
+    images = a_catalog_service(*(a_model(name, offers=offers) for name in NAMES), gone)
     keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller()})
     return ModelRoutes(keys=keys, images=images, help_url="https://help.example")
 
@@ -52,9 +55,11 @@ async def test_show() -> None:
     assert _fields("gpt-image-2") == orjson.loads(response.body)
 
 
-@pytest.mark.parametrize("name", ["nope", "z-image-turbo", "openai/gpt-image-2", "gpt-image-*"])
+@pytest.mark.parametrize(
+    "name", ["nope", "gpt-image-0", "z-image-turbo", "openai/gpt-image-2", "gpt-image-*"]
+)
 async def test_no_such_model(name: str) -> None:
-    """A model that does not exist and one that the team may not use look the same."""
+    """One that does not exist, one that is gone, and one of other teams look the same."""
     with pytest.raises(NotFound) as refusal:
         await _routes().show_model(_asking(name))
 

@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 
 from gateway.domain.ids import RequestId, TaskId, TeamId
@@ -86,6 +88,18 @@ def test_joined_and_partial_answers_say_so() -> None:
         (b"x-gateway-joined", b"true"),
         (b"x-gateway-partial", b"3/4"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("successor", "told"),
+    [("gpt-image-2", [(b"x-gateway-successor", b"gpt-image-2")]), ("", [])],
+)
+def test_an_end_that_is_near(successor: str, told: list[tuple[bytes, bytes]]) -> None:
+    """The day is told as RFC 8594 has it, and the model to go to where there is one."""
+    record = a_record()
+    record.ends, record.successor = date(2026, 12, 1), successor
+
+    assert [(b"sunset", b"Tue, 01 Dec 2026 00:00:00 GMT"), *told] == record.headers()
 
 
 def test_what_to_expect_is_told() -> None:

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import httpx
 import pytest
 
 from gateway.background import SystemClock
-from gateway.domain.images import Operation, Picture, Size
+from gateway.domain.catalog import SizeWords, Wording
+from gateway.domain.images import Operation, Picture, PictureFormat, Size
+from gateway.domain.sizes import NamedSize, RatioSizes
 from gateway.domain.task import SubmitOrder
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
 from tests.support.factories import an_offer
@@ -38,6 +42,92 @@ def test_what_is_sent_leaves_nothing_to_upstream_defaults() -> None:
             "quality": "medium",
         },
     )
+
+
+def _told(picture: Picture, **changes: object) -> dict[str, object]:
+    """Return what is told beside model and prompt."""
+    offer = replace(OFFER, **changes)  # type: ignore[arg-type]
+    body = provider().compose(offer, picture).body
+    return {name: value for name, value in body.items() if name not in ("model", "prompt")}
+
+
+WIDE = Size(1360, 768)
+RATIO = RatioSizes((NamedSize("16:9", "1K", WIDE),))
+
+
+@pytest.mark.parametrize(
+    ("wording", "told"),
+    [
+        (
+            Wording(SizeWords.RATIO, "quality", has_quality=False),
+            {"size": "16:9", "quality": "1K"},
+        ),
+        (
+            Wording(SizeWords.RATIO, "resolution"),
+            {"size": "16:9", "resolution": "1K", "quality": "low"},
+        ),
+        (Wording(SizeWords.RATIO, has_quality=False), {"size": "16:9"}),
+        # Pixels say it all: a tier beside them would count for nothing.
+        (Wording(tier_field="quality", has_quality=False), {"size": "1360x768"}),
+        (Wording(SizeWords.NONE, has_quality=False), {}),
+    ],
+)
+def test_each_upstream_model_is_told_in_its_own_words(
+    wording: Wording, told: dict[str, object]
+) -> None:
+    """The field that means resolution differs, and some models have no such fields (§2.7)."""
+    picture = Picture(Operation.GENERATION, "a fox", WIDE, "low")
+
+    assert told == _told(picture, sizes=RATIO, wording=wording)
+
+
+PNG, JPEG, WEBP = PictureFormat.PNG, PictureFormat.JPEG, PictureFormat.WEBP
+
+
+@pytest.mark.parametrize(
+    ("formats", "asked", "background", "told"),
+    [
+        # What is made unasked is not asked for.
+        ((PNG, JPEG, WEBP), "png", "auto", {}),
+        ((PNG, JPEG, WEBP), "webp", "opaque", {"output_format": "webp"}),
+        ((JPEG, PNG), "png", "auto", {"output_format": "png"}),
+        # What is not made is converted later on.
+        ((JPEG, PNG), "webp", "auto", {}),
+        (
+            *((JPEG, PNG), "webp", "transparent"),
+            {"output_format": "png", "background": "transparent"},
+        ),
+        ((PNG, WEBP), "png", "transparent", {"background": "transparent"}),
+    ],
+)
+def test_formats_that_are_asked_for(
+    formats: tuple[PictureFormat, ...], asked: str, background: str, told: dict[str, object]
+) -> None:
+    """A format is asked for where it is made, and never one that loses the background."""
+    picture = Picture(
+        *(Operation.GENERATION, "a fox", SIZE, "low"), background=background, output_format=asked
+    )
+    wording = Wording(has_quality=False, format_field="output_format")
+
+    assert {"size": "1024x1536", **told} == _told(picture, formats=formats, wording=wording)
+
+
+def test_a_format_inside_of_an_object() -> None:
+    """One model has the field among its own parameters (§2.7)."""
+    picture = Picture(Operation.GENERATION, "a fox", SIZE, "low", output_format="png")
+    wording = Wording(has_quality=False, format_field="model_params.output_format")
+
+    assert {"size": "1024x1536", "model_params": {"output_format": "png"}} == _told(
+        picture, formats=(JPEG, PNG), wording=wording
+    )
+
+
+def test_a_ratio_that_has_no_name_is_no_order() -> None:
+    """It cannot be: such an offer makes no such picture."""
+    picture = Picture(Operation.GENERATION, "a fox", SIZE, "low")
+
+    with pytest.raises(ValueError, match="no name for 1024x1536"):
+        _told(picture, sizes=RATIO, wording=Wording(SizeWords.RATIO))
 
 
 def test_the_provider_answers_to_its_configured_name_and_pace() -> None:

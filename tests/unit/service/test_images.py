@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import date
 from fractions import Fraction
 from typing import cast
 
@@ -39,7 +40,7 @@ from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.interface import Admission, Call, TaskStore
 from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.waiting import Waiting
-from tests.support.clock import LoopClock, in_virtual_time
+from tests.support.clock import FixedClock, LoopClock, in_virtual_time
 from tests.support.factories import (
     EVOLINK_PRICES,
     LANDSCAPE,
@@ -76,6 +77,7 @@ def _service(
         waiting=cast("Waiting", waiting),
         guard=Guard(lookup=_looked_up),
         wait_s=280.0,
+        clock=FixedClock(),
         random_bytes=lambda count: b"\xab" * count,
     )
 
@@ -174,7 +176,7 @@ def test_model_of_other_teams() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offers", "message"),
+    ("offers", "message", "code"),
     [
         (
             (an_offer(book=an_unpriced_book()),),
@@ -182,23 +184,52 @@ def test_model_of_other_teams() -> None:
                 "There is no price for 'gpt-image-1.5' at size 1024x1024 and quality 'low',"
                 " so it is not made here."
             ),
+            "unpriced",
         ),
         (
             (an_offer(operation=Operation.EDIT),),
             (
-                "There is no price for 'gpt-image-1.5' at size 1024x1024 and quality 'low',"
-                " so it is not made here."
+                "The model 'gpt-image-1.5' does not make such a picture here: generation at size"
+                " 1024x1024, quality 'low', background 'auto', 0 references."
             ),
+            "invalid_value",
         ),
     ],
 )
-def test_unpriced(offers: tuple[Offer, ...], message: str) -> None:
-    """A call without a price is refused, rather than made for an unknown amount."""
+def test_what_nobody_makes_or_has_a_price_for(
+    offers: tuple[Offer, ...], message: str, code: str
+) -> None:
+    """It is refused, rather than made for an unknown amount."""
     with pytest.raises(InvalidRequest) as refusal:
         _plan(_request(), model=a_model(offers=offers))
 
     error = refusal.value
-    assert (message, None, "unpriced") == (error.message, error.param, error.code)
+    assert (message, None, code) == (error.message, error.param, error.code)
+
+
+@pytest.mark.parametrize(
+    ("retires", "soon"),
+    [
+        (date(2026, 12, 7), True),
+        (date(2026, 12, 8), False),
+        (date(2026, 11, 24), True),
+        (None, False),
+    ],
+)
+def test_models_that_are_gone_within_two_weeks(retires: date | None, soon: bool) -> None:
+    """On 2026-11-23, callers of a model that ends by 2026-12-07 are warned."""
+    model = a_model(offers=(an_offer(retires=retires),))
+
+    assert soon is _service(model).ends_soon(model)
+
+
+def test_a_model_that_is_gone_is_no_model() -> None:
+    """Its offers have ended, today being the day."""
+    model = a_model(offers=(an_offer(retires=date(2026, 11, 23)),))
+
+    with pytest.raises(UnsupportedImage, match="does not exist"):
+        _plan(_request(), model=model)
+    assert () == _service(model).models_for(a_team())
 
 
 def test_unpriced_at_a_configured_amount() -> None:

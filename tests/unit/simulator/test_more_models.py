@@ -102,8 +102,8 @@ def test_other_rules_may_be_stricter(name: str, fields: dict[str, Any]) -> None:
     ("name", "fields", "price"),
     [
         ("z-image-turbo", {}, "0.2448"),
-        ("gemini-3.1-flash-image-preview", {"image_urls": [LINK] * 2}, "5.916"),
-        ("gemini-3.1-flash-image-preview", {"quality": "4K"}, "8.772"),
+        ("gemini-3.1-flash-image-preview", {"image_urls": [LINK] * 2}, "6.46"),
+        ("gemini-3.1-flash-image-preview", {"quality": "4K"}, "9.588"),
     ],
 )
 def test_prices_by_picture(name: str, fields: dict[str, Any], price: str) -> None:

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.catalog import FixedSizes, FreeSizes, SizeRule
 from gateway.domain.images import Size, TokenUsage
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, possible
+from gateway.domain.sizes import FixedSizes, FreeSizes, SizeRule
 from gateway.domain.task import Event, RenderState
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.interface import Ending

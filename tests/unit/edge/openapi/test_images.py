@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.domain.catalog import FreeSizes
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.images import Operation
+from gateway.domain.sizes import FreeSizes
 from gateway.edge.openapi.images import generation_schemas
 from gateway.edge.parse import FieldRules, parse_generation
 from tests.support.factories import a_model, an_offer

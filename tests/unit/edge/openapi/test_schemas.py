@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from gateway.edge.render import answer_fields, completed_fields
 from gateway.edge.usage import spend_fields
 from gateway.ledger.rollups import Spend
 from gateway.service.amounts import amount, budget_fields
-from tests.support.factories import a_budget_state, a_model, an_outcome
+from tests.support.factories import a_budget_state, a_model, an_offer, an_outcome
 
 
 def _faults(name: str, answer: object) -> list[str]:
@@ -36,7 +37,7 @@ def _faults(name: str, answer: object) -> list[str]:
         ("Budget", budget_fields(a_budget_state())),
         ("Budget", budget_fields(replace(a_budget_state(), resets_at_ms=None))),
         ("Model", model_fields(a_model())),
-        ("Model", model_fields(replace(a_model(), shutdown_date=None))),
+        ("Model", model_fields(a_model(offers=(an_offer(retires=date(2026, 12, 1)),)))),
         ("Readiness", {"ready": True, "checks": {"store": "ok"}}),
     ],
 )
