@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 NODE_CLIENTS = HERE / "node"
 KEPT = HERE.parents[1] / ".clients"
 #: How long an installation may take.
-INSTALL_S = 300.0
+INSTALL_S = 900.0
 _STAMP = "installed"
 
 _NPM_OPTIONS = ("--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts")
@@ -88,7 +88,7 @@ async def _venv(name: str, pins: Path) -> Path:
     return python
 
 
-_PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+_PIP = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-compile")
 
 
 async def node_of(version: str) -> Path:

@@ -42,7 +42,7 @@ KEYS = {
 SECTIONS = """
 [models."gpt-image-1"]
 routes = ["evolink"]
-#aliases = ["dall-e-2", "dall-e-3"]
+aliases = ["dall-e-2", "dall-e-3"]
 
 [teams.poor]
 models = ["*"]

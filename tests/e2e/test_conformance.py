@@ -152,6 +152,18 @@ async def webp(bench: Bench) -> None:
     assert ("webp", "WEBP") == (body["output_format"], image_of(body["data"][0]).format)
 
 
+@case(8)
+async def transparent(bench: Bench) -> None:
+    """A picture without a ground, of a model that leaves it out."""
+    body = await bench.picture(
+        model="gpt-image-2.5-flare", background="transparent", output_format="png"
+    )
+    picture = image_of(body["data"][0])
+
+    assert "transparent" == body["background"]
+    assert ("RGBA", 0) == (picture.mode, picture.getextrema()[3][0])
+
+
 @case(9)
 async def end_users(bench: Bench) -> None:
     """`user` may be anything; `safety_identifier` comes back."""
@@ -554,7 +566,7 @@ async def models(bench: Bench) -> None:
     listed = (await get("/v1/models")).json()
     shown = [
         (await get(f"/v1/models/{name}")).json()
-        for name in ("gpt-image-2", "vendor%2Fgpt-image-2", "vendor/gpt-image-2")
+        for name in ("gpt-image-2", "vendor%2Ffox", "vendor/fox")
     ]
     unknown = await get("/v1/models/foo")
 

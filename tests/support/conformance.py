@@ -55,9 +55,28 @@ TEAMS = "\n".join(
         _team("capped", CAPPED_KEY, "per_call_usd = 0.001"),
     ]
 )
-MODELS = '[models."gpt-image-2"]\nroutes = ["evolink"]\n'
-ALIAS = {Mode.STRICT: "", Mode.LENIENT: ', "dall-e-3"'}
-#: `%s` is where the gateway itself will listen, so that its links lead back to it.
+MODELS = """
+[models."gpt-image-2"]
+routes = ["evolink"]
+aliases = {aliases}
+
+[models."gpt-image-2.5-flare"]
+routes = ["evolink"]
+
+[models."vendor/fox"]
+routes = ["evolink"]
+default_size = "1024x1024"
+default_quality = "low"
+
+[[models."vendor/fox".offers]]
+kind = "evolink"
+operations = ["generation"]
+upstream_model = "gpt-image-2"
+qualities = ["low"]
+sizes = ["1024x1024"]
+prices = "evolink/gpt-image-2"
+"""
+ALIASES = {Mode.STRICT: "[]", Mode.LENIENT: '["dall-e-3"]'}
 SERVER = 'compat = "{mode}"\npublic_url = "URL"\nhelp_url = "https://help.example/keys"'
 
 
@@ -123,8 +142,9 @@ async def benches(folder: Path) -> AsyncIterator[dict[Mode, Bench]]:
                     place,
                     simulator=quick,
                     budget="1000",
+                    team_models="*",
                     server=SERVER.format(mode=mode),
-                    sections=MODELS.format(alias=ALIAS[mode]) + sections,
+                    sections=MODELS.format(aliases=ALIASES[mode]) + sections,
                 )
             )
             served[mode] = Bench(mode, running, receiver)
