@@ -136,7 +136,9 @@ async def benches(folder: Path) -> AsyncIterator[dict[Mode, Bench]]:
         for mode in Mode:
             place = folder / mode
             place.mkdir()
-            quick = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
+            quick = SimulatorSettings(
+                latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
+            )
             running = await stack.enter_async_context(
                 running_gateway(
                     place,
