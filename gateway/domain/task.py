@@ -121,6 +121,8 @@ class FailureKind(StrEnum):
 
     MODERATION = "moderation"
     INVALID_REQUEST = "invalid_request"
+    #: More words than the model takes: some count tokens, which only they can.
+    PROMPT_TOO_LONG = "prompt_too_long"
     BAD_REFERENCE = "bad_reference"
     #: The upstream refuses our key.
     AUTH = "auth"

@@ -78,6 +78,7 @@ _POLICY_WORDS = re.compile(
 #: Parameters that are wrong because of an image: "file size exceeds 10MB", "unsupported file type",
 #: "image dimensions must be …", "Invalid mask image format - …" (§2.3, §4.6).
 _INVALID_PARAMETERS = "invalid_parameters"
+_LONG_PROMPT = re.compile(r"\bprompt\b.*\b(?:too long|length|exceed|at most)", re.IGNORECASE)
 _REFERENCE_WORDS = re.compile(r"\bfile (?:size|type)|\bimage dimensions|\bmask\b", re.IGNORECASE)
 
 _KIND_OF_STATUS = {
@@ -134,9 +135,12 @@ def refusal_kind(envelope: Envelope, status: int) -> FailureKind:
     kind = _kind(envelope.code, _KIND_OF_CODE)
     if kind is None:
         kind = _KIND_OF_STATUS.get(status, FailureKind.INVALID_REQUEST)
-    about_reference = envelope.param.startswith(_REFERENCE_PARAMS)
-    if kind is FailureKind.INVALID_REQUEST and about_reference:
+    if kind is not FailureKind.INVALID_REQUEST:
+        return kind
+    if envelope.param.startswith(_REFERENCE_PARAMS):
         return FailureKind.BAD_REFERENCE
+    if _LONG_PROMPT.search(envelope.message):
+        return FailureKind.PROMPT_TOO_LONG
     return kind
 
 
@@ -146,6 +150,8 @@ def failure_kind(envelope: Envelope) -> FailureKind:
         return FailureKind.MODERATION
     if envelope.code == _INVALID_PARAMETERS and _REFERENCE_WORDS.search(envelope.message):
         return FailureKind.BAD_REFERENCE
+    if envelope.code == _INVALID_PARAMETERS and _LONG_PROMPT.search(envelope.message):
+        return FailureKind.PROMPT_TOO_LONG
     kind = _kind(envelope.code, _KIND_OF_TASK_CODE)
     if kind is None and envelope.code.isdecimal():
         # An upstream's own error passed through: the code is an HTTP status (§9.1).

@@ -299,6 +299,11 @@ _TOLD: dict[FailureKind, Callable[[], GatewayError]] = {
     FailureKind.INVALID_REQUEST: lambda: InvalidRequest(
         "The image service did not accept these parameters.", param=None, code="invalid_value"
     ),
+    FailureKind.PROMPT_TOO_LONG: lambda: InvalidRequest(
+        "Invalid 'prompt': string too long. The model does not take a prompt of this length.",
+        param="prompt",
+        code="string_above_max_length",
+    ),
     FailureKind.BAD_REFERENCE: BadReference,
     FailureKind.SUBMIT_UNKNOWN: SubmitUnknown,
     FailureKind.DEADLINE: lambda: StillRunning(

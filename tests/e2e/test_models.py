@@ -230,3 +230,30 @@ async def test_strictly_there_are_no_other_names(tmp_path: Path) -> None:
         (error["param"], error["code"]) for error in (answer.json()["error"] for answer in answers)
     ]
     assert 200 == plain.status_code
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "told"),
+    [
+        # Counted here, in code points and in bytes: the upstream never hears of it.
+        ("z-image-turbo", "x" * 2001, "maximum length 2000"),
+        ("gpt-image-2", "漢" * 20_001, "at most 60000 bytes"),
+        # Counted there, in tokens.
+        ("gpt-image-1.5", "a fox and " * 700, "does not take a prompt of this length"),
+        ("doubao-seedream-5.0-pro", "a fox and " * 1400, "does not take a prompt of this length"),
+    ],
+)
+async def test_prompts_that_are_too_long(
+    running: Running, name: str, prompt: str, told: str
+) -> None:
+    """Whoever counts, it is OpenAI's error, and nothing is spent."""
+    before = await running.budget()
+    answer = await running.generate(prompt, model=name, size="auto", quality="auto")
+
+    error = answer.json()["error"]
+    assert (400, "invalid_request_error", "prompt", "string_above_max_length") == (
+        *(answer.status_code, error["type"]),
+        *(error["param"], error["code"]),
+    )
+    assert told in error["message"]
+    assert before == await running.budget()

@@ -107,15 +107,21 @@ async def test_however_long_one_tries(running: Running, tmp_path: Path) -> None:
 
 
 async def test_a_lie_is_found(running: Running, tmp_path: Path) -> None:
-    """The net has no hole of that size: one field that is another is reported."""
+    """The net has no hole of that size: a field that is another is reported, also in a stream."""
     document = (await running.client.get("/openapi.json")).json()
-    document["components"]["schemas"]["Model"]["properties"]["created"] = {"type": "string"}
+    schemas = document["components"]["schemas"]
+    schemas["Model"]["properties"]["created"] = {"type": "string"}
+    schemas["StreamEvent"]["oneOf"][0]["properties"]["created_at"] = {"type": "string"}
     lie = tmp_path / "openapi.json"
     lie.write_text(json.dumps(document))
-    code, printed = await _schemathesis(
-        *(tmp_path, str(lie), "--url", running.url, "--generation-deterministic"),
-        *("--phases", "coverage", "--include-operation-id", "models.list"),
-    )
+    for phase, operation, words in (
+        ("coverage", "models.list", "Response violates schema"),
+        ("examples", "images.generations", "SSE event payload violates content schema"),
+    ):
+        code, printed = await _schemathesis(
+            *(tmp_path, str(lie), "--url", running.url, "--generation-deterministic"),
+            *("--phases", phase, "--include-operation-id", operation),
+        )
 
-    assert 1 == code
-    assert "Response violates schema" in printed
+        assert 1 == code, printed
+        assert words in printed

@@ -121,7 +121,8 @@ def _generation(model: Model, rules: FieldRules) -> Schema:
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
     required = ("prompt",) if is_default else ("model", "prompt")
     optional = tuple(name for name in fields if name not in required)
-    return {**record(fields, optional=optional), "anyOf": [*_COMPRESSION], "examples": [example]}
+    examples = [example, example | {"stream": True}]
+    return {**record(fields, optional=optional), "anyOf": [*_COMPRESSION], "examples": examples}
 
 
 def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:

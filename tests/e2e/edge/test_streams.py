@@ -193,32 +193,43 @@ async def test_a_stream_that_waits_is_kept_awake_by_comments(tmp_path: Path) -> 
     assert {"x-gateway-cost-usd", "x-gateway-budget-remaining-usd"}.isdisjoint(answer.headers)
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "param"),
-    [
-        ({"n": 0}, "integer_below_min_value", "n"),
-        ({"stream": "yes"}, "invalid_type", "stream"),
-        ({"partial_images": 4}, "integer_above_max_value", "partial_images"),
-    ],
-)
-async def test_what_is_wrong_with_the_call_is_told_by_a_status(
-    tmp_path: Path, fields: dict[str, object], code: str, param: str
-) -> None:
-    """As JSON, not as a stream."""
+async def test_what_goes_wrong_before_the_first_event_has_a_status(tmp_path: Path) -> None:
+    """A wrong field, a budget, a picture that is refused soon: ordinary errors, and in JSON."""
+    wrong: list[dict[str, object]] = [
+        {"n": 0},
+        {"stream": "yes"},
+        {"partial_images": 4},
+        {"max_cost_usd": 0.001},
+        {"prompt": "[[fail:content_policy_violation]]"},
+    ]
     async with running_gateway(tmp_path, simulator=QUICK) as running:
-        answer, body = await streamed(running, **fields)
+        told = [await streamed(running, **fields) for fields in wrong]
+        with pytest.raises(openai.BadRequestError):
+            await collected(running, n=0)
+        spent = await running.budget()
 
-    assert (400, "application/json") == (answer.status_code, answer.headers["content-type"])
-    assert (code, param) == (json.loads(body)["error"]["code"], json.loads(body)["error"]["param"])
+    assert {(400, "application/json")} == {
+        (answer.status_code, answer.headers["content-type"]) for answer, _ in told
+    }
+    assert [
+        ("integer_below_min_value", "n"),
+        ("invalid_type", "stream"),
+        ("integer_above_max_value", "partial_images"),
+        ("cost_limit_exceeded", "max_cost_usd"),
+        ("moderation_blocked", None),
+    ] == [
+        (error["code"], error["param"]) for error in (json.loads(body)["error"] for _, body in told)
+    ]
+    assert (0, 0) == spent
 
 
-async def test_a_quick_refusal_has_its_status(tmp_path: Path) -> None:
-    """What goes wrong before the first event is an ordinary error."""
+async def test_a_call_that_does_not_wait_has_no_stream(tmp_path: Path) -> None:
+    """It is answered with its task, as ever."""
     async with running_gateway(tmp_path, simulator=QUICK) as running:
-        with pytest.raises(openai.BadRequestError) as refused:
-            await collected(running, prompt="[[fail:content_policy_violation]]")
+        running.client.headers["prefer"] = "respond-async"
+        answer, body = await streamed(running)
 
-    assert "moderation_blocked" == refused.value.code
+    assert (202, "image.task") == (answer.status_code, json.loads(body)["object"])
 
 
 async def test_a_late_refusal_raises_in_the_sdk(tmp_path: Path) -> None:

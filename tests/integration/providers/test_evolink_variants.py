@@ -21,6 +21,7 @@ from gateway.assets.convert import Converter
 from gateway.assets.ingest import FetchSettings, HttpPictureFetcher
 from gateway.assets.interface import LinkDeadError, LinkUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
 from gateway.background import SystemClock
 from gateway.domain.images import PLAIN_PNG, Operation, Picture, PictureFormat, TokenUsage
 from gateway.domain.task import FailureKind, SubmitOrder
@@ -162,7 +163,7 @@ def refusals() -> Iterator[Row]:
         yield Row(f"§9.3 {code} with 400", f"[[submit:{code}]][[http:400]]", Kind.UPSTREAM_DOWN)
     yield Row("§9.3 a prompt that is missing is 500", "", Unknown, body={"prompt": None} | NANO)
     long = "a fox and " * 4_000
-    yield Row("§9.3 a prompt too long", "", Kind.INVALID_REQUEST, body={"prompt": long} | SEEDREAM)
+    yield Row("§9.3 a prompt too long", "", Kind.PROMPT_TOO_LONG, body={"prompt": long} | SEEDREAM)
     odd = {"prompt_priority": "odd"}
     yield Row("§9.3 an option that is not supported", "", Kind.INVALID_REQUEST, body=odd | SEEDREAM)
 
@@ -215,7 +216,7 @@ CONTRADICTIONS = (
     Row("§14.10 auto is taken", "[[rules:other]]", end=Finished, body={"quality": "auto"}),
     Row("§14.11 background of gpt-image-2", end=Finished, body=GPT_2 | TRANSPARENT),
     Row("§14.11 no background", "[[rules:other]]", end=Finished, body=GPT_2 | TRANSPARENT),
-    Row("§14.12 60,000 bytes", submit=Kind.INVALID_REQUEST, body=GPT_2 | {"prompt": "漢" * 20_001}),
+    Row("§14.12 60,000 bytes", submit=Kind.PROMPT_TOO_LONG, body=GPT_2 | {"prompt": "漢" * 20_001}),
     Row(
         "§14.12 32,000 code points",
         end=Finished,
@@ -270,7 +271,7 @@ NOT_HERE = {
 #: §4.6: the codes of a failed task, with the messages that change their meaning.
 TASK_CODES = {
     "content_policy_violation": Kind.MODERATION,
-    "invalid_parameters": Kind.INVALID_REQUEST,
+    "invalid_parameters": Kind.PROMPT_TOO_LONG,
     "image_processing_error": Kind.BAD_REFERENCE,
     "image_dimension_mismatch": Kind.BAD_REFERENCE,
     "request_cancelled": Kind.CANCELLED,
@@ -288,7 +289,7 @@ TASK_CODES = {
 }
 MESSAGES = (
     ("content_policy_violation", "celebrity detected in image", Kind.MODERATION),
-    ("invalid_parameters", "Prompt is too long", Kind.INVALID_REQUEST),
+    ("invalid_parameters", "Prompt is too long", Kind.PROMPT_TOO_LONG),
     ("invalid_parameters", "unsupported file type", Kind.BAD_REFERENCE),
     (
         "invalid_parameters",
@@ -480,7 +481,7 @@ class World:
         """Return the fetcher that a simulator's links are let to."""
         hosts = frozenset([url.removeprefix("http://")])
         settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=5.0)
-        store = ObjectAssetStore.open(f"file:{folder}")
+        store = ObjectAssetStore.open(AssetPlace(f"file:{folder}"))
         return HttpPictureFetcher(
             self._fetch_client, store, self.converter, settings, SystemClock()
         )

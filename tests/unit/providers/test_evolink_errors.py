@@ -149,8 +149,26 @@ def test_an_invalid_reference_is_told_by_its_parameter(param: str, kind: Failure
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [
+        ("invalid_request", "Prompt is too long", FailureKind.PROMPT_TOO_LONG),
+        ("invalid_request", "prompt must be at most 2000 tokens", FailureKind.PROMPT_TOO_LONG),
+        ("invalid_request", "prompt is required", FailureKind.INVALID_REQUEST),
+        ("content_filter", "prompt exceeds our policy", FailureKind.MODERATION),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_by_the_message(
+    code: str, message: str, kind: FailureKind
+) -> None:
+    """There is no code for it (protocols/evolink.md §9.3)."""
+    assert kind == refusal_kind(Envelope(code, message, "prompt"), 400)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
         ("content_policy_violation", "nudity detected", FailureKind.MODERATION),
-        ("invalid_parameters", "Prompt is too long", FailureKind.INVALID_REQUEST),
+        ("invalid_parameters", "Prompt is too long", FailureKind.PROMPT_TOO_LONG),
+        ("invalid_parameters", "Prompt is required", FailureKind.INVALID_REQUEST),
+        ("service_error", "Prompt is too long", FailureKind.GENERATION_FAILED),
         ("invalid_parameters", "File size exceeds 10MB", FailureKind.BAD_REFERENCE),
         ("invalid_parameters", "unsupported file type", FailureKind.BAD_REFERENCE),
         ("invalid_parameters", "image dimensions must be between", FailureKind.BAD_REFERENCE),

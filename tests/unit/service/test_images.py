@@ -538,6 +538,7 @@ def _ended(
         # Reasons of the request are told the same at submit and as a failed task.
         (FailureKind.MODERATION, ModerationBlocked, ModerationBlocked),
         (FailureKind.INVALID_REQUEST, InvalidRequest, InvalidRequest),
+        (FailureKind.PROMPT_TOO_LONG, InvalidRequest, InvalidRequest),
         (FailureKind.BAD_REFERENCE, BadReference, BadReference),
         (FailureKind.SUBMIT_UNKNOWN, SubmitUnknown, SubmitUnknown),
         (FailureKind.DEADLINE, StillRunning, StillRunning),

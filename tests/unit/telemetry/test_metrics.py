@@ -43,6 +43,10 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("provider_credits", Reading, ("provider",)),
     ("model_retires_in_days", Reading, ("model", "provider")),
     ("loop_deaths", Counter, ("loop",)),
+    ("assets_errors", Counter, ("operation", "reason")),
+    ("assets_full", Gauge, ()),
+    ("assets_free_bytes", Reading, ()),
+    ("assets_waiting", Gauge, ()),
     ("store_up", Reading, ()),
 ]
 
@@ -67,6 +71,8 @@ ATTRIBUTES = {
     "budget_window_start_seconds": "budget_start",
     "budget_window_end_seconds": "budget_end",
     "model_retires_in_days": "model_retires",
+    "assets_errors": "asset_errors",
+    "assets_free_bytes": "assets_free",
 }
 
 
