@@ -108,26 +108,25 @@ async def node_of(version: str) -> Path:
 
 async def _npm(client: Client, node: str) -> Path:
     """Return a folder with the client's packages and all scripts."""
-    binary = await node_of(node)
-    folder = KEPT / client.label
-    wanted = json.dumps({"private": True, "type": "module", "dependencies": dict(client.packages)})
-    async with _one_at_a_time(client.label):
-        if not _is_kept(folder, wanted):
+    wanted = {"private": True, "type": "module", "dependencies": dict(client.packages)}
+    return await npm_folder(client.label, json.dumps(wanted), await node_of(node))
+
+
+async def npm_folder(name: str, package_json: str, node: Path) -> Path:
+    """Return a folder with all scripts and what they need. Raises NotInstalledError."""
+    folder = KEPT / name
+    async with _one_at_a_time(name):
+        if not _is_kept(folder, package_json):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            (folder / "package.json").write_text(wanted)
-            await npm_install(folder, binary)
-            (folder / _STAMP).write_text(wanted)
-    for script in NODE_CLIENTS.glob("*.mjs"):
-        shutil.copy(script, folder)
+            (folder / "package.json").write_text(package_json)
+            npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            command = [str(node), str(npm), "install", *_NPM_OPTIONS]
+            await _install(command, folder, path=str(node.parent))
+            (folder / _STAMP).write_text(package_json)
+        for script in NODE_CLIENTS.glob("*.mjs"):
+            shutil.copy(script, folder)
     return folder
-
-
-async def npm_install(folder: Path, node: Path) -> None:
-    """Install what a folder's package.json names. Raises NotInstalledError."""
-    npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [str(node), str(npm), "install", *_NPM_OPTIONS]
-    await _install(command, folder, path=str(node.parent))
 
 
 @asynccontextmanager

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import pytest
-import pytest_asyncio
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.clients.environments import (
@@ -22,7 +20,7 @@ from tests.clients.environments import (
     NotInstalledError,
     known_clients,
     node_of,
-    npm_install,
+    npm_folder,
 )
 from tests.support.gateway import TEAM_KEY, Running, running_gateway
 
@@ -37,19 +35,21 @@ class Installed:
     node: Path
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def clients(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+async def _installed() -> Installed:
+    node = await node_of(known_clients()[1])
+    package_json = (NODE_CLIENTS / "package.json").read_text()
+    return Installed(await npm_folder("node-alike", package_json, node), node)
+
+
+@pytest.fixture(scope="session")
+def clients() -> Installed:
     """Install the clients, and Node itself out of its wheel."""
-    folder = tmp_path_factory.mktemp("clients")
-    shutil.copytree(NODE_CLIENTS, folder, dirs_exist_ok=True)
     try:
-        node = await node_of(known_clients()[1])
-        await npm_install(folder, node)
+        return asyncio.run(_installed())
     except NotInstalledError as error:
         if not error.unreachable:
             raise
         pytest.skip(str(error))
-    return Installed(folder, node)
 
 
 async def picture_by(installed: Installed, script: str, running: Running, **environ: str) -> None:

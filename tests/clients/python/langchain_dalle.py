@@ -60,7 +60,7 @@ def errors() -> None:
 
 def retry() -> None:
     """It gives up some times before the picture is there, and asks again."""
-    check_link(_wrapper(request_timeout=2.0, max_retries=5).run(SLOW_PROMPT))
+    check_link(_wrapper(timeout=2.0, max_retries=5).run(SLOW_PROMPT))
 
 
 run({"generate": generate, "n": several, "url": links, "errors": errors, "retry": retry})

@@ -56,17 +56,19 @@ def links() -> None:
 
 
 def errors() -> None:
-    """Statuses become its own classes."""
+    """Statuses become its own classes; of 403 it has none for pictures."""
     rows = (
-        (litellm.AuthenticationError, WRONG_KEY, PROMPT),
-        (litellm.PermissionDeniedError, OTHER_KEY, PROMPT),
-        (litellm.RateLimitError, POOR_KEY, PROMPT),
-        (litellm.BadRequestError, API_KEY, ""),
-        (litellm.BadRequestError, API_KEY, BLOCKED_PROMPT),
-        (litellm.BadGatewayError, API_KEY, FAILED_PROMPT),
+        (litellm.AuthenticationError, 401, WRONG_KEY, PROMPT),
+        (litellm.APIError, 403, OTHER_KEY, PROMPT),
+        (litellm.RateLimitError, 429, POOR_KEY, PROMPT),
+        (litellm.BadRequestError, 400, API_KEY, ""),
+        (litellm.BadRequestError, 400, API_KEY, BLOCKED_PROMPT),
+        (litellm.BadGatewayError, 502, API_KEY, FAILED_PROMPT),
     )
-    for kind, key, prompt in rows:
-        raised(kind, lambda key=key, prompt=prompt: _ask(prompt, key, max_retries=0))
+    for kind, status, key, prompt in rows:
+        call = {"prompt": prompt, "key": key, "max_retries": 0}
+        error = raised(kind, lambda call=call: _ask(**call))
+        assert error.status_code == status, error.status_code
 
 
 def retry() -> None:
