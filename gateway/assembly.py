@@ -76,6 +76,7 @@ from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
 from gateway.service.callbacks import Callbacks
 from gateway.service.client_callbacks import ClientCallbacks
+from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
 from gateway.service.links import Links
@@ -93,6 +94,7 @@ from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.engine import Engine
+from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
 from gateway.tasks.lateness import Lateness
@@ -164,6 +166,7 @@ class Gateway:
     upstreams: Upstreams | None
     alerts: Alerts | None
     retention: Retention | None
+    deletion: Deletion
     sweeper: Sweeper
 
     def start(self) -> None:
@@ -254,7 +257,7 @@ async def build(  # noqa: PLR0915 - one for each part
             acknowledgement=acknowledgement,
         )
         assets = ObjectAssetStore.open(
-            _asset_place(loaded),
+            asset_place(loaded),
             min_free_bytes=settings.assets.min_free_bytes,
             observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
         )
@@ -456,6 +459,7 @@ async def build(  # noqa: PLR0915 - one for each part
             engine=engine,
             courier=courier,
             store_tasks=tasks,
+            deletion=Deletion(tasks.read, Forgetting(store), straight, flush=shelf.flush),
             sweeper=Sweeper(
                 assets, clock, read_keep=partial(_read_keep, teams, settings.assets.keep_ms)
             ),
@@ -598,13 +602,23 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
     }
 
 
+@asynccontextmanager
+async def opened_providers(loaded: Loaded) -> AsyncIterator[Providers]:
+    """Open the upstreams that the settings name, for a command. Raises ConfigError."""
+    loaded.require_secrets()
+    async with AsyncExitStack() as stack:
+        clients = await _open_clients(stack, loaded.settings.network)
+        yield _providers(loaded, clients, SystemClock(), Metrics(CollectorRegistry(), version=""))
+
+
 async def _read_keep(teams: AllTeams, default_ms: int) -> KeepOf:
     """Return how long each team's pictures are kept; those of teams that are gone by default."""
     keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await teams.read()}
     return lambda team: keeps_ms.get(TeamId(team)) or default_ms
 
 
-def _asset_place(loaded: Loaded) -> AssetPlace:
+def asset_place(loaded: Loaded) -> AssetPlace:
+    """Return where pictures are kept, with what opens it."""
     assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
     return AssetPlace(
         url=assets.url,

@@ -48,7 +48,7 @@ def render_answer(
     size, quality and background are the resolved ones.
     """
     pictures = pictures_of(outcome)
-    slots = [{"b64_json": ""} for _ in pictures]
+    slots = [{"b64_json": ""} | revised for revised in _revised(outcome)]
     return streamed(around(answer_fields(outcome, request, slots)), pictures, pieces)
 
 
@@ -56,7 +56,8 @@ def render_links(
     outcome: Outcome, request: ImageRequest, urls: Sequence[str]
 ) -> tuple[int, AsyncIterator[bytes]]:
     """Return the length in bytes and the chunks of an answer with links in place of pictures."""
-    fields = answer_fields(outcome, request, [{"url": url} for url in urls])
+    data = [{"url": url} | revised for url, revised in zip(urls, _revised(outcome), strict=True)]
+    fields = answer_fields(outcome, request, data)
     return streamed([orjson.dumps(fields)], (), ())
 
 
@@ -145,6 +146,12 @@ def completed_fields(task: Task, render: Render, request: ImageRequest) -> dict[
 def background_of(request: ImageRequest) -> str:
     """Return what the background is: nothing is left out that nobody asked to leave out."""
     return TRANSPARENT if request.background == TRANSPARENT else "opaque"
+
+
+def _revised(outcome: Outcome) -> list[dict[str, str]]:
+    """Return what each picture was made of in truth, in the order of the pictures."""
+    prompts = [outcome.revised_prompts.get(render.index) for render in outcome.delivered]
+    return [{} if prompt is None else {"revised_prompt": prompt} for prompt in prompts]
 
 
 def _identifier(request: ImageRequest) -> dict[str, object]:

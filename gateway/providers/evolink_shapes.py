@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from http import HTTPStatus
 
@@ -29,8 +29,10 @@ from gateway.providers.interface import (
     BalanceOutcome,
     Failed,
     Finished,
+    Listed,
     Missing,
     NoBalance,
+    NoList,
     PollFailed,
     PollOutcome,
     Rejected,
@@ -53,6 +55,10 @@ _GONE_STATUSES = (404, 410)
 
 _CANCELLED = ("cancelled", "canceled")
 _RESULT_KEYS = ("url", "image_url")
+
+#: How a prompt that the model has refined is called beside its result, by OpenAI and by the makers
+#: of models that do. EvoLink documents neither (§4.4, §18.17).
+_REVISED_KEYS = ("revised_prompt", "actual_prompt")
 
 #: Token categories as they are called in `usage` (§4.4). The name of the last one is not published;
 #: it is the one the others suggest.
@@ -144,6 +150,31 @@ def read_balance(answer: Answer) -> BalanceOutcome:
     return Balance(min(amounts, default=None))
 
 
+def read_list(answer: Answer) -> tuple[tuple[Listed, ...], int] | NoList:
+    """Return one page of the account's tasks, the newest first, and how many rows it had (§5).
+
+    Its times are called `created_at`, those of a task `created` (§14). Rows without an id or a time
+    are left out.
+    """
+    rows = _mapping(answer.body).get("data")
+    if not httpx.codes.is_success(answer.status) or not isinstance(rows, list):
+        return NoList(_describe_status(answer.status, parse_envelope(answer.body)))
+    return tuple(filter(None, map(_listed, map(_mapping, rows)))), len(rows)
+
+
+def _listed(row: Mapping[str, object]) -> Listed | None:
+    upstream_id, created_s = row.get("id"), row.get("created_at", row.get("created"))
+    if not isinstance(upstream_id, str) or not isinstance(created_s, int | float):
+        return None
+    return Listed(
+        upstream_id=upstream_id,
+        created_s=int(created_s),
+        model=str(row.get("model", "")),
+        status=str(row.get("status", "")),
+        credits_used=exact_number(row.get("credits_used")),
+    )
+
+
 def _read_task(answer: Answer, upstream_id: str) -> PollOutcome:
     body = answer.body
     if not isinstance(body, dict) or not isinstance(body.get("status"), str):
@@ -170,6 +201,7 @@ def _read_finished(body: dict[str, object]) -> Finished:
         usage=_tokens(usage),
         credits_used=_billed(usage),
         duration_s=_seconds(body.get("duration")),
+        revised_prompt=_revised(body.get("result_data")),
     )
 
 
@@ -191,6 +223,19 @@ def _billed(usage: dict[str, object]) -> Fraction | None:
     """Return the credits that were billed: what `cost` says, else `credits_used` (§4.4)."""
     cost = exact_number(_mapping(usage.get("cost")).get("credits"))
     return exact_number(usage.get("credits_used")) if cost is None else cost
+
+
+def _revised(results: object) -> str:
+    """Return the first refined prompt of `result_data`; empty where there is none."""
+    entries = results if isinstance(results, list) else [results]
+    told = (
+        entry[key]
+        for entry in entries
+        if isinstance(entry, dict)
+        for key in _REVISED_KEYS
+        if isinstance(entry.get(key), str)
+    )
+    return next(told, "")
 
 
 def _links(results: object) -> tuple[str, ...]:

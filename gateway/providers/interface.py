@@ -7,13 +7,14 @@ The outcomes are values, one per decision the engine takes:
 - poll: `Running`, `Finished`, `Failed`, `Missing`, `PollFailed` (the question failed, not the
   task).
 - balance: `Balance`, `NoBalance` (the account cannot be used now).
+- list: `Listed` tasks, `NoList`. For operators only: accounts are shared, a match proves nothing.
 
 A provider never retries a submit and never decides about money.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
@@ -69,13 +70,14 @@ class Finished:
     """Done and charged. `links` are where the pictures can be fetched (may be empty).
 
     `usage` and `credits_used` are None where the upstream does not tell; `duration_s` is the time
-    it says it took.
+    it says it took. `revised_prompt` is the prompt as it drew it, empty where that is the caller's.
     """
 
     links: tuple[str, ...]
     usage: TokenUsage | None
     credits_used: Fraction | None
     duration_s: float | None = None
+    revised_prompt: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,27 @@ class NoBalance:
 BalanceOutcome = Balance | NoBalance
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A task as the account's list shows it; what the upstream does not tell is empty or None."""
+
+    upstream_id: str
+    created_s: int
+    model: str
+    status: str
+    credits_used: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoList:
+    """The account cannot be listed, or not whole. `reason` is for the operator."""
+
+    reason: str
+
+
+ListOutcome = tuple[Listed, ...] | NoList
+
+
 class Provider(Protocol):
     """One account at one upstream."""
 
@@ -159,4 +182,11 @@ class Provider(Protocol):
 
     async def balance(self) -> BalanceOutcome:
         """Ask what the account has left. Never raises for what the network or upstream does."""
+        ...
+
+    async def list_since(self, since_s: int) -> ListOutcome:
+        """Return the account's tasks that were created since then (Unix s), the newest first.
+
+        Never raises for what the network or the upstream does.
+        """
         ...

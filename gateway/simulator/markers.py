@@ -223,6 +223,7 @@ _DIRECTIONS: dict[str, Direction] = _ENVELOPE | {
     ),
     "model": lambda script, value: replace(script, model=value),
     "label": lambda script, value: replace(script, label=value),
+    "revised-prompt": lambda script, value: replace(script, revised=value),
     # The task's life.
     "latency": lambda script, value: replace(script, latency_s=_seconds("latency", value)),
     "latency-profile": _profile,

@@ -176,4 +176,6 @@ class Script:
     idempotency: Idempotency | None = None
     leanings: frozenset[Leaning] = frozenset()
     label: str = ""
+    revised: str = ""
+    """The prompt as the model has refined it; no document names the field."""
     """Name of the task in the simulator's own list."""

@@ -169,7 +169,7 @@ def _completed(task: Task, base_url: str, shape: Shape, per_usd: int) -> dict[st
     objects = [{"url": link} for link in links]
     body = {
         "duration": round(task.duration_s),
-        "result_data": _result_data(links, shape),
+        "result_data": _refined(_result_data(links, shape), task.script.revised),
         "results": objects if shape is Shape.OBJECTS else links,
         "usage": _usage(task, shape, per_usd),
     }
@@ -189,6 +189,12 @@ def _result_data(links: list[str], shape: Shape) -> Any:
             ]
         case _:
             return [{"url": link} for link in links]
+
+
+def _refined(result_data: Any, prompt: str) -> Any:
+    if prompt and isinstance(result_data, list):
+        return [result | {"revised_prompt": prompt} for result in result_data]
+    return result_data
 
 
 def _usage(task: Task, shape: Shape, per_usd: int) -> dict[str, Any]:

@@ -144,6 +144,7 @@ class Finishing:
 
     async def _finish(self, one: LiveRender, finished: Finished) -> None:
         self._steps.house.reached("finished")
+        one.revised_prompt = finished.revised_prompt
         # Completed and empty is charged, and is a failure (rule 4).
         failure = None if finished.links else FailureKind.GENERATION_FAILED
         ending = Ending(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.catalog import Offer
@@ -19,12 +20,14 @@ from gateway.tasks.poller import Due
 class Outcome:
     """A task as it can be answered: its renders with their results, and its budgets after them.
 
-    `retry_after_s` is what the upstream asked for when it took nothing.
+    `retry_after_s` is what the upstream asked for when it took nothing. `revised_prompts` are by
+    render, and known only where the task has run: prompts are not kept.
     """
 
     task: Task
     budgets: tuple[BudgetState, ...] = ()
     retry_after_s: float | None = None
+    revised_prompts: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     @property
     def delivered(self) -> tuple[Render, ...]:
@@ -55,6 +58,7 @@ class LiveRender:
 
     `upstream_s` is how long it was the upstream's turn, in all tries.
     `passed_on` is its picture as the result link gives it, while the store does not take it.
+    `revised_prompt` is what it was made of, where the upstream has refined that.
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
     """
 
@@ -70,6 +74,7 @@ class LiveRender:
     candidate: str = ""
     due: Due | None = None
     passed_on: StoredPicture | None = None
+    revised_prompt: str = field(default="", repr=False)
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -150,7 +155,8 @@ class LiveTask:
     def outcome(self) -> Outcome:
         """What could be answered now."""
         at_hand = replace(self.task, renders=tuple(one.at_hand for one in self.renders))
-        return Outcome(at_hand, self.budgets, self.retry_after_s)
+        revised = {one.index: one.revised_prompt for one in self.renders if one.revised_prompt}
+        return Outcome(at_hand, self.budgets, self.retry_after_s, revised)
 
     @property
     def latency_class(self) -> LatencyClass:

@@ -87,6 +87,8 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **call,
     }
+    if task.subject:
+        record["subject"] = task.subject
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
@@ -140,6 +142,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
+            subject=fields.get("subject", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:

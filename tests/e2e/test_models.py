@@ -257,3 +257,21 @@ async def test_prompts_that_are_too_long(
     )
     assert told in error["message"]
     assert before == await running.budget()
+
+
+@pytest.mark.parametrize("response_format", ["b64_json", "url"])
+async def test_what_an_upstream_makes_of_a_prompt(running: Running, response_format: str) -> None:
+    """Case 16: it is told beside each picture, and is kept nowhere."""
+    answer = await running.generate(
+        "a cat [[revised-prompt:a red cat in oil]]",
+        model="qwen-image-3.0-pro",
+        quality="auto",
+        n=2,
+        response_format=response_format,
+    )
+    task = answer.headers["x-gateway-task-id"]
+    record = (await running.client.get(f"/v1/images/tasks/{task}", params={"data": "false"})).text
+
+    told = [item["revised_prompt"] for item in answer.json()["data"]]
+    assert ["a red cat in oil"] * 2 == told
+    assert "in oil" not in record

@@ -27,6 +27,7 @@ from gateway.domain.errors import (
     StillRunning,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -83,6 +84,7 @@ SPECIMENS: Mapping[type[GatewayError], tuple[GatewayError, ...]] = {
     DailyQuotaExceeded: (DailyQuotaExceeded(limit=1, used=1, resets_at_ms=0),),
     IdempotencyConflict: (IdempotencyConflict(),),
     PictureExpired: (PictureExpired(),),
+    TaskRunning: (TaskRunning(),),
     RateLimited: tuple(
         RateLimited(resource=resource, limit=1, retry_after_ms=1)
         for resource in ("requests", "input-images", "in-flight")

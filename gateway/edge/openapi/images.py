@@ -27,6 +27,7 @@ from gateway.domain.errors import (
     StillRunning,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -278,6 +279,24 @@ OPERATIONS: Mapping[str, Operation] = {
         caller=TEAM,
         answers={200: _TASK_ANSWER},
         errors=(*CALL, NotFound),
+        error_headers=TASK[:1],
+    ),
+    "tasks.delete": Operation(
+        summary="Delete a task that is over, with its pictures and links",
+        description=(
+            "At once and on every gateway; what it cost stays in the books. One that is not over is"
+            " refused with 409: cancel it, or wait for its end."
+        ),
+        tag="tasks",
+        caller=TEAM,
+        answers={
+            200: ok(
+                record({"id": TEXT, "object": const("image.task"), "deleted": {"type": "boolean"}}),
+                "It is gone.",
+                *TASK[:1],
+            )
+        },
+        errors=(*CALL, NotFound, TaskRunning),
         error_headers=TASK[:1],
     ),
     "models.list": Operation(

@@ -78,8 +78,12 @@ _IMAGES = record(
         "created": COUNT,
         "background": _BACKGROUND,
         "data": {
-            "anyOf": [each(record({"b64_json": TEXT})), each(record({"url": _URL}))],
-            "description": "The pictures, or links to them: as `response_format` says.",
+            "anyOf": [
+                each(record({name: kind, "revised_prompt": TEXT}, optional=("revised_prompt",)))
+                for name, kind in (("b64_json", TEXT), ("url", _URL))
+            ],
+            "description": "The pictures, or links to them: as `response_format` says."
+            " `revised_prompt` is what the upstream made of the prompt, where it refines them.",
         },
         **_MADE,
     },

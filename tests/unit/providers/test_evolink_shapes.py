@@ -10,6 +10,7 @@ from gateway.providers.evolink_shapes import (
     exact_number,
     is_task_id,
     read_balance,
+    read_list,
     read_poll,
     read_submit,
 )
@@ -18,8 +19,10 @@ from gateway.providers.interface import (
     Balance,
     Failed,
     Finished,
+    Listed,
     Missing,
     NoBalance,
+    NoList,
     PollFailed,
     Rejected,
     Running,
@@ -191,6 +194,25 @@ def test_links_are_found_in_every_shape(fields: dict[str, object], links: tuple[
     outcome = read_poll(task(status="completed", **fields), ID)
 
     assert outcome == Finished(links=links, usage=None, credits_used=None)
+
+
+@pytest.mark.parametrize(
+    ("result_data", "prompt"),
+    [
+        ([{"url": LINK, "revised_prompt": "a red cat"}], "a red cat"),
+        ([{"url": LINK}, {"actual_prompt": "a red cat"}], "a red cat"),
+        ({"url": LINK, "revised_prompt": "a red cat"}, "a red cat"),
+        ([{"url": LINK, "revised_prompt": None}, "x", None], ""),
+        (None, ""),
+    ],
+)
+def test_a_refined_prompt_is_read_where_it_is_told(result_data: object, prompt: str) -> None:
+    """Whatever of the two names it has; it is not shown where outcomes are printed."""
+    outcome = read_poll(task(status="completed", results=[LINK], result_data=result_data), ID)
+
+    assert isinstance(outcome, Finished)
+    assert prompt == outcome.revised_prompt
+    assert "red cat" not in repr(outcome)
 
 
 @pytest.mark.parametrize(
@@ -455,3 +477,30 @@ def test_read_balance_as_documented() -> None:
 def test_an_account_that_is_not_served(status: int, body: object, outcome: type) -> None:
     """A refused key, a broken upstream and a refusal inside a 200 are told apart from a balance."""
     assert type(read_balance(Answer(status, body))) is outcome
+
+
+def test_read_list() -> None:
+    """Rows as documented (§5), a task's own name for its time, and rows that say too little."""
+    rows: list[object] = [
+        {"id": "a", "model": "gpt-image-2", "status": "completed", "created_at": 1790000000}
+        | {"credits_used": 1.53, "has_results": True},
+        {"id": "b", "created": 1790000001.5},
+        {"id": 7, "created_at": 1790000000},
+        {"id": "c"},
+        None,
+    ]
+    body: object = {"object": "list", "total": 5, "data": rows}
+
+    listed = (
+        Listed("a", 1790000000, "gpt-image-2", "completed", Fraction("1.53")),
+        Listed("b", 1790000001, "", "", None),
+    )
+    assert (listed, 5) == read_list(Answer(200, body))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(401, {"error": {"code": 401}}), (200, {"data": {}}), (404, None)]
+)
+def test_what_is_no_list(status: int, body: object) -> None:
+    """The route is not documented: it may be gone, or shaped otherwise."""
+    assert isinstance(read_list(Answer(status, body)), NoList)

@@ -90,6 +90,7 @@ def refusing(code: str, times: int | None = None) -> Reply:
         ("[[links:http://other.test:1/]]", Script(links="http://other.test:1")),
         ("[[model:another]]", Script(model="another")),
         ("[[label:case 7]]", Script(label="case 7")),
+        ("[[revised-prompt:a red cat]]", Script(revised="a red cat")),
         ("[[idempotency:replayed]]", Script(idempotency=Idempotency.REPLAYED)),
         ("[[references:submit]]", Script(references=References.SUBMIT)),
         ("[[rules:lenient]]", Script(leanings=frozenset({Leaning.LENIENT}))),
