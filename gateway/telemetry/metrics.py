@@ -200,7 +200,8 @@ class Metrics:
         )
         self.callbacks = counter(
             "callbacks_total",
-            "Callbacks from upstreams (in: woke, late, forged) and tries to clients (out).",
+            "Callbacks from upstreams (in: woke, of these early and repeated; late, forged)"
+            " and tries to clients (out).",
             *("direction", "outcome"),
         )
         self.hold_overrun = counter(

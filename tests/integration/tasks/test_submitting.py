@@ -75,11 +75,11 @@ async def test_every_step_is_written_down_before_the_next(house: House) -> None:
 async def test_each_render_is_posted_once_under_a_key_of_its_own(house: House) -> None:
     """Three pictures are three orders of the same body."""
     live = await house.admit(images=3)
-    await house.until_in(*3 * [RenderState.SUBMITTED])
+    written = await house.until_in(*3 * [RenderState.SUBMITTED])
 
     assert 3 == len(set(house.provider.keys)) == len(house.provider.keys)
     assert 3 * [live.task.order] == house.provider.orders
-    assert {"up-1", "up-2", "up-3"} == {one.render.upstream_id for one in live.renders}
+    assert {"up-1", "up-2", "up-3"} == {render.upstream_id for render in written.renders}
 
 
 async def test_not_sent_is_tried_again_under_a_new_key(house: House) -> None:
