@@ -19,6 +19,7 @@ from gateway.config.addresses import (
     AllowedDestination,
     AssetUrl,
     BaseUrl,
+    ListenAddress,
     OptionalPath,
     OptionalUrl,
     Origin,
@@ -113,6 +114,15 @@ class ServerSettings(Section):
         default="GATEWAY_ADMIN_KEY",
         description="Environment variable with the key of the admin API; not set, there is none.",
     )
+    admin_listen: ListenAddress = Field(
+        default="", description="Where the admin API and /metrics are served, apart from the rest."
+    )
+    metrics_token_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with the bearer token that /metrics asks for.",
+    )
+    tls_cert: OptionalPath = Field(default=None, description="PEM file: certificate and chain.")
+    tls_key: OptionalPath = Field(default=None, description="PEM file of the certificate's key.")
     lease_ms: PositiveDurationMs = Field(
         default=10_000,
         alias="lease",

@@ -133,8 +133,8 @@ class Metrics:
             "provider",
         )
         self.model_retires = reading(
-            "model_retires_in_days",
-            "Days until the model is gone, by the catalogue; negative once it should be.",
+            "model_retires_in_seconds",
+            "Seconds until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
         )
         self.budget_start = reading(
