@@ -21,8 +21,8 @@ from gateway.domain.task import Render, Task
 from gateway.service.task_json import usage_fields, usage_of
 from gateway.tasks.live import Outcome
 
-#: Bytes of picture per piece; 192 KiB become 256 KiB of base64.
-CHUNK_BYTES = 3 * 64 * 1024
+#: Bytes of picture per piece; 96 KiB become 128 KiB of base64.
+CHUNK_BYTES = 3 * 32 * 1024
 
 _SLOT = b'"b64_json":"'
 
