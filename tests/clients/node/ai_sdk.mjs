@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { env } from 'node:process';
 import { APICallError, generateImage, RetryError } from 'ai';
 import {
-  API_KEY, BASE_URL, BLOCKED_PROMPT, FAILED_PROMPT, MODEL, OLD_MODEL, OTHER_KEY, POOR_KEY, PROMPT,
-  SLOW_PROMPT, WRONG_KEY, checkPicture, rejected, run,
+  API_KEY, BASE_URL, BLOCKED_PROMPT, FAILED_PROMPT, MODEL, OLD_MODEL, OTHER_KEY, PIXEL, POOR_KEY,
+  PROMPT, SLOW_PROMPT, WRONG_KEY, checkPicture, rejected, run,
 } from './cases.mjs';
 
 const provided = await import(env.PROVIDER);
@@ -30,6 +30,12 @@ async function several() {
   const { images } = await ask(PROMPT, { n: 2 });
   assert.equal(images.length, 2);
   for (const image of images) checkPicture(image.uint8Array);
+}
+
+// Files are called blob.
+async function edit() {
+  const { image } = await ask({ text: PROMPT, images: [PIXEL, PIXEL] });
+  checkPicture(image.uint8Array);
 }
 
 // It reads a link where the old model had one.
@@ -63,4 +69,4 @@ async function retry() {
   }
 }
 
-await run({ generate, n: several, url: links, errors, retry });
+await run({ generate, n: several, edit, url: links, errors, retry });

@@ -11,6 +11,7 @@ from cases import (
     MODEL,
     OLD_MODEL,
     OTHER_KEY,
+    PIXEL,
     POOR_KEY,
     PROMPT,
     SLOW_PROMPT,
@@ -50,6 +51,21 @@ def several() -> None:
         check_base64(picture.b64_json)
 
 
+def edit() -> None:
+    """From one file; it always sends a list, and names files by their whole path."""
+    answer = litellm.image_edit(
+        model=f"openai/{MODEL}",
+        image=[PIXEL],
+        prompt=PROMPT,
+        size="1024x1024",
+        quality="low",
+        api_base=BASE_URL,
+        api_key=API_KEY,
+    )
+
+    check_base64(answer.data[0].b64_json)
+
+
 def links() -> None:
     """A link where the old model had one."""
     check_link(_ask(model=OLD_MODEL, quality="standard").data[0].url)
@@ -76,4 +92,13 @@ def retry() -> None:
     check_base64(_ask(SLOW_PROMPT, max_retries=3).data[0].b64_json)
 
 
-run({"generate": generate, "n": several, "url": links, "errors": errors, "retry": retry})
+run(
+    {
+        "generate": generate,
+        "n": several,
+        "edit": edit,
+        "url": links,
+        "errors": errors,
+        "retry": retry,
+    }
+)

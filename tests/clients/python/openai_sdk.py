@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import io
+
 import openai
 from cases import (
     API_KEY,
@@ -13,6 +16,7 @@ from cases import (
     MODEL,
     OLD_MODEL,
     OTHER_KEY,
+    PIXEL,
     POOR_KEY,
     PROMPT,
     SLOW_PROMPT,
@@ -45,6 +49,27 @@ def several() -> None:
     assert len(answer.data) == 2
     for picture in answer.data:
         check_base64(picture.b64_json)
+
+
+def edit() -> None:
+    """From one file, from several with names, and, where the SDK can, as a stream."""
+    one = client.images.edit(prompt=PROMPT, image=PIXEL, **LOW)
+    two = client.images.edit(
+        prompt=PROMPT, image=[("a.png", PIXEL, "image/png"), io.BytesIO(PIXEL)], n=2, **LOW
+    )
+    wrong = raised(
+        openai.BadRequestError, lambda: client.images.edit(prompt=PROMPT, image=b"x", **LOW)
+    )
+
+    check_base64(one.data[0].b64_json)
+    assert one.usage.input_tokens_details.image_tokens == 1536
+    assert len(two.data) == 2
+    assert two.usage.input_tokens_details.image_tokens == 4 * 1536
+    assert wrong.code == "unsupported_file_mimetype"
+    if "stream" in inspect.signature(client.images.edit).parameters:
+        events = list(client.images.edit(prompt=PROMPT, image=PIXEL, stream=True, **LOW))
+        assert events[-1].type == "image_edit.completed"
+        check_base64(events[-1].b64_json)
 
 
 def stream() -> None:
@@ -115,6 +140,7 @@ run(
     {
         "generate": generate,
         "n": several,
+        "edit": edit,
         "stream": stream,
         "url": links,
         "errors": errors,

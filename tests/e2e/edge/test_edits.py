@@ -284,11 +284,13 @@ async def test_as_strict_as_openai(strict: Running) -> None:
         [*fields(), a_file(PNG, "image[]"), (untyped[0].replace('"image"', '"image[]"'), PNG)],
     )
     fidelity = fields(input_fidelity="high")
+    has_it = await post(strict, [*fidelity, a_file(PNG)])
     lacks_it = await post(strict, [*fidelity[1:], a_part("model", "gpt-image-2"), a_file(PNG)])
 
     assert (400, "image", "unsupported_file_mimetype") == error(one)
     assert (400, "image[1]", "unsupported_file_mimetype") == error(listed)
     assert "('application/octet-stream')" in one.json()["error"]["message"]
+    assert 200 == has_it.status_code
     assert (400, "input_fidelity", "invalid_input_fidelity_model") == error(lacks_it)
 
 
