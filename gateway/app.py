@@ -27,6 +27,7 @@ from gateway.edge.auth import OPENAI_KEYS_URL
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
+from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
@@ -70,10 +71,13 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         strict=is_strict,
         default_model=server.default_model,
     )
+    edits = EditReader(gateway.references, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
         rules=rules,
+        edits=edits,
+        references=gateway.references,
         tasks=gateway.tasks,
         assets=gateway.assets,
         links=gateway.links,
@@ -91,7 +95,8 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=help_url)
     quotes = QuoteRoutes(
         keys=gateway.keys,
-        rules=rules,
+        edits=edits,
+        references=gateway.references,
         quotes=gateway.quotes,
         help_url=help_url,
     )
@@ -134,7 +139,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )
-    table = [*routes(handlers), *admin.routes()]
+    table = [*routes(handlers, max_upload_bytes=server.max_upload_bytes), *admin.routes()]
     app = Starlette(
         routes=table,
         middleware=[

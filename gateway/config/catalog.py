@@ -147,6 +147,7 @@ def _offers(
             book=book,
             prompt=row.prompt_limits(),
             max_references=row.max_references,
+            masks=row.masks,
             formats=row.formats,
             transparent=row.transparent,
             wording=row.told(),

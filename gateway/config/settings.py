@@ -45,6 +45,10 @@ from gateway.config.values import (
     SizeBytes,
 )
 
+#: EvoLink itself, and its service for files (protocols/evolink.md §1).
+_LIVE = "https://api.evolink.ai"
+_LIVE_FILES = "https://files-api.evolink.ai"
+
 
 class ServerSettings(Section):
     """Where the gateway listens and how long it waits."""
@@ -80,6 +84,11 @@ class ServerSettings(Section):
     )
     max_body_bytes: SizeBytes = Field(
         default=4 << 20, alias="max_body", description="Largest JSON request body."
+    )
+    max_upload_bytes: SizeBytes = Field(
+        default=800 << 20,
+        alias="max_upload",
+        description="Largest request with pictures in it; 16 data URLs of 20 MiB are 320 MiB.",
     )
     body_timeout_ms: PositiveDurationMs = Field(
         default=30_000,
@@ -224,6 +233,23 @@ class CallbacksSettings(Section):
     )
 
 
+class ReferencesSettings(Section):
+    """Pictures that calls bring along to be edited."""
+
+    spool_dir: RequiredPath = Field(
+        default=Path("var/spool"),
+        validate_default=True,
+        description="Folder for pictures while they are uploaded; its files have no names.",
+    )
+    allow: tuple[AllowedDestination, ...] = Field(
+        default=(),
+        description="Hosts and networks beside the public Internet that an image_url may name.",
+    )
+    fetch_timeout_ms: PositiveDurationMs = Field(
+        default=30_000, alias="fetch_timeout", description="Total limit of fetching an image_url."
+    )
+
+
 class PollingSettings(Section):
     """How tasks are followed upstream."""
 
@@ -243,8 +269,18 @@ class ProviderSettings(Section):
     """One account at one image service; `api_key_env` or `api_key_file`, exactly one."""
 
     kind: Literal["evolink"] = Field(description="Which protocol it speaks.")
-    base_url: BaseUrl = Field(
-        default="https://api.evolink.ai", description="Where tasks are submitted and polled."
+    base_url: BaseUrl = Field(default=_LIVE, description="Where tasks are submitted and polled.")
+    files_url: OptionalUrl = Field(
+        default="",
+        description="Where references are uploaded; empty is where its base_url suggests.",
+    )
+    references: Literal["files", "links"] = Field(
+        default="files",
+        description="How references reach it: uploaded to its files, or as links to this server.",
+    )
+    image_urls: Literal["fetch", "pass"] = Field(
+        default="fetch",
+        description="Whether an image_url of a call is fetched here, or passed on as it is.",
     )
     result_hosts: tuple[ResultHost, ...] = Field(
         default=("files.evolink.ai", "media.evolink.ai"),
@@ -278,6 +314,9 @@ class ProviderSettings(Section):
     poll_timeout_ms: PositiveDurationMs = Field(
         default=15_000, alias="poll_timeout", description="Total limit of one poll."
     )
+    upload_timeout_ms: PositiveDurationMs = Field(
+        default=120_000, alias="upload_timeout", description="Total limit of one file's upload."
+    )
     idempotency: Literal["unproven", "proven"] = Field(
         default="unproven",
         description="Whether a repeated Idempotency-Key is known to mean the same task there.",
@@ -290,6 +329,13 @@ class ProviderSettings(Section):
     fetch_timeout_ms: PositiveDurationMs = Field(
         default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."
     )
+
+    @property
+    def file_service(self) -> str:
+        """The address of the service that takes files."""
+        if self.files_url:
+            return self.files_url.rstrip("/")
+        return _LIVE_FILES if self.base_url == _LIVE else self.base_url
 
 
 class ModelSettings(Section):
@@ -360,6 +406,9 @@ class Settings(Section):
     network: NetworkSettings = Field(default_factory=NetworkSettings, description="The way out.")
     callbacks: CallbacksSettings = Field(
         default_factory=CallbacksSettings, description="How clients are called back."
+    )
+    references: ReferencesSettings = Field(
+        default_factory=ReferencesSettings, description="Pictures that calls bring along."
     )
     polling: PollingSettings = Field(
         default_factory=PollingSettings, description="How tasks are followed upstream."

@@ -14,14 +14,17 @@ import orjson
 
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import (
+    NO_REFERENCES,
     Operation,
     Output,
     PictureFormat,
+    References,
     StoredPicture,
     TokenUsage,
 )
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import PICTURE, Charge, ChargeBasis
+from gateway.domain.references import parse_references, references_said
 from gateway.domain.task import (
     SCHEMA,
     Event,
@@ -87,6 +90,8 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **call,
     }
+    if task.order.references.pictures:
+        record["files"] = _json(references_said(task.order.references))
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
@@ -122,6 +127,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
                 provider=fields["provider"],
                 account=fields["account"],
                 body=orjson.loads(fields.get("order", "{}")),
+                references=_parse_files(fields.get("files", "")),
             ),
             hold=Hold(
                 amount_microusd=int(fields["0:hold"]) - int(fields.get("0:raised", "0")),
@@ -179,7 +185,12 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
         submitted_ms=int(field("submitted_ms", "0")),
         raised_microusd=int(field("raised", "0")),
         result=result,
+        urls=tuple(orjson.loads(field("urls", "[]"))),
     )
+
+
+def _parse_files(said: str) -> References:
+    return parse_references(orjson.loads(said)) if said else NO_REFERENCES
 
 
 def window_facts(window: HeldWindow) -> str:
@@ -238,13 +249,14 @@ def ended_by(render: Render) -> tuple[Render, Ending]:
 
 def render_fields(render: Render) -> dict[str, str]:
     """Return what a record says of where a render is that was begun at least once."""
-    return {
+    fields = {
         "state": render.state.value,
         "attempt_id": render.attempt_id,
         "upstream_id": render.upstream_id,
         "tries": str(render.tries),
         "submitted_ms": str(render.submitted_ms),
     }
+    return fields | ({"urls": _json(render.urls)} if render.urls else {})
 
 
 def ending_fields(ending: Ending) -> dict[str, str]:

@@ -14,6 +14,7 @@ Schema = Mapping[str, object]
 TEAM, ADMIN, ANYBODY = "teamKey", "adminKey", ""
 
 JSON = "application/json"
+FORM = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Operation:
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: Schema | None = None
+    form: Schema | None = None
     body_required: bool = True
     error_headers: tuple[str, ...] = ()
 
