@@ -20,6 +20,7 @@ from gateway.edge.params import (
     dollars,
     integer,
     label,
+    links,
     mapping,
     text,
     wrong_type,
@@ -30,6 +31,9 @@ PROMPT_MAX_CHARS = 32_000
 
 #: EvoLink's limit of a callback's address (protocols/evolink.md §6).
 MAX_URL_CHARS = 2_048
+
+#: EvoLink's field for references by their links (protocols/evolink.md §2).
+LINKS = "image_urls"
 
 #: What the qualities of dall-e became (protocols/openai_images.md §2.1, §12).
 OLD_QUALITIES = {"standard": "medium", "hd": "high"}
@@ -56,6 +60,23 @@ def prompt_field(model: Model, operation: Operation) -> Param:
         ),
         nullable=False,
     )
+
+
+def links_field(model: Model) -> Param:
+    """Return EvoLink's field for references by their links: as many as an offer takes."""
+    most = max((offer.max_references for offer in model.offers_for(Operation.EDIT)), default=0)
+    taken = links(maximum=most, maximum_chars=MAX_URL_CHARS)
+
+    def check(name: str, value: object) -> object:
+        if not most:
+            raise UnsupportedImage(
+                f"The model '{model.name}' does not take references here.",
+                param=name,
+                code="invalid_value",
+            )
+        return taken(name, value)
+
+    return Param(LINKS, Checker(check, taken.schema if most else {"not": {}}))
 
 
 def field_table(model: Model, operation: Operation, *, strict: bool) -> tuple[Param, ...]:

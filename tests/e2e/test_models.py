@@ -33,6 +33,11 @@ GENERATING = [
     if any("generation" in offer.operations for offer in row.offers)
 ]
 
+#: Those that make pictures from pictures, by their links.
+EDITING = [
+    name for name, row in MODELS.items() if any("edit" in offer.operations for offer in row.offers)
+]
+
 #: All of them routed; the first one is by the settings of every test.
 OFFERED = "\n".join(f'[models."{name}"]\nroutes = ["evolink"]' for name in [*MODELS][1:])
 
@@ -230,6 +235,46 @@ async def test_strictly_there_are_no_other_names(tmp_path: Path) -> None:
         (error["param"], error["code"]) for error in (answer.json()["error"] for answer in answers)
     ]
     assert 200 == plain.status_code
+
+
+async def test_every_model_that_edits_does_from_links(running: Running) -> None:
+    """What EvoLink's clients send: references are fetched by the upstream, and priced."""
+    link = (await running.generate(response_format="url")).json()["data"][0]["url"]
+
+    async def make(name: str) -> httpx.Response:
+        prompt = f"in oil [[rules:no-unknown]] [[label:edit {name}]]"
+        return await running.generate(
+            prompt, model=name, size="auto", quality="auto", image_urls=[link]
+        )
+
+    answers = dict(zip(EDITING, await asyncio.gather(*map(make, EDITING)), strict=True))
+    costs = {
+        name: [round(float(answer.headers.get("x-gateway-cost-usd", "nan")) * 1_000_000)]
+        for name, answer in answers.items()
+        if answer.status_code == 200
+    }
+
+    assert {} == {name: answer.text for name, answer in answers.items() if name not in costs}
+    assert costs == {name: await _billed(running, f"edit {name}") for name in EDITING}
+    assert {name: str(MODELS[name].default_size) for name in EDITING} == {
+        name: answer.json()["size"] for name, answer in answers.items()
+    }
+
+
+async def test_links_that_lead_nowhere(running: Running) -> None:
+    """The upstream cannot fetch it: OpenAI's error of a bad image, and nothing is spent."""
+    before = await running.budget()
+    nowhere = await running.generate(
+        model="gpt-image-2", image_urls=[f"{running.upstream}/nothing.png"]
+    )
+    inside = await running.generate(model="gpt-image-2", image_urls=["file:///etc/passwd"])
+
+    assert (400, "image_generation_user_error", "invalid_image") == (
+        nowhere.status_code,
+        *(nowhere.json()["error"][key] for key in ("type", "code")),
+    )
+    assert (400, "image_urls[0]") == (inside.status_code, inside.json()["error"]["param"])
+    assert before == await running.budget()
 
 
 @pytest.mark.parametrize(
