@@ -6,6 +6,7 @@ clients send beside it (§12). The gateway's own `max_cost_usd` and `callback_ur
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from gateway.domain.catalog import TRANSPARENT, Model, Offer
@@ -38,9 +39,6 @@ LINKS = "image_urls"
 #: What the qualities of dall-e became (protocols/openai_images.md §2.1, §12).
 OLD_QUALITIES = {"standard": "medium", "hd": "high"}
 
-#: What every model takes at the most.
-PROMPT = Param("prompt", text(maximum_chars=PROMPT_MAX_CHARS), nullable=False)
-
 #: Fields of OpenAI's newest models, which nothing here makes anything of.
 NEWEST = ("complexity", "frame_count", "frame_duration_ms", "svg")
 
@@ -49,17 +47,11 @@ def prompt_field(model: Model, operation: Operation) -> Param:
     """Return the field for the prompt, as long as the most patient of the model's offers takes."""
     offers = model.offers_for(operation)
     chars = [offer.prompt.chars or PROMPT_MAX_CHARS for offer in offers]
-    sizes = [offer.prompt.bytes for offer in offers]
-    return Param(
-        "prompt",
-        text(
-            maximum_chars=min(max(chars, default=PROMPT_MAX_CHARS), PROMPT_MAX_CHARS),
-            maximum_bytes=max((size for size in sizes if size), default=None)
-            if all(sizes)
-            else None,
-        ),
-        nullable=False,
-    )
+    most = min(max(chars, default=PROMPT_MAX_CHARS), PROMPT_MAX_CHARS)
+    # Without a limit of one of them there is none.
+    sizes = [offer.prompt.bytes or sys.maxsize for offer in offers]
+    most_bytes = max(sizes, default=sys.maxsize)
+    return Param("prompt", text(maximum_chars=most, maximum_bytes=most_bytes), nullable=False)
 
 
 def links_field(model: Model) -> Param:
