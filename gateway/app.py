@@ -106,6 +106,7 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         tasks=gateway.tasks,
         assets=gateway.assets,
         links=gateway.links,
+        deletion=gateway.deletion,
         help_url=help_url,
     )
     evolink = EvolinkRoutes(

@@ -42,12 +42,8 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.settings import (
-    NetworkSettings,
-    ProviderSettings,
-    RedisSettings,
-    Settings,
-)
+from gateway.config.provider_settings import ProviderSettings
+from gateway.config.settings import NetworkSettings, RedisSettings, Settings
 from gateway.config.teams import callers_from
 from gateway.domain.catalog import Catalog, Model
 from gateway.domain.clock import Clock
@@ -81,6 +77,7 @@ from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
 from gateway.service.callbacks import Callbacks
 from gateway.service.client_callbacks import ClientCallbacks
+from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
 from gateway.service.links import Links
@@ -99,6 +96,7 @@ from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.accounting import Accounting
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.engine import Engine
+from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import Latencies, PollingLimits, priors_of
 from gateway.tasks.lateness import Lateness
@@ -175,6 +173,7 @@ class Gateway:
     upstreams: Upstreams | None
     alerts: Alerts | None
     retention: Retention | None
+    deletion: Deletion
     sweeper: Sweeper
 
     def start(self) -> None:
@@ -265,7 +264,7 @@ async def build(  # noqa: PLR0915 - one for each part
             acknowledgement=acknowledgement,
         )
         assets = ObjectAssetStore.open(
-            _asset_place(loaded),
+            asset_place(loaded),
             min_free_bytes=settings.assets.min_free_bytes,
             observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
         )
@@ -496,6 +495,7 @@ async def build(  # noqa: PLR0915 - one for each part
             engine=engine,
             courier=courier,
             store_tasks=tasks,
+            deletion=Deletion(tasks.read, Forgetting(store), straight, flush=shelf.flush),
             sweeper=Sweeper(
                 assets, clock, read_keep=partial(_read_keep, teams, settings.assets.keep_ms)
             ),
@@ -668,13 +668,23 @@ def _passes_links(settings: Settings, model: Model) -> bool:
     return all(settings.providers[name].image_urls == "pass" for name in providers)
 
 
+@asynccontextmanager
+async def opened_providers(loaded: Loaded) -> AsyncIterator[Providers]:
+    """Open the upstreams that the settings name, for a command. Raises ConfigError."""
+    loaded.require_secrets()
+    async with AsyncExitStack() as stack:
+        clients = await _open_clients(stack, loaded.settings.network)
+        yield _providers(loaded, clients, SystemClock(), Metrics(CollectorRegistry(), version=""))
+
+
 async def _read_keep(teams: AllTeams, default_ms: int) -> KeepOf:
     """Return how long each team's pictures are kept; those of teams that are gone by default."""
     keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await teams.read()}
     return lambda team: keeps_ms.get(TeamId(team)) or default_ms
 
 
-def _asset_place(loaded: Loaded) -> AssetPlace:
+def asset_place(loaded: Loaded) -> AssetPlace:
+    """Return where pictures are kept, with what opens it."""
     assets, keys = loaded.settings.assets, loaded.secrets.asset_keys
     return AssetPlace(
         url=assets.url,

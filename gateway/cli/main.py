@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
 from gateway import __version__
 from gateway.cli import keys, ledger, tasks, teams
+from gateway.cli.backup import backup, restore
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.purge import purge
 from gateway.cli.quote import quote
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.usage import usage
 from gateway.cli.worker import worker
+from gateway.telemetry.log import configure_logging
 
 app = typer.Typer(
     name="gateway",
@@ -30,6 +34,9 @@ app.command()(simulate)
 app.command()(check)
 app.command()(quote)
 app.command()(usage)
+app.command()(purge)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(keys.app, name="keys")
 app.add_typer(teams.app, name="teams")
 app.add_typer(tasks.app, name="tasks")
@@ -55,5 +62,9 @@ def options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. What commands print is theirs: only warnings are logged, to stderr.
+
+    Those that serve log as servers do.
+    """
+    configure_logging(level=logging.WARNING)
     app()

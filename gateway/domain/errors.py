@@ -17,6 +17,7 @@ GatewayError
 │   ├── DailyQuotaExceeded          the day's images are used up
 │   ├── IdempotencyConflict         the key was used for another call
 │   ├── PictureExpired              the key's picture is no longer kept
+│   ├── TaskRunning                 the task must be over for this
 │   └── RateLimited                 too much at once; it fits a moment later
 ├── UpstreamFault                   the upstream did not deliver
 │   ├── UpstreamUnavailable         nothing was created; may be tried again soon
@@ -201,6 +202,10 @@ class IdempotencyConflict(ClientFault):
 
 class PictureExpired(ClientFault):
     """The picture of this Idempotency-Key was made and is no longer kept; it is not made again."""
+
+
+class TaskRunning(ClientFault):
+    """The task is not over yet: cancel it or wait for its end, and delete it then."""
 
 
 class RateLimited(ClientFault):

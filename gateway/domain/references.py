@@ -35,8 +35,11 @@ def references_said(references: References) -> dict[str, object]:
 
 
 def parse_references(said: dict[str, object]) -> References:
-    """Read what `references_said` returned. Raises TypeError or ValueError for anything else."""
-    pictures, mask = said.get("pictures"), said.get("mask")
+    """Read what `references_said` returned, nothing for none.
+
+    Raises TypeError or ValueError for anything else.
+    """
+    pictures, mask = said.get("pictures", []), said.get("mask")
     if not isinstance(pictures, list):
         raise TypeError("pictures must be a list")
     return References(

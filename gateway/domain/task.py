@@ -298,6 +298,7 @@ class Task:
     of the `surface` it came in by and with links below `base_url`, empty where nobody is told;
     `watchers` are replicas where requests wait for it. `output` is what its pictures are
     delivered as, `keep_ms` how long they and the record are kept (None for as long as all).
+    `subject` is the hash of the end user that the call names, whether the books know it or not.
     """
 
     id: TaskId
@@ -325,6 +326,7 @@ class Task:
     watchers: tuple[str, ...] = ()
     output: Output = PLAIN_PNG
     keep_ms: int | None = None
+    subject: str = ""
 
     @property
     def over(self) -> bool:

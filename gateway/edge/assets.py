@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.assets.interface import AssetStore, AssetUnavailableError, ByteSpan, StoredObject
-from gateway.domain.errors import InternalError, NotFound
+from gateway.domain.errors import InternalError, NotFound, PictureExpired
 from gateway.domain.references import is_reference
 from gateway.edge.ranges import RangeNotSatisfiableError, span_of
 from gateway.edge.record import record_of
@@ -29,13 +29,16 @@ class AssetRoutes:
     async def show(self, request: Request) -> Response:
         """Return a picture, or the part of it that is asked for, as it is streamed.
 
-        A link that is forged or over is told as one whose picture is gone. Raises NotFound.
+        Raises NotFound for a link that is none of ours, and PictureExpired for one that is over,
+        or whose picture was deleted.
         """
         link = await self._links.opened(request.path_params["token"])
-        found = None if link is None else await self._find(link)
-        if link is None or found is None:
-            raise NotFound("There is no such picture, or its link has expired.")
+        if link is None:
+            raise NotFound("There is no such picture.")
         record_of(request).team = link.key.partition("/")[0]
+        found = await self._find(link) if link.left_s > 0 else None
+        if found is None:
+            raise PictureExpired("The picture is no longer kept, or its link has expired.")
         headers = _headers(link, found)
         if _has_it(request, headers["etag"]):
             return Response(status_code=HTTPStatus.NOT_MODIFIED.value, headers=headers)

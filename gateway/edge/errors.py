@@ -7,7 +7,7 @@ keeps SDKs from trying again what cannot work or could be charged twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import orjson
@@ -40,6 +40,7 @@ from gateway.domain.errors import (
     StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -164,6 +165,10 @@ def _expired(error: PictureExpired) -> HttpError:
     return HttpError(410, INVALID_REQUEST, "picture_expired", error.message, headers=NO_RETRY)
 
 
+def _running(error: TaskRunning) -> HttpError:
+    return HttpError(409, INVALID_REQUEST, "task_running", error.message, "id", headers=NO_RETRY)
+
+
 def _rate(error: RateLimited) -> HttpError:
     # Whole seconds rounded up, and never more than SDKs wait for.
     wait_s = min(-(-error.retry_after_ms // 1000), MAX_RETRY_AFTER_S)
@@ -210,7 +215,8 @@ def _shutting_down(error: ShuttingDown) -> HttpError:
 
 
 def _internal(error: InternalError) -> HttpError:
-    return HttpError(500, SERVER_ERROR, None, error.message, headers=NO_RETRY)
+    # May be tried again: what was admitted is joined, and what was not has cost nothing.
+    return HttpError(500, SERVER_ERROR, None, error.message)
 
 
 #: Every leaf of the error tree has a row; a test walks the tree.
@@ -230,6 +236,7 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     DailyQuotaExceeded: _day_used,
     IdempotencyConflict: _conflict,
     PictureExpired: _expired,
+    TaskRunning: _running,
     RateLimited: _rate,
     UpstreamUnavailable: _unavailable,
     UpstreamFailed: _failed,
@@ -242,17 +249,34 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
 }
 
 
-def to_http(error: GatewayError, path: str = "") -> HttpError | EvolinkError:
-    """Return how an error goes over the wire, in the words of the surface its path belongs to."""
-    told = ROWS[type(error)](error)
+def to_http(error: GatewayError, path: str = "", request_id: str = "") -> HttpError | EvolinkError:
+    """Return how an error goes over the wire, in the words of the surface its path belongs to.
+
+    A defect of ours is told with the id of its request, where there is one.
+    """
+    told = _told(error, request_id)
     if path.startswith(EVOLINK_ROOT):
         return evolink_error(error, param=told.param, headers=told.headers)
     return told
 
 
-def envelope(error: GatewayError) -> dict[str, object]:
+def envelope(error: GatewayError, request_id: str = "") -> dict[str, object]:
     """Return what is told of an error in a stream, whose status has left."""
-    return ROWS[type(error)](error).envelope()
+    return _told(error, request_id).envelope()
+
+
+def _told(error: GatewayError, request_id: str) -> HttpError:
+    told = ROWS[type(error)](error)
+    if isinstance(error, InternalError) and request_id:
+        return replace(told, message=f"{told.message} {_WHAT_TO_DO.format(request_id)}")
+    return told
+
+
+#: As OpenAI says it (protocols/openai_images.md §7.3), but for who is to be told.
+_WHAT_TO_DO = (
+    "Sorry about that! You can retry your request, or tell the team that runs this gateway if the"
+    " error persists. (Please include the request ID {} in your message.)"
+)
 
 
 def respond(error: HttpError | EvolinkError) -> Response:
@@ -266,8 +290,8 @@ async def on_gateway_error(request: Request, error: Exception) -> Response:
     """Answer an error of ours."""
     if not isinstance(error, GatewayError):
         raise error
-    answer = to_http(error, request.url.path)
     record = record_of(request)
+    answer = to_http(error, request.url.path, record.request_id)
     record.error_code = answer.code or ""
     if isinstance(error, RateLimited) and error.resource in (REQUESTS, IMAGES):
         # The middleware tells quotas, of a refusal as of a success; OpenAI has no header in flight.

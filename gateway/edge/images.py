@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
@@ -239,11 +239,8 @@ class ImageRoutes:
         """
         record = record_of(request)
         try:
-            waiting = self._images.outcome(ticket, within_s=silence.seconds)
-            outcome = await while_connected(request, self._drain, waiting)
+            outcome = await self._outcome(request, ticket, silence)
             if outcome is None:
-                if silence.last:
-                    raise StillRunning
                 return None
             record.note_outcome(ticket, outcome)
             length, chunks = await self._body(request, outcome, asked)
@@ -255,7 +252,7 @@ class ImageRoutes:
             else:
                 await self._images.leave(ticket)
             raise
-        except ClientDisconnect:
+        except Exception:  # whatever it was, the task is its retry's
             await self._images.leave(ticket)
             raise
         finally:
@@ -265,6 +262,14 @@ class ImageRoutes:
             headers={"content-length": str(length)},
             media_type="application/json",
         )
+
+    async def _outcome(self, request: Request, ticket: Ticket, silence: Silence) -> Outcome | None:
+        """Wait for the task; None when there is more time, StillRunning when there is none."""
+        waiting = self._images.outcome(ticket, within_s=silence.seconds)
+        outcome = await while_connected(request, self._drain, waiting)
+        if outcome is None and silence.last:
+            raise StillRunning
+        return outcome
 
     async def _body(
         self, request: Request, outcome: Outcome, asked: ImageRequest

@@ -95,7 +95,7 @@ class RecordMiddleware:
             record.error_code = "internal_error"
             if status:
                 raise
-            answer = respond(to_http(InternalError(), scope["path"]))
+            answer = respond(to_http(InternalError(), scope["path"], record.request_id))
             await answer(scope, receive, send_with_headers)
         finally:
             if delivering_s:

@@ -62,6 +62,7 @@ def routes(by: Handlers, *, max_upload_bytes: int) -> list[BaseRoute]:
         ),
         Route("/v1/images/tasks", by.tasks.list_tasks, methods=["GET"], name="tasks.list"),
         Route("/v1/images/tasks/{task}", by.tasks.show, methods=["GET"], name="tasks.show"),
+        Route("/v1/images/tasks/{task}", by.tasks.delete, methods=["DELETE"], name="tasks.delete"),
         Route(
             "/v1/images/tasks/{task}/cancel", by.tasks.cancel, methods=["POST"], name="tasks.cancel"
         ),

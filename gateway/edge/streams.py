@@ -92,7 +92,7 @@ class PictureStreams:
         except GatewayError as error:
             await self._failed(ticket, error)
             raise
-        except ClientDisconnect:
+        except Exception:  # whatever it was, the task is its retry's
             await self._images.leave(ticket)
             raise
         record = record_of(request)
@@ -117,7 +117,7 @@ class PictureStreams:
             failure = error if isinstance(error, GatewayError) else InternalError()
             if failure is not error:
                 log.exception("stream_broke", action="stream_broke", request_id=record.request_id)
-            told = envelope(failure)
+            told = envelope(failure, record.request_id)
             record.error_code = str(told["code"] or "internal_error")
             has_ended = True
             # Noted first: whoever reads the error may call again at once, and is to be attached.

@@ -17,6 +17,7 @@ from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, around, opened, pictures_of, streamed
+from gateway.service.deletion import Deletion
 from gateway.service.links import Links
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import MAX_PAGE, PAGE, TaskService
@@ -33,12 +34,14 @@ class TaskRoutes:
         tasks: TaskService,
         assets: AssetStore,
         links: Links,
+        deletion: Deletion,
         help_url: str,
     ) -> None:
         self._keys = keys
         self._tasks = tasks
         self._assets = assets
         self._links = links
+        self._deletion = deletion
         self._help_url = help_url
 
     async def list_tasks(self, request: Request) -> Response:
@@ -102,6 +105,18 @@ class TaskRoutes:
         task = await self._tasks.cancel(caller, request.path_params["task"])
         record_of(request).task = task.id
         return Response(orjson.dumps(task_fields(task)), media_type="application/json")
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a task that is over with its pictures, prompt and links.
+
+        Raises NotFound, and TaskRunning for one that is not over.
+        """
+        caller = await self._caller(request)
+        task = request.path_params["task"]
+        await self._deletion.delete(caller.team.id, task)
+        record_of(request).task = task
+        body = {"id": task, "object": "image.task", "deleted": True}
+        return Response(orjson.dumps(body), media_type="application/json")
 
     async def _caller(self, request: Request) -> Caller:
         return await authenticate(request, self._keys, self._help_url)

@@ -16,10 +16,19 @@ from gateway.domain.clock import Clock
 from gateway.domain.images import Picture, PictureFormat, Size
 from gateway.domain.sizes import RatioSizes
 from gateway.domain.task import SubmitOrder
-from gateway.providers.evolink_shapes import is_task_id, read_balance, read_poll, read_submit
+from gateway.providers.evolink_shapes import (
+    is_task_id,
+    read_balance,
+    read_list,
+    read_poll,
+    read_submit,
+)
 from gateway.providers.interface import (
     BalanceOutcome,
+    Listed,
+    ListOutcome,
     NoBalance,
+    NoList,
     NotSent,
     PollFailed,
     PollOutcome,
@@ -28,8 +37,11 @@ from gateway.providers.interface import (
 )
 from gateway.providers.wire import Answer, NeverSent, NoAnswer, Reply, exchange
 
-#: Called once per HTTP call with "submit", "poll" or "credits" and an HTTP status, "not_sent" or
-#: "no_answer".
+#: The list is read in pages as large as EvoLink's own client reads them (§5), and not for ever.
+_PAGE_SIZE, _MAX_PAGES = 50, 200
+
+#: Called once per HTTP call with "submit", "poll", "credits" or "list" and an HTTP status,
+#: "not_sent" or "no_answer".
 Observe = Callable[[str, str], None]
 
 
@@ -229,6 +241,34 @@ class EvolinkProvider:
                 return NoBalance(reason)
             case Answer():
                 return read_balance(reply)
+
+    async def list_since(self, since_s: int) -> ListOutcome:
+        """Read the list page by page, the newest first, until it is older (§5; undocumented)."""
+        found: dict[str, Listed] = {}
+        for page in range(1, _MAX_PAGES + 1):
+            request = self._poll_client.build_request(
+                "GET",
+                _url(f"{self._base_url}/v1/tasks?type=image&page={page}&page_size={_PAGE_SIZE}"),
+                headers=self._authorization,
+            )
+            reply = await exchange(
+                self._poll_client, request, total_s=self._settings.poll_timeout_s, clock=self._clock
+            )
+            self._count("list", reply)
+            match reply:
+                case NeverSent(reason) | NoAnswer(reason):
+                    return NoList(reason)
+                case Answer():
+                    pass
+            told = read_list(reply)
+            if isinstance(told, NoList):
+                return told
+            rows, count = told
+            # Tasks that are made meanwhile move others to the next page: each counts once.
+            found |= {row.upstream_id: row for row in rows if row.created_s >= since_s}
+            if count < _PAGE_SIZE or (rows and rows[-1].created_s < since_s):
+                return tuple(found.values())
+        return NoList(f"there are more than {_MAX_PAGES * _PAGE_SIZE} tasks")
 
     def _count(self, call: str, reply: Reply) -> None:
         if self._observe is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from http import HTTPStatus
 
@@ -29,8 +29,10 @@ from gateway.providers.interface import (
     BalanceOutcome,
     Failed,
     Finished,
+    Listed,
     Missing,
     NoBalance,
+    NoList,
     PollFailed,
     PollOutcome,
     Rejected,
@@ -146,6 +148,31 @@ def read_balance(answer: Answer) -> BalanceOutcome:
         if isinstance(amount, int | float) and not isinstance(amount, bool)
     ]
     return Balance(min(amounts, default=None))
+
+
+def read_list(answer: Answer) -> tuple[tuple[Listed, ...], int] | NoList:
+    """Return one page of the account's tasks, the newest first, and how many rows it had (§5).
+
+    Its times are called `created_at`, those of a task `created` (§14). Rows without an id or a time
+    are left out.
+    """
+    rows = _mapping(answer.body).get("data")
+    if not httpx.codes.is_success(answer.status) or not isinstance(rows, list):
+        return NoList(_describe_status(answer.status, parse_envelope(answer.body)))
+    return tuple(filter(None, map(_listed, map(_mapping, rows)))), len(rows)
+
+
+def _listed(row: Mapping[str, object]) -> Listed | None:
+    upstream_id, created_s = row.get("id"), row.get("created_at", row.get("created"))
+    if not isinstance(upstream_id, str) or not isinstance(created_s, int | float):
+        return None
+    return Listed(
+        upstream_id=upstream_id,
+        created_s=int(created_s),
+        model=str(row.get("model", "")),
+        status=str(row.get("status", "")),
+        credits_used=exact_number(row.get("credits_used")),
+    )
 
 
 def _read_task(answer: Answer, upstream_id: str) -> PollOutcome:

@@ -7,6 +7,7 @@ The outcomes are values, one per decision the engine takes:
 - poll: `Running`, `Finished`, `Failed`, `Missing`, `PollFailed` (the question failed, not the
   task).
 - balance: `Balance`, `NoBalance` (the account cannot be used now).
+- list: `Listed` tasks, `NoList`. For operators only: accounts are shared, a match proves nothing.
 
 A provider never retries a submit and never decides about money.
 """
@@ -161,6 +162,27 @@ class NoBalance:
 BalanceOutcome = Balance | NoBalance
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A task as the account's list shows it; what the upstream does not tell is empty or None."""
+
+    upstream_id: str
+    created_s: int
+    model: str
+    status: str
+    credits_used: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoList:
+    """The account cannot be listed, or not whole. `reason` is for the operator."""
+
+    reason: str
+
+
+ListOutcome = tuple[Listed, ...] | NoList
+
+
 class Provider(Protocol):
     """One account at one upstream."""
 
@@ -201,4 +223,11 @@ class Provider(Protocol):
 
     async def balance(self) -> BalanceOutcome:
         """Ask what the account has left. Never raises for what the network or upstream does."""
+        ...
+
+    async def list_since(self, since_s: int) -> ListOutcome:
+        """Return the account's tasks that were created since then (Unix s), the newest first.
+
+        Never raises for what the network or the upstream does.
+        """
         ...

@@ -209,6 +209,7 @@ class ImageService:
             callback_url=request.callback_url or "",
             patience_ms=caller.team.quotas.queue_ms,
             output=Output(PictureFormat(request.output_format), request.output_compression),
+            subject=subject_of(caller, request),
         )
         while True:
             try:
@@ -271,10 +272,15 @@ def offer_of(catalog: Catalog, task: Task) -> Offer | None:
     return None
 
 
+def subject_of(caller: Caller, request: ImageRequest) -> str:
+    """Return the hash of the end user of a call, empty when it names none."""
+    end_user = request.safety_identifier or request.user
+    return user_hash(caller.team.id, end_user) if end_user else ""
+
+
 def end_user_of(caller: Caller, request: ImageRequest) -> str:
     """Return what the books call the end user of a call; empty where nobody asks for them."""
-    team, end_user = caller.team, request.safety_identifier or request.user
-    return user_hash(team.id, end_user) if end_user and team.knows_users else ""
+    return subject_of(caller, request) if caller.team.knows_users else ""
 
 
 def _check_caps(caller: Caller, request: ImageRequest, price_microusd: int) -> None:

@@ -89,9 +89,9 @@ class Links:
         return f"{base_url.rstrip('/')}{PATH}{token}.{picture_format}"
 
     async def opened(self, token: str) -> LinkedPicture | None:
-        """Return what the last part of a link opens; None for one that is forged or over.
+        """Return what the last part of a link opens; None for one that is forged.
 
-        Raises StoreUnavailable.
+        Of one that is over nothing is left, or less. Raises StoreUnavailable.
         """
         signed, _, ending = token.rpartition(".")
         if ending not in _ENDINGS:
@@ -101,4 +101,4 @@ class Links:
             return None
         until_s, picture_format, key = payload.split("/", 2)
         left_s = int(until_s) - self._clock.now_ms() // 1000
-        return LinkedPicture(key, PictureFormat(picture_format), left_s) if left_s > 0 else None
+        return LinkedPicture(key, PictureFormat(picture_format), left_s)

@@ -83,16 +83,23 @@ class EmbeddedServer:
 
     `binary` is looked for when it is not given (`find_binary`). `patience_s` bounds how long
     `start` waits for the server of a dead gateway to go, and for a silent new one to speak.
+    `from_snapshot` reads `dump.rdb` of the directory, where a server reads its journal otherwise.
     """
 
     def __init__(
-        self, data_dir: Path, *, binary: Path | None = None, patience_s: float = 15.0
+        self,
+        data_dir: Path,
+        *,
+        binary: Path | None = None,
+        patience_s: float = 15.0,
+        from_snapshot: bool = False,
     ) -> None:
         # The server is told to work in it, so nothing may be relative to where we are.
         self._data_dir = data_dir.absolute()
         self._log_file = self._data_dir / "valkey.log"
         self._binary = binary
         self._patience_s = patience_s
+        self._options = (*_OPTIONS, "--appendonly", "no") if from_snapshot else _OPTIONS
         self._held = ExitStack()
         self._seat: _Seat | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,9 +123,11 @@ class EmbeddedServer:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    async def start(self) -> None:
+    async def start(self, around: AbstractContextManager[object] | None = None) -> None:
         """Take the data directory, start the server and wait until it answers.
 
+        `around` is entered once the directory is ours, before the server starts, and left after the
+        server has ended, before the directory is given back.
         A server that says it is loading is waited for without limit. Raises DataDirInUseError, or
         EmbeddedServerError; nothing is left running or locked then. Call it, and `supervise`, on
         the main thread (RuntimeError): the server dies with the thread that started it.
@@ -128,6 +137,8 @@ class EmbeddedServer:
         self._take_directory()
         try:
             self._seat = await self._take_seat()
+            if around is not None:
+                self._held.enter_context(around)
             await self._launch(self._seat)
         except BaseException:  # also when cancelled: no half-started server keeps the directory
             await self.stop()
@@ -229,7 +240,7 @@ class EmbeddedServer:
         runs = _explaining(f"{binary} cannot be run", _REMEDY)
         with self._log_file.open("ab") as out, runs:
             return subprocess.Popen(  # noqa: S603 - our own binary and options
-                [str(binary), *places, *_OPTIONS],
+                [str(binary), *places, *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

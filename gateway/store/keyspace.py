@@ -20,6 +20,11 @@ def task_key(team: TeamId, task: TaskId) -> str:
     return f"{{t:{team}}}:task:{task}"
 
 
+def prompt_key(team: TeamId, task: TaskId) -> str:
+    """Name the string with a prompt that is kept beyond its task's end; expires by itself."""
+    return f"{{t:{team}}}:prompt:{task}"
+
+
 def live_key(team: TeamId, owner: str) -> str:
     """Name the sorted set of the team's tasks that a replica has to see to, by creation (Unix ms).
 

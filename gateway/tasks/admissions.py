@@ -187,6 +187,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             base_url=admission.call.base_url,
             output=admission.output,
             keep_ms=team.keep_ms,
+            subject=admission.subject,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

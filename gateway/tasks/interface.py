@@ -47,7 +47,8 @@ class Admission:
     `user` is the end user's hash, empty when the call names none. `hold_microusd` is the upper
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
     it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
-    are delivered as.
+    are delivered as. `subject` is the hash of the end user whom the call names, by which their
+    tasks are found when they are to be deleted.
     """
 
     id: TaskId
@@ -66,6 +67,7 @@ class Admission:
     patience_ms: int = 0
     only_join: bool = False
     output: Output = PLAIN_PNG
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,9 @@ import orjson
 
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import (
-    NO_REFERENCES,
     Operation,
     Output,
     PictureFormat,
-    References,
     StoredPicture,
     TokenUsage,
 )
@@ -62,6 +60,7 @@ class UnreadableTaskError(Exception):
 
 def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]:
     """Return the record of a task as it is in memory; `call` is who waits for it (calls.lua)."""
+    references = task.order.references
     unfinished = sum(render.result is None for render in task.renders)
     unstored = sum(render.result is not None and not render.settled for render in task.renders)
     record = {
@@ -88,10 +87,11 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "provider": task.order.provider,
         "account": task.order.account,
         "order": _json(task.order.body),
+        **({"files": _json(references_said(references))} if references.pictures else {}),
         **call,
     }
-    if task.order.references.pictures:
-        record["files"] = _json(references_said(task.order.references))
+    if task.subject:
+        record["subject"] = task.subject
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
@@ -127,7 +127,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
                 provider=fields["provider"],
                 account=fields["account"],
                 body=orjson.loads(fields.get("order", "{}")),
-                references=_parse_files(fields.get("files", "")),
+                references=parse_references(orjson.loads(fields.get("files", "{}"))),
             ),
             hold=Hold(
                 amount_microusd=int(fields["0:hold"]) - int(fields.get("0:raised", "0")),
@@ -146,6 +146,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             base_url=fields.get("base_url", ""),
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
+            subject=fields.get("subject", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -187,10 +188,6 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
         result=result,
         urls=tuple(orjson.loads(field("urls", "[]"))),
     )
-
-
-def _parse_files(said: str) -> References:
-    return parse_references(orjson.loads(said)) if said else NO_REFERENCES
 
 
 def window_facts(window: HeldWindow) -> str:
@@ -249,14 +246,14 @@ def ended_by(render: Render) -> tuple[Render, Ending]:
 
 def render_fields(render: Render) -> dict[str, str]:
     """Return what a record says of where a render is that was begun at least once."""
-    fields = {
+    return {
         "state": render.state.value,
         "attempt_id": render.attempt_id,
         "upstream_id": render.upstream_id,
         "tries": str(render.tries),
         "submitted_ms": str(render.submitted_ms),
+        **({"urls": _json(render.urls)} if render.urls else {}),
     }
-    return fields | ({"urls": _json(render.urls)} if render.urls else {})
 
 
 def ending_fields(ending: Ending) -> dict[str, str]:

@@ -116,3 +116,59 @@ async def test_the_sdk_reads_why_a_picture_was_blocked(tmp_path: Path) -> None:
             stages.append(body["moderation_details"]["moderation_stage"])
 
     assert ["input", "unknown"] == stages
+
+
+async def test_a_defect_of_ours_is_tried_again_and_names_its_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three attempts of a stock client, and the last one's id in the text; nothing is charged."""
+    attempts = []
+
+    def broken(*_: object) -> None:
+        attempts.append(1)
+        raise ZeroDivisionError
+
+    async with (
+        running_gateway(tmp_path) as running,
+        openai.AsyncOpenAI(
+            base_url=f"{running.url}/v1", api_key=running.client.headers["authorization"][7:]
+        ) as client,
+    ):
+        monkeypatch.setattr(running.gateway.images, "plan", broken)
+        with pytest.raises(openai.InternalServerError) as failed:
+            await client.images.generate(model="gpt-image-1.5", prompt="a fox", quality="low")
+        spent = await running.budget()
+
+    error = failed.value
+    assert (500, "server_error", None) == (error.status_code, error.type, error.code)
+    assert error.request_id
+    assert error.request_id in error.message
+    assert 3 == len(attempts)
+    assert (0, 0) == spent
+
+
+async def test_a_defect_after_the_picture_was_ordered_leaves_it_to_the_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stock client has its one picture by its second attempt."""
+    quick = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
+    async with (
+        running_gateway(tmp_path, simulator=quick) as running,
+        openai.AsyncOpenAI(
+            base_url=f"{running.url}/v1", api_key=running.client.headers["authorization"][7:]
+        ) as client,
+    ):
+        images = running.gateway.images
+        outcome = images.outcome
+
+        async def broken(*_: object, **__: object) -> None:
+            monkeypatch.setattr(images, "outcome", outcome)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(images, "outcome", broken)
+        picture = await client.images.generate(model="gpt-image-1.5", prompt="a", quality="low")
+        submits = (await running.simulated())["submits"]
+
+    assert picture.data is not None
+    assert picture.data[0].b64_json
+    assert 1 == submits

@@ -28,6 +28,7 @@ from gateway.domain.errors import (
     StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -89,6 +90,7 @@ SPECIMENS: Mapping[type[GatewayError], tuple[GatewayError, ...]] = {
     DailyQuotaExceeded: (DailyQuotaExceeded(limit=1, used=1, resets_at_ms=0),),
     IdempotencyConflict: (IdempotencyConflict(),),
     PictureExpired: (PictureExpired(),),
+    TaskRunning: (TaskRunning(),),
     RateLimited: tuple(
         RateLimited(resource=resource, limit=1, retry_after_ms=1)
         for resource in ("requests", "input-images", "in-flight")

@@ -29,6 +29,7 @@ from gateway.domain.errors import (
     StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -39,6 +40,7 @@ from gateway.edge.fields import LINKS, field_table, links_field, offered, prompt
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
     JSON,
+    ONE_PIXEL,
     TEAM,
     TEXT,
     Answer,
@@ -204,12 +206,6 @@ _EVENT: Schema = record(
 #: A query without a value is one that was left out.
 _DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
 
-#: A picture as small as a picture can be, for examples.
-ONE_PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
-    "WjR9awAAAABJRU5ErkJggg=="
-)
-
 _MAKING = Operation(
     summary="Make pictures from words",
     description=(
@@ -341,6 +337,24 @@ OPERATIONS: Mapping[str, Operation] = {
         caller=TEAM,
         answers={200: _TASK_ANSWER},
         errors=(*CALL, NotFound),
+        error_headers=TASK[:1],
+    ),
+    "tasks.delete": Operation(
+        summary="Delete a task that is over, with its pictures and links",
+        description=(
+            "At once and on every gateway; what it cost stays in the books. One that is not over is"
+            " refused with 409: cancel it, or wait for its end."
+        ),
+        tag="tasks",
+        caller=TEAM,
+        answers={
+            200: ok(
+                record({"id": TEXT, "object": const("image.task"), "deleted": {"type": "boolean"}}),
+                "It is gone.",
+                *TASK[:1],
+            )
+        },
+        errors=(*CALL, NotFound, TaskRunning),
         error_headers=TASK[:1],
     ),
     "models.list": Operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.domain.errors import InternalError, NotFound
+from gateway.domain.errors import InternalError, NotFound, PictureExpired
 from gateway.domain.images import PictureFormat
 from gateway.edge.openapi.parts import (
     ANYBODY,
@@ -62,7 +62,7 @@ OPERATIONS: Mapping[str, Operation] = {
             304: Answer("The picture is the one that is known (`If-None-Match`)."),
             416: Answer("There is no such part."),
         },
-        errors=(InternalError, NotFound),
+        errors=(InternalError, NotFound, PictureExpired),
     ),
     "openapi": Operation(
         summary="Describe this server",

@@ -16,6 +16,12 @@ TEAM, ADMIN, ANYBODY = "teamKey", "adminKey", ""
 JSON = "application/json"
 FORM = "multipart/form-data"
 
+#: A picture as small as a picture can be, for examples.
+ONE_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
+    "WjR9awAAAABJRU5ErkJggg=="
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -32,7 +32,7 @@ def test_demo_makes_and_edits_a_picture_and_tells_what_they_cost(tmp_path: Path)
     assert "$0.0078" in done.stdout
     assert "$4.992" in done.stdout
     # The picture that it is made from is 1,536 tokens more.
-    assert "$0.0188" in done.stdout
+    assert "$0.0189" in done.stdout
     assert "$4.973" in done.stdout
 
 

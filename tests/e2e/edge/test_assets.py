@@ -165,20 +165,23 @@ async def test_a_picture_that_is_known_is_not_sent_again(linked: Linked) -> None
         assert (304, b"", etag) == (answer.status_code, answer.content, answer.headers["etag"])
 
 
-async def test_forged_expired_and_swept_links_are_the_same(linked: Linked) -> None:
-    """Nobody learns from the answer whether there ever was such a picture; nor is there a list."""
+async def test_forged_links_open_nothing_and_old_ones_say_so(linked: Linked) -> None:
+    """Who has no true link learns nothing, nor is there a list; who had one learns it is over."""
     now_s = linked.running.gateway.clock.now_ms() // 1000
     good, over = await linked.token(until_s=now_s + 60), await linked.token(until_s=now_s)
     forged = good[:-2] + ("A" if good[-2] != "A" else "B") + good[-1]
     opened = await linked.get(link=f"/v1/assets/{good}")
-    refused = [await linked.get(link=f"/v1/assets/{token}") for token in (forged, over, "x")]
+    refused = [await linked.get(link=f"/v1/assets/{token}") for token in (forged, "x")]
+    gone = [await linked.get(link=f"/v1/assets/{over}")]
     await linked.running.gateway.assets.sweep(2**53, lambda _: 0)
-    refused.append(await linked.get())
+    gone.append(await linked.get())
     lists = [await linked.get(link=path) for path in ("/v1/assets", "/v1/assets/")]
 
     assert 200 == opened.status_code
-    assert [404] * 4 == [answer.status_code for answer in refused]
+    assert [404] * 2 == [answer.status_code for answer in refused]
+    assert [410] * 2 == [answer.status_code for answer in gone]
     assert 1 == len({answer.content for answer in refused})
+    assert ["picture_expired"] * 2 == [answer.json()["error"]["code"] for answer in gone]
     assert "not_found" == refused[0].json()["error"]["code"]
     assert [404, 404] == [answer.status_code for answer in lists]
 

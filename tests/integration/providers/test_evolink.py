@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gateway.providers.interface import (
     Finished,
     Missing,
     NoBalance,
+    NoList,
     NotSent,
     PollFailed,
     PollOutcome,
@@ -289,3 +291,48 @@ async def test_the_balance_is_asked_with_the_key_and_counted(
     assert (outcome == told) is (outcome is not None)
     assert isinstance(told, Balance if outcome else NoBalance)
     assert world.observed == [("credits", status)]
+
+
+def pages(*firsts: int) -> Script:
+    """Answer one page of fifty tasks after the other, the newest first, made a second apart."""
+    scripts = iter(
+        [
+            answer(
+                200,
+                orjson.dumps(
+                    {
+                        "data": [
+                            {"id": f"task-{number}", "created_at": number}
+                            for number in range(first, first - 50, -1)
+                        ]
+                    }
+                ),
+            )
+            for first in firsts
+        ]
+    )
+
+    async def play(writer: asyncio.StreamWriter) -> None:
+        await next(scripts)(writer)
+
+    return play
+
+
+async def test_the_list_is_read_until_it_is_old_enough(world: World) -> None:
+    """Page by page; what moved to the next page meanwhile counts once."""
+    async with raw_server(pages(130, 81, 31)) as server:
+        listed = await world.at(server.url).list_since(60)
+
+    assert not isinstance(listed, NoList)
+    assert list(range(130, 59, -1)) == [task.created_s for task in listed]
+    assert [f"/v1/tasks?type=image&page={number}&page_size=50" for number in (1, 2)] == [
+        seen.target for seen in server.requests
+    ]
+    assert [("list", "200")] * 2 == world.observed
+
+
+@pytest.mark.parametrize("script", [answer(500, b"down"), silent])
+async def test_an_account_that_cannot_be_listed_says_so(world: World, script: Script) -> None:
+    """Bounded in time, without raising."""
+    async with raw_server(script) as server:
+        assert isinstance(await world.at(server.url).list_since(0), NoList)

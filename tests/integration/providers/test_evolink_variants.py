@@ -481,7 +481,7 @@ class World:
         """Return the fetcher that a simulator's links are let to."""
         hosts = frozenset([url.removeprefix("http://")])
         settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=5.0)
-        store = ObjectAssetStore.open(AssetPlace(f"file:{folder}"))
+        store = ObjectAssetStore.open(AssetPlace(url=f"file:{folder}"))
         return HttpPictureFetcher(
             self._fetch_client, store, self.converter, settings, SystemClock()
         )

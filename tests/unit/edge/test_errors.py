@@ -31,6 +31,7 @@ from gateway.domain.errors import (
     StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
+    TaskRunning,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -106,6 +107,10 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
         *(410, "invalid_request_error", "picture_expired", None, {"x-should-retry": "false"}),
     ),
     (
+        TaskRunning(),
+        *(409, "invalid_request_error", "task_running", "id", {"x-should-retry": "false"}),
+    ),
+    (
         RateLimited(resource="requests", limit=2, retry_after_ms=1_001),
         *(429, "requests", "rate_limit_exceeded", None),
         {"retry-after": "2", "retry-after-ms": "1001"},
@@ -146,7 +151,8 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
         *(503, "service_unavailable_error", "shutting_down", None),
         {"retry-after": "2", "connection": "close"},
     ),
-    (InternalError(), 500, "server_error", None, None, {"x-should-retry": "false"}),
+    # What was admitted is joined; SDKs try a 500 again by themselves.
+    (InternalError(), 500, "server_error", None, None, {}),
 ]
 
 
@@ -239,8 +245,23 @@ async def test_an_error_of_ours_is_answered_and_noted(error: GatewayError, code:
     request = a_request()
     response = await on_gateway_error(request, error)
 
-    assert (to_http(error).status, to_http(error).body()) == (response.status_code, response.body)
+    told = to_http(error, request_id=record_of(request).request_id)
+    assert (told.status, told.body()) == (response.status_code, response.body)
     assert code == record_of(request).error_code
+
+
+def test_a_defect_names_its_request() -> None:
+    """In the words of OpenAI, so that whoever is asked finds it in the log."""
+    told = to_http(InternalError(), request_id="req_1")
+
+    assert isinstance(told, HttpError)
+    assert told.message == (
+        "The server had an error while processing your request. Sorry about that! You can retry"
+        " your request, or tell the team that runs this gateway if the error persists."
+        " (Please include the request ID req_1 in your message.)"
+    )
+    assert told.envelope() == envelope(InternalError(), "req_1")
+    assert "req_1" not in str(envelope(UpstreamFailed(), "req_1"))
 
 
 async def test_foreign_errors_pass_through() -> None:

@@ -32,6 +32,7 @@ from gateway.edge.routes import Handlers, routes
 from gateway.edge.streams import PictureStreams
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
+from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
 from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
@@ -97,6 +98,7 @@ class Edge:
                     tasks=cast("TaskService", None),
                     assets=cast("AssetStore", None),
                     links=links,
+                    deletion=cast("Deletion", None),
                     help_url="",
                 ),
                 callbacks=CallbackRoutes(None),
@@ -164,6 +166,7 @@ def test_the_table() -> None:
         ("/v1/images/quotes", ["POST"], "images.quotes"),
         ("/v1/images/tasks", ["GET", "HEAD"], "tasks.list"),
         ("/v1/images/tasks/{task}", ["GET", "HEAD"], "tasks.show"),
+        ("/v1/images/tasks/{task}", ["DELETE"], "tasks.delete"),
         ("/v1/images/tasks/{task}/cancel", ["POST"], "tasks.cancel"),
         ("/v1/callbacks/{provider}/{token}", ["POST"], "callbacks"),
         ("/v1/usage", ["GET", "HEAD"], "usage"),
@@ -195,7 +198,7 @@ def test_the_table() -> None:
         ("POST", "/v1/images/generations", 400, "images.generations"),
         ("GET", "/v1/images/generations", 405, "images.generations"),
         ("POST", "/v1/images/variations", 404, "other"),
-        ("DELETE", "/v1/images/tasks/imgtask_1", 405, "tasks.show"),
+        ("PUT", "/v1/images/tasks/imgtask_1", 405, "tasks.show"),
         ("GET", "/v1/images/tasks/imgtask_1/cancel", 405, "tasks.cancel"),
         # Callbacks are only taken where the upstream was told an address.
         ("POST", "/v1/callbacks/evolink/forged", 404, "callbacks"),

@@ -10,6 +10,7 @@ from gateway.providers.evolink_shapes import (
     exact_number,
     is_task_id,
     read_balance,
+    read_list,
     read_poll,
     read_submit,
 )
@@ -18,8 +19,10 @@ from gateway.providers.interface import (
     Balance,
     Failed,
     Finished,
+    Listed,
     Missing,
     NoBalance,
+    NoList,
     PollFailed,
     Rejected,
     Running,
@@ -474,3 +477,30 @@ def test_read_balance_as_documented() -> None:
 def test_an_account_that_is_not_served(status: int, body: object, outcome: type) -> None:
     """A refused key, a broken upstream and a refusal inside a 200 are told apart from a balance."""
     assert type(read_balance(Answer(status, body))) is outcome
+
+
+def test_read_list() -> None:
+    """Rows as documented (§5), a task's own name for its time, and rows that say too little."""
+    rows: list[object] = [
+        {"id": "a", "model": "gpt-image-2", "status": "completed", "created_at": 1790000000}
+        | {"credits_used": 1.53, "has_results": True},
+        {"id": "b", "created": 1790000001.5},
+        {"id": 7, "created_at": 1790000000},
+        {"id": "c"},
+        None,
+    ]
+    body: object = {"object": "list", "total": 5, "data": rows}
+
+    listed = (
+        Listed("a", 1790000000, "gpt-image-2", "completed", Fraction("1.53")),
+        Listed("b", 1790000001, "", "", None),
+    )
+    assert (listed, 5) == read_list(Answer(200, body))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(401, {"error": {"code": 401}}), (200, {"data": {}}), (404, None)]
+)
+def test_what_is_no_list(status: int, body: object) -> None:
+    """The route is not documented: it may be gone, or shaped otherwise."""
+    assert isinstance(read_list(Answer(status, body)), NoList)

@@ -1,0 +1,40 @@
+#!lua flags=allow-oom
+-- forget: take every trace of a task that is over out of its team's slot, but for the books.
+--
+-- KEYS[1]    task record (hash)
+-- KEYS[2]    all tasks of the team (sorted set)
+-- KEYS[3,4,5]  tasks of its call, orphans among them (sorted sets), its refusals (hash)
+-- KEYS[6,7]  pictures of the team that nobody has fetched (hash, sorted set)
+-- KEYS[8]    callbacks of the team that are not over (sorted set)
+-- KEYS[9]    the prompt that is kept
+-- KEYS[10..] its callbacks, whose names end in their ids (hashes)
+-- ARGV[1]    task id
+-- ARGV[2]    prefix of the keys of tasks by who has to see to them
+-- ARGV[3..]  ids of its callbacks, in the order of their keys
+-- Returns    'gone' | 'running' when something may still come of it
+-- Idempotent.
+-- include: tasks/lua/calls.lua
+-- include: tasks/lua/unfetched.lua
+
+local task_key, id = KEYS[1], ARGV[1]
+local places = {calls = KEYS[3], orphans = KEYS[4], refused = KEYS[5]}
+local record = redis.call('HMGET', task_key, 'open', 'unstored', 'owner', 'created_ms', 'keyed')
+local open, unstored, owner, created_ms, keyed = unpack(record)
+if open then
+  if tonumber(open) > 0 or tonumber(unstored or '0') > 0 then
+    return 'running'
+  end
+  forget(places, tonumber(created_ms), id)
+  redis.call('ZREM', ARGV[2] .. owner, id)
+  if keyed then
+    redis.call('DEL', keyed)
+  end
+end
+redis.call('DEL', task_key, KEYS[9])
+redis.call('ZREM', KEYS[2], id)
+forget_unfetched({paid = KEYS[6], ends = KEYS[7]}, id)
+for position = 10, #KEYS do
+  redis.call('DEL', KEYS[position])
+  redis.call('ZREM', KEYS[8], ARGV[position - 7])
+end
+return 'gone'

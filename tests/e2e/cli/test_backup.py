@@ -1,0 +1,129 @@
+"""The books go back to an older day: nothing is charged twice, and what is missing is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from gateway.simulator.settings import SimulatorSettings
+from tests.support.gateway import (
+    ENVIRON,
+    START_S,
+    ServedProcess,
+    serving_gateway,
+    serving_simulator,
+    write_config,
+)
+
+#: What the first picture costs: 272 image tokens at 28.8, two text tokens at 4.5.
+COST_MICROUSD = 7_843
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that is over."""
+
+    exit_code: int
+    printed: str
+    errors: str
+
+
+async def gateway(*words: str | Path, config: Path) -> Done:
+    """Run a command: one that starts a store needs a main thread of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *map(str, words), "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
+    )
+    async with asyncio.timeout(START_S):
+        printed, errors = await process.communicate()
+    assert process.returncode is not None
+    return Done(process.returncode, printed.decode(), errors.decode())
+
+
+async def end(served: ServedProcess) -> None:
+    """Stop a gateway and its store."""
+    served.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(START_S):
+        await served.process.communicate()
+
+
+async def submitted(upstream: str) -> int:
+    """Return how many orders the simulator took."""
+    async with httpx.AsyncClient() as client:
+        return int((await client.get(f"{upstream}/_sim/stats")).json()["submits"])
+
+
+async def until_submitted(upstream: str) -> None:
+    """Return once the simulator has taken an order."""
+    async with asyncio.timeout(START_S):
+        while await submitted(upstream) == 0:  # noqa: ASYNC110 - another server's
+            await asyncio.sleep(0.02)
+
+
+async def spent_microusd(config: Path) -> int:
+    """Return what has been spent, by the books."""
+    told = await gateway("usage", "--json", config=config)
+    return int(json.loads(told.printed)["total"]["cost"]["microusd"])
+
+
+async def test_what_was_made_since_the_backup_is_told_and_not_made_again(tmp_path: Path) -> None:
+    """While the backup is made, a picture is being made and one waits; a third comes after it.
+
+    The first is followed from the restored journal on, and booked. The second was submitted after
+    the backup, whose journal says that it waits: it is not submitted again. It and the third are
+    told as made, and in nobody's books.
+    """
+    settings = SimulatorSettings(latency_median_s=0.2, latency_sigma=0.0, seed=7)
+    file = tmp_path / "books.tar"
+    async with serving_simulator(settings) as upstream:
+        config = write_config(tmp_path, upstream, provider="max_in_flight = 1")
+        async with serving_gateway(config) as served:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(served.picture("a fox [[latency:8]]"))
+                await until_submitted(upstream)
+                group.create_task(served.picture())
+                made = await gateway("backup", file, config=config)
+            await served.picture()
+            await end(served)
+
+        again = await gateway("restore", file, config=config)
+        restored = await gateway("restore", file, "--replace", "--json", config=config)
+        told = json.loads(restored.printed)
+        async with serving_gateway(config) as served:
+            booked = await spent_microusd(config)
+            async with asyncio.timeout(START_S):
+                while booked == 0:
+                    booked = await spent_microusd(config)
+            await end(served)
+        submits = await submitted(upstream)
+        verified = await gateway("ledger", "verify", config=config)
+
+    assert 0 == made.exit_code, made.errors
+    assert (1, True) == (again.exit_code, "--replace" in again.errors)
+    [account] = told["accounts"]
+    assert ("evolink", 2, 1) == (account["provider"], len(account["unbooked"]), told["withdrawn"])
+    assert {"completed"} == {task["status"] for task in account["unbooked"]}
+    assert (3, COST_MICROUSD) == (submits, booked)
+    assert 0 == verified.exit_code, verified.printed
+
+
+def test_only_the_embedded_store_is_backed_up(tmp_path: Path) -> None:
+    """A server of somebody else's has backups of its own."""
+    config = write_config(tmp_path, "http://127.0.0.1:9", redis='url = "redis://nowhere"')
+    done = CliRunner().invoke(
+        app, ["backup", str(tmp_path / "x"), "--config", str(config)], env=ENVIRON
+    )
+
+    assert 1 == done.exit_code
+    assert "its own backups" in done.output
