@@ -5,6 +5,7 @@
 #   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
+#   make stall               two gateways under load whose store stands still for ten seconds
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
@@ -12,7 +13,7 @@
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy fuzz chaos observe observe-short check bench bench-memory bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -30,6 +31,9 @@ test-deploy: .venv/.dev .venv/.deploy
 
 fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
+
+stall: .venv/.dev
+	@scripts/test -m stall tests/e2e/test_store_stall.py $(ARGS)
 
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)

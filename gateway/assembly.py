@@ -127,8 +127,6 @@ LINK_MARGIN_MS = 3_600_000
 #: An answer that nobody fetched may be fetched by a retry for this long (design rule 11).
 JOINABLE_MS = 3_600_000
 
-MS_PER_DAY = 86_400_000
-
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -143,6 +141,7 @@ class Gateway:
     webhooks: Webhooks
     budgets: Budgets
     admin_key: SecretStr
+    metrics_token: SecretStr
     images: ImageService
     tasks: TaskService
     callbacks: Callbacks | None
@@ -451,6 +450,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 random_bytes=randomness.token_bytes,
             ),
             admin_key=secrets.admin_key,
+            metrics_token=secrets.metrics_token,
             images=images,
             tasks=shown,
             callbacks=callbacks,
@@ -725,11 +725,11 @@ def _show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
             if offer.retires is not None:
                 ends = datetime.combine(offer.retires, time(), UTC)
                 gauge = metrics.model_retires.labels(model.name, offer.provider)
-                metrics.follow(gauge, partial(_days_until, ends.timestamp() * 1000, clock))
+                metrics.follow(gauge, partial(_seconds_until, ends.timestamp(), clock))
 
 
-def _days_until(moment_ms: float, clock: Clock) -> float:
-    return (moment_ms - clock.now_ms()) / MS_PER_DAY
+def _seconds_until(moment_s: float, clock: Clock) -> float:
+    return moment_s - clock.now_ms() / 1000
 
 
 def _oldest_s(engine: Engine, clock: Clock) -> float:

@@ -2,7 +2,11 @@
 
 The same renders for every schedule, in virtual time. The learned schedule is the product's: it
 begins with the catalogue's belief, learns through a real store as the renders come, and is asked as
-the engine asks it. Its cold start is in the figures.
+the engine asks it. Its cold start is in the figures. The last rows are what no schedule can beat
+that knows all ends of the trace beforehand, but not whose they are: the optimum, computed.
+
+Callbacks are measured in real time: a gateway and a simulator, two processes, and the lag is what
+the simulator saw, from the end of a render to the first poll that read it.
 """
 
 from __future__ import annotations
@@ -10,29 +14,30 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import socket
 import tempfile
 import time
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
+import aiohttp
 import uvloop
+from bench_tasks import CONFIG, KEY, Bench, started
 from rich.console import Console
 from rich.table import Table
 
 from gateway.background import SystemClock
 from gateway.domain.images import Operation
 from gateway.domain.latency import (
-    LATENCY_GRID,
     Forecast,
-    Histogram,
     LatencyClass,
     Lognormal,
     forecast_from_progress,
     noted,
 )
-from gateway.domain.schedule import PollLimits, Schedule
+from gateway.domain.poll_plan import max_gap_s
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.latencies import Latencies, PollingLimits
@@ -46,6 +51,13 @@ FLOOR_S = 1.0
 BUDGET = 6.0
 #: How often a budget is corrected to come out at a number of polls.
 FITTINGS = 2
+#: The optimum polls at multiples of this, and is found by so many prices of a poll.
+STEP_S, PRICINGS = 0.1, 14
+
+#: The real part: so many renders, so many of them begun in a second.
+CALLED_RENDERS, CALLED_PER_SECOND = 200, 5.0
+#: And so many before them, which teach what is to be learned.
+TEACHING_RENDERS = 60
 PROVIDER = "upstream"
 
 #: Progress in per cent after this part of the time a render takes.
@@ -126,16 +138,47 @@ def by_rule(trace: Trace, next_delay_s: Callable[[float, int], float]) -> Outcom
     return summed([lag_s for lag_s, _ in ends], sum(polls for _, polls in ends))
 
 
-def foreknown(trace: Trace, polls: float) -> Outcome:
-    """Follow a trace by one plan that was made from all of its ends: what knowing them is worth."""
-    counts = [0.0] * LATENCY_GRID.buckets
+def least_lag_s(trace: Trace, polls: float, *, floor_s: float, bounded: bool) -> float:
+    """Return the least mean lag that any one schedule can have for so many polls on average.
+
+    By dynamic programming on a grid of `STEP_S` over the ends themselves. For a price of a poll the
+    best schedule is found exactly; what all prices together leave possible is a bound for every
+    mixture of schedules, and some mixture reaches it. `bounded` schedules keep to the longest gap
+    (design rule 21).
+    """
+    count = math.ceil(max(trace.renders_s) / STEP_S)
+    ending, ends_s = [0.0] * (count + 1), [0.0] * (count + 1)
     for render_s in trace.renders_s:
-        counts[bisect_right(LATENCY_GRID.edges, render_s)] += 1
-    ends = Histogram(LATENCY_GRID, tuple(counts))
-    schedule = Schedule(ends, PollLimits(FLOOR_S, polls))
-    return by_rule(
-        trace, lambda elapsed_s, polls: schedule.delay_s(elapsed_s, polls=polls, jitter=0.5)
-    )
+        ending[math.ceil(render_s / STEP_S)] += 1 / len(trace.renders_s)
+        ends_s[math.ceil(render_s / STEP_S)] += render_s / len(trace.renders_s)
+    ended, sums_s = list(accumulate(ending)), list(accumulate(ends_s))
+    nearest = max(round(floor_s / STEP_S), 1)
+
+    def farthest(point: int) -> int:
+        if not point or not bounded:
+            return count
+        return point + max(int(max_gap_s(point * STEP_S) / STEP_S + 1e-9), nearest)
+
+    def best(price_s: float) -> tuple[float, float]:
+        cost, asked = [0.0] * (count + 1), [0.0] * (count + 1)
+        for point in range(count - 1, -1, -1):
+            near = min(point + nearest, count)
+            here = ended[point]
+            least_s, chosen = min(
+                (later * STEP_S * (ended[later] - here) - sums_s[later] + cost[later], later)
+                for later in range(near, min(farthest(point), count) + 1)
+            )
+            cost[point] = least_s + sums_s[point] + price_s * (1.0 - here)
+            asked[point] = 1.0 - here + asked[chosen]
+        return cost[0], asked[0]
+
+    low_s, high_s, bound_s = 0.001, 60.0, 0.0
+    for _ in range(PRICINGS):
+        price_s = math.sqrt(low_s * high_s)
+        cost_s, asked = best(price_s)
+        bound_s = max(bound_s, cost_s - price_s * polls)
+        low_s, high_s = (price_s, high_s) if asked > polls else (low_s, price_s)
+    return bound_s
 
 
 async def learned(trace: Trace, store: Store, *, budget: float, floor_s: float) -> Outcome:
@@ -211,8 +254,13 @@ def schedules(store: Store) -> Iterator[tuple[str, Callable[[Trace], Awaitable[O
 
         return run
 
-    async def foreseeing(trace: Trace) -> Outcome:
-        return foreknown(trace, by_rule(trace, lambda _, __: 3.0).polls)
+    def least(floor_s: float, *, bounded: bool = True) -> Callable[[Trace], Awaitable[Outcome]]:
+        async def run(trace: Trace) -> Outcome:
+            polls = by_rule(trace, lambda _, __: 3.0).polls
+            least_s = least_lag_s(trace, polls, floor_s=floor_s, bounded=bounded)
+            return Outcome(least_s, math.nan, polls)
+
+        return run
 
     for gap_s in (1.0, 2.0, 3.0, 5.0):
         yield f"every {gap_s:g} s", ruled(lambda _, __, gap_s=gap_s: gap_s)
@@ -221,7 +269,9 @@ def schedules(store: Store) -> Iterator[tuple[str, Callable[[Trace], Awaitable[O
     yield f"learned, budget {BUDGET:g}", learning(FLOOR_S, BUDGET)
     yield "learned, polls of every 3 s", learning(FLOOR_S, None)
     yield "the same, min_interval 250 ms", learning(FLOOR_S / 4, None)
-    yield "ends known beforehand, so many polls", foreseeing
+    yield "optimum: ends known, gaps from 1 s on", least(FLOOR_S)
+    yield "optimum: ends known, from 250 ms on", least(FLOOR_S / 4)
+    yield "optimum: ends known, any gaps at all", least(STEP_S, bounded=False)
 
 
 async def main() -> None:
@@ -235,8 +285,64 @@ async def main() -> None:
                 for trace in traces():
                     console.print(await compared(trace, store))
                 console.print(await costs(store))
+                console.print(await called())
         finally:
             await server.stop()
+
+
+async def called() -> Table:
+    """Return what callbacks are worth: polls and lag as the upstream saw them."""
+    table = Table(
+        title=f"{CALLED_RENDERS} renders of 6 s, sigma 0.33, in real time", title_justify="left"
+    )
+    table.add_column("schedule")
+    for name in ("mean lag s", "p95 lag s", "polls"):
+        table.add_column(name, justify="right")
+    for name, public in (("learned, budget 6", False), ("with callbacks", True)):
+        outcome = await _followed_for_real(calls_back=public)
+        table.add_row(
+            name,
+            f"{outcome.mean_lag_s:.3f}",
+            f"{outcome.p95_lag_s:.3f}",
+            f"{outcome.polls:.1f}",
+        )
+    return table
+
+
+async def _followed_for_real(*, calls_back: bool) -> Outcome:
+    """Let a gateway make pictures at a simulator; return how it noticed their ends."""
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
+        folder, environ = Path(name), {"EVOLINK_API_KEY": "any", "BENCH_KEY": KEY}
+        simulate = (
+            *("-m", "gateway", "simulate", "--port", "0", "--seed", "7", "--plain-pictures"),
+            *("--latency-median", "6", "--latency-sigma", "0.33", "--balance", "100000000"),
+        )
+        async with started(*simulate, says="on", cwd=folder, environ=environ) as (_, upstream):
+            host = upstream.removeprefix("http://")
+            settings = CONFIG.format(upstream=upstream, host=host, submits=200)
+            if calls_back:
+                port = _free_port()
+                public = f'port = {port}\npublic_url = "http://127.0.0.1:{port}"'
+                settings = settings.replace("port = 0", public)
+            (folder / "config.toml").write_text(settings)
+            serve = ("-m", "gateway", "serve")
+            async with (
+                started(*serve, says="on", cwd=folder, environ=environ) as (pid, url),
+                aiohttp.ClientSession() as session,
+            ):
+                bench = Bench(session, url, pid, per_second=CALLED_PER_SECOND)
+                await bench.run("teaching", TEACHING_RENDERS, waits=False)
+                done = await bench.run("measured", CALLED_RENDERS, waits=False)
+                async with session.get(f"{upstream}/_sim/tasks") as answer:
+                    newest = (await answer.json())["tasks"][:CALLED_RENDERS]
+    return summed([task["noticed_after_ms"] / 1000 for task in newest], round(done.polls))
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 async def costs(store: Store) -> str:
@@ -263,7 +369,7 @@ async def compared(trace: Trace, store: Store) -> Table:
         table.add_row(
             name,
             f"{outcome.mean_lag_s:.2f}",
-            f"{outcome.p95_lag_s:.2f}",
+            "" if math.isnan(outcome.p95_lag_s) else f"{outcome.p95_lag_s:.2f}",
             f"{outcome.polls:.1f}",
             f"{outcome.mean_lag_s / reference:.2f}",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from gateway.store.client import Store
+from tests.support.leaks import Watch, watch_everything
 from tests.support.seaweed import Seaweed, run_seaweed
 from tests.support.stores import StoreKind, StoreMissingError, redis_binary, run_store
 from tests.support.valkey import ValkeyProcess
@@ -31,6 +32,34 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
+
+
+#: What is secret in this process, and where it was told.
+WATCH = Watch()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear of every secret from now on."""
+    patch = pytest.MonkeyPatch()
+    watch_everything(WATCH, patch.setattr)
+    config.add_cleanup(patch.undo)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a test fail in whose course a secret was told."""
+    report = yield
+    for name, text in report.sections:
+        if name.endswith(call.when):
+            WATCH.look(name, text)
+    told = WATCH.told()
+    is_meant = item.get_closest_marker("leaks_on_purpose") is not None
+    if told and not is_meant and report.outcome == "passed":
+        report.outcome = "failed"
+        report.longrepr = "\n".join(("a secret was told:", *told))
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,6 +17,7 @@ from gateway.config.addresses import (
     EMBEDDED,
     AllowedDestination,
     AssetUrl,
+    ListenAddress,
     OptionalPath,
     OptionalUrl,
     Origin,
@@ -114,6 +115,15 @@ class ServerSettings(Section):
         default="GATEWAY_ADMIN_KEY",
         description="Environment variable with the key of the admin API; not set, there is none.",
     )
+    admin_listen: ListenAddress = Field(
+        default="", description="Where the admin API and /metrics are served, apart from the rest."
+    )
+    metrics_token_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with the bearer token that /metrics asks for.",
+    )
+    tls_cert: OptionalPath = Field(default=None, description="PEM file: certificate and chain.")
+    tls_key: OptionalPath = Field(default=None, description="PEM file of the certificate's key.")
     lease_ms: PositiveDurationMs = Field(
         default=10_000,
         alias="lease",

@@ -20,6 +20,8 @@ from gateway.domain.images import Operation, Size
 #: As much as this many observations counts what was known before there were any; it fades as
 #: they come in.
 PRIOR_COUNT = 20.0
+#: What lies in this share of a prior at either end was not expected by it.
+FAR_TAIL = 0.005
 #: This share of an observation goes evenly over its interval, whatever the histogram expects, so
 #: that a latency nobody expected can be learned.
 EVEN_SHARE = 0.05
@@ -133,10 +135,24 @@ class Histogram:
     def with_prior(self, prior: Lognormal) -> Histogram:
         """Return the observations, and the prior for as much as they leave of it; smoothed.
 
+        That is the less, the more there are, and the more of them lie where the prior had none of a
+        hundred expected: a belief that turns out to be wrong does not count until it is outvoted.
         The smoothing goes to the neighbours: intervals cannot tell one bucket from the next.
         """
-        weight = PRIOR_COUNT * PRIOR_COUNT / (PRIOR_COUNT + self.total)
+        total = self.total
+        weight = PRIOR_COUNT * PRIOR_COUNT / (PRIOR_COUNT + total)
+        if total > 0:
+            weight *= self._foreseen(prior) / total
         return self._smoothed().plus(Histogram.believed(self.grid, prior, weight))
+
+    def _foreseen(self, prior: Lognormal) -> float:
+        """Return the weight of the buckets that are not wholly in one of the prior's far tails."""
+        below = [0.0, *(prior.below(edge) for edge in self.grid.edges), 1.0]
+        return math.fsum(
+            weight
+            for weight, (before, upto) in zip(self.weights, itertools.pairwise(below), strict=True)
+            if upto > FAR_TAIL and before < 1.0 - FAR_TAIL
+        )
 
     def survival(self, value: float) -> float:
         """Return the share above `value`; 1 for an empty histogram."""

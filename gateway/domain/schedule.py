@@ -15,9 +15,9 @@ JITTER_SHARE = 0.02
 JITTER_MAX_S = 0.25
 #: Up to this share is taken off the longest allowed gap at random.
 MAX_GAP_JITTER_SHARE = 0.1
-#: One task in 16 first asks after half the wait: who never asks early never learns that an
+#: One task in 32 first asks after half the wait: who never asks early never learns that an
 #: upstream has become faster.
-PROBE_SHARE = 1 / 16
+PROBE_SHARE = 1 / 32
 PROBE_AT = 0.5
 #: A task that has used this many times the budget is none the plan was made for.
 OVERRUN = 3
@@ -50,13 +50,16 @@ class Schedule:
         ratios: Mapping[ForecastKind, Histogram] | None = None,
         *,
         proven: bool = True,
+        probing: bool = True,
     ) -> None:
         """Take the seconds that renders took, and the parts of each kind of forecast.
 
         Neither may be empty: see `Histogram.with_prior`. As long as they are `proven` by few
         renders or none, the first wait is as short as any gap: a belief alone delays nobody.
+        Without `probing` no task asks early to find out whether renders take less than they did.
         """
         self.proven = proven
+        self._probe_share = PROBE_SHARE if probing else 0.0
         self.latencies = latencies
         self.ratios = ratios or {}
         self._limits = limits
@@ -83,7 +86,7 @@ class Schedule:
         delay_s = self._wanted_s(elapsed_s, polls, forecasts) - elapsed_s
         delay_s += min(delay_s * JITTER_SHARE, JITTER_MAX_S) * jitter
         if polls == 0 and self.proven:
-            delay_s *= PROBE_AT if jitter < PROBE_SHARE else 1.0
+            delay_s *= PROBE_AT if jitter < self._probe_share else 1.0
         else:
             longest_s = max_gap_s(elapsed_s) * (1.0 - MAX_GAP_JITTER_SHARE * jitter)
             delay_s = min(delay_s, longest_s)

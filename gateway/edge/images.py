@@ -189,8 +189,9 @@ class ImageRoutes:
         record.unpriced = plan.quote.basis is QuoteBasis.CONFIGURED
         if self._images.ends_soon(plan.model):
             record.ends, record.successor = plan.model.shutdown_date, plan.model.successor
+        silence_s = self._streams.heartbeat_s if asked.stream else self._keepalive_s
         record.expectation = expectation(
-            self._images.expected_s(plan), request.headers, silence_s=self._keepalive_s
+            self._images.expected_s(plan), request.headers, silence_s=silence_s
         )
         return await self._images.start(caller, asked, plan, call)
 

@@ -75,7 +75,7 @@ class PictureStreams:
         self._assets = assets
         self._drain = drain
         self._clock = clock
-        self._heartbeat_s = heartbeat_s
+        self.heartbeat_s = heartbeat_s
 
     async def answer(
         self, request: Request, ticket: Ticket, asked: ImageRequest, held: ExitStack
@@ -165,7 +165,7 @@ class PictureStreams:
         what the task has come to.
         """
         began_s = self._clock.monotonic_s()
-        within_s = max(min(self._heartbeat_s, call.left_s), LAST_LOOK_S)
+        within_s = max(min(self.heartbeat_s, call.left_s), LAST_LOOK_S)
         try:
             waiting = self._images.outcome(call.ticket, within_s=within_s, beyond=len(call.sent))
             outcome = await while_connected(call.request, self._drain, waiting)

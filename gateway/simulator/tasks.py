@@ -68,6 +68,8 @@ class Task:
     files: tuple[str, ...]
     """URL paths of the results, one per picture."""
     origin: Origin = Origin()
+    noticed_s: float | None = None
+    """When a poll first read the ending."""
 
     @property
     def charged(self) -> bool:

@@ -128,6 +128,7 @@ def record_body(seen: View, per_usd: int) -> dict[str, Any]:
     """Return a task as the simulator's own list shows it, to be compared with a ledger."""
     task = seen.task
     booked = task.price if seen.finished and task.charged else Decimal(0)
+    noticed_s = task.noticed_s
     return {
         "cost_microusd": microusd(booked, per_usd),
         "created": task.created,
@@ -139,6 +140,7 @@ def record_body(seen: View, per_usd: int) -> dict[str, Any]:
         "label": task.script.label,
         "model": task.order.model.name,
         "n": task.order.pictures,
+        "noticed_after_ms": None if noticed_s is None else round((noticed_s - task.due_s) * 1000),
         "prompt_sha256": task.origin.prompt_sha256,
         "references": len(task.order.references),
         "state": seen.status,

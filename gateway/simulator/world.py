@@ -202,7 +202,14 @@ class World:
     def poll(self, task_id: str) -> View | None:
         """Return the task as it is now, counting the poll; ``None`` for an unknown id."""
         self.counts.polls += 1
-        return self.look(task_id)
+        now_s = self._settle()
+        task = self._tasks.get(task_id)
+        if task is None:
+            return None
+        seen = view(task, now_s)
+        if seen.finished and task.noticed_s is None:
+            self._tasks[task_id] = replace(task, noticed_s=now_s)
+        return seen
 
     def look(self, task_id: str) -> View | None:
         """Return the task as it is now, counting nothing; ``None`` for an unknown id."""

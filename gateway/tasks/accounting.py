@@ -57,6 +57,10 @@ class Accounting:
         live = one.live
         self._metrics.renders.labels(_provider(live), live.task.model, "retried").inc()
 
+    def called_in_vain(self, why: str) -> None:
+        """Count a callback that told nothing new: `early` or `repeated`."""
+        self._metrics.callbacks.labels("in", why).inc()
+
     def detected(self, one: LiveRender, now_s: float) -> None:
         """Note that a render was seen to have ended; nothing of it when others began it."""
         if one.live.adopted:
@@ -64,7 +68,9 @@ class Accounting:
         provider = _provider(one.live)
         self.render_phase(one, "render", now_s - one.submitted_s)
         self._metrics.polls_per_render.labels(provider).observe(one.polls)
-        self._metrics.detection_lag.labels(provider).observe(now_s - one.last_pending_s)
+        # Whoever was called knows that it had not ended long before.
+        known_s = one.called_s or one.last_pending_s
+        self._metrics.detection_lag.labels(provider).observe(now_s - known_s)
 
     def concluded(self, one: LiveRender, ending: Ending) -> None:
         """Count the render's end and its money."""

@@ -285,7 +285,11 @@ class Engine:
         if message.kind is Kind.CANCEL:
             self._cancel(message.task)
         elif message.kind is Kind.CALLED_BACK and message.render < len(live.renders):
-            live.renders[message.render].stir(message.upstream_id)
+            one = live.renders[message.render]
+            if one.called_s:
+                self._house.accounting.called_in_vain("repeated")
+            one.called_s = self._house.clock.monotonic_s()
+            one.stir(message.upstream_id)
 
     async def hand_over(self) -> None:
         """Give every task up to the other replicas, as soon as none of its renders is being posted.

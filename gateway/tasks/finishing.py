@@ -14,6 +14,7 @@ from functools import partial
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
 from gateway.domain.images import TokenUsage, remembered
 from gateway.domain.latency import forecast_from_progress, noted
+from gateway.domain.poll_plan import max_gap_s
 from gateway.domain.pricing import NO_CHARGE, Charge, ChargeBasis, estimate, final, possible
 from gateway.domain.schedule import backoff_s
 from gateway.domain.task import CURABLE_FAILURES, Event, FailureKind, RenderState
@@ -21,6 +22,8 @@ from gateway.providers.interface import Failed, Finished, Missing, PollFailed, P
 from gateway.tasks.interface import Ending
 from gateway.tasks.live import LiveRender
 from gateway.tasks.patience import until_stored
+from gateway.tasks.poller import Due
+from gateway.tasks.scouts import WAIT_MAX_S
 from gateway.tasks.steps import Steps
 from gateway.tasks.submitting import GoOn
 
@@ -42,6 +45,8 @@ class Finishing:
 
     def poll_later(self, one: LiveRender, retry_after_s: float | None = None) -> None:
         """Let the render be polled when it is due."""
+        if self._held_back(one):
+            return
         schedule = self._steps.house.latencies.schedule_for(one.live.latency_class)
         delay_s = schedule.delay_s(
             one.asked_s - one.submitted_s,
@@ -52,12 +57,37 @@ class Finishing:
             retry_after_s=retry_after_s,
         )
         # Gaps are from question to question, however long the answer took.
-        delay_s -= self._steps.clock.monotonic_s() - one.asked_s
-        one.due = self._steps.house.poller.schedule(
+        waited_s = self._steps.clock.monotonic_s() - one.asked_s
+        delay_s -= waited_s
+        if delay_s < 0 and not one.polls:
+            # It was put off beyond its moment, and so were others: not all at once.
+            delay_s = max_gap_s(waited_s) * self._steps.house.chance.fraction()
+        if one.has_news and retry_after_s is None:
+            # It came before there was a poll to hurry, or while one was on its way.
+            delay_s = 0.0
+        one.due = self._due(one, delay_s)
+
+    def _due(self, one: LiveRender, delay_s: float) -> Due:
+        return self._steps.house.poller.schedule(
             one.live.task.order.provider,
             max(delay_s, 0.0),
             lambda: self._steps.guarded(one.live, self.poll(one)),
         )
+
+    def _held_back(self, one: LiveRender) -> bool:
+        """Tell whether the first poll is put off until others have told how long it takes."""
+        if one.polls or one.live.adopted or one.due is not None or one.has_news:
+            return False
+
+        def told() -> None:
+            if one.due is not None and one.due.waiting:
+                one.due.drop()
+                self.poll_later(one)
+
+        if not self._steps.house.latencies.holds_back(one.live.latency_class, told):
+            return False
+        one.due = self._due(one, WAIT_MAX_S)
+        return True
 
     async def poll(self, one: LiveRender) -> None:
         """Ask once how a submitted render stands, and act on the answer."""
@@ -83,6 +113,10 @@ class Finishing:
                 elapsed_s = one.asked_s - one.submitted_s
                 forecast = forecast_from_progress(outcome.progress, elapsed_s)
                 one.forecasts = noted(one.forecasts, forecast)
+                if one.called_s and not one.has_news:
+                    one.called_s = 0.0
+                    self._steps.house.latencies.misled(one.live.latency_class)
+                    self._steps.accounting.called_in_vain("early")
             wait_s = outcome.retry_after_s if isinstance(outcome, PollFailed) else None
             self.poll_later(one, wait_s)
 
@@ -96,6 +130,7 @@ class Finishing:
                 one.last_pending_s - one.submitted_s,
                 now_s - one.submitted_s,
                 one.forecasts,
+                called_s=one.called_s - one.submitted_s if one.called_s else None,
             )
 
     def _patience_s(self, outcome: PollOutcome) -> float:
@@ -119,6 +154,7 @@ class Finishing:
             await self._steps.move(one, self._steps.store.retry)
             self._steps.house.turnstile.leave(one.live.task.order.provider, one.id)
             self._steps.accounting.tried_again(one)
+            one.called_s = 0.0
             one.queued_s = self._steps.clock.monotonic_s()
             # By itself: it may wait for its turn, and polls must not wait with it.
             self._steps.start(one, "render", self._go_on(one))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -32,6 +33,8 @@ from gateway.domain.schedule import PollLimits, Schedule
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import latency_key
 from gateway.store.scripts import load_script
+from gateway.tasks.heralds import Heralds
+from gateway.tasks.scouts import Scouts
 
 #: What is believed of a class until the catalogue or a render says more.
 ANY_LATENCY = Lognormal(median=15.0, sigma=0.8)
@@ -49,6 +52,12 @@ MAX_WEIGHT = 300
 PROVEN_BY = 5
 #: A schedule is made anew when this share of the observations lies elsewhere.
 MOVED = 0.05
+
+#: Where ends are announced (`heralds.py`), a task has so many polls on average: the one that reads
+#: the end, and some for what is not announced after all.
+HERALDED_BUDGET = 1.5
+#: An end that was announced came this long before the callback, at most.
+ANNOUNCED_WITHIN_S = 1.0
 
 #: The names of the histograms in the store end in the number of their grids: other grids get
 #: another number, so that releases do not add weights to each other's buckets.
@@ -83,12 +92,19 @@ class PollingLimits:
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """A class in use: the schedule in force, whether anything stands behind it, what is new."""
+    """A class in use: the schedule in force, whether anything stands behind it, what is new.
+
+    `heralded` is the schedule for when ends are announced; made when it is first asked for.
+    `observed` counts what was seen here.
+    """
 
     schedule: Schedule
+    scouts: Scouts
     founded: bool
     used_s: float
     batch: _Batch = field(default_factory=dict)
+    heralded: Schedule | None = None
+    observed: int = 0
 
 
 class Latencies:
@@ -103,10 +119,39 @@ class Latencies:
         self._priors = priors
         self._learn = load_script("tasks/lua/learn.lua")
         self._known: dict[LatencyClass, _Known] = {}
+        self._heralds = Heralds()
+        self._proving = asyncio.Event()
 
     def schedule_for(self, latency_class: LatencyClass) -> Schedule:
-        """Return the schedule in force; for a class new to this process it is the catalogue's."""
-        return self._use(latency_class).schedule
+        """Return the schedule in force; for a class new to this process it is the catalogue's.
+
+        One of few polls where the upstream's callbacks have lately announced the ends.
+        """
+        known = self._use(latency_class)
+        if not self._heralds.trusted(latency_class.provider):
+            return known.schedule
+        if known.heralded is None:
+            limits = self._limits_of(latency_class)
+            known.heralded = Schedule(
+                known.schedule.latencies,
+                replace(limits, budget=min(limits.budget, HERALDED_BUDGET)),
+                known.schedule.ratios,
+                proven=known.schedule.proven,
+                # Callbacks tell of faster renders by themselves.
+                probing=False,
+            )
+        return known.heralded
+
+    def holds_back(self, latency_class: LatencyClass, call: Callable[[], None]) -> bool:
+        """Tell whether a new render should wait for what others tell of its class.
+
+        Then `call` is called when that is known. Otherwise it is asked about as the schedule says.
+        """
+        known = self._use(latency_class)
+        if known.schedule.proven or known.scouts.may_go():
+            return False
+        known.scouts.wait(call)
+        return True
 
     def quantile(self, latency_class: LatencyClass, share: float) -> float | None:
         """Return seconds within which this share of renders ends; None where nothing is known."""
@@ -119,16 +164,26 @@ class Latencies:
         last_pending_s: float,
         terminal_s: float,
         forecasts: Sequence[Forecast] = (),
+        *,
+        called_s: float | None = None,
     ) -> None:
         """Note that a render ended between two polls, in seconds after its submit.
 
-        `last_pending_s` is 0 when the first poll saw the end. Not for tasks that were adopted:
+        `last_pending_s` is 0 when the first poll saw the end; `called_s` is when a callback had
+        announced it, None when none had. Not for tasks that were adopted:
         their intervals hold the outage (design rule 21). What cannot be is ignored.
         """
         if not 0 <= last_pending_s <= terminal_s < math.inf:
             return
+        self._heralds.note(latency_class.provider, announced=called_s is not None)
+        if called_s is not None:
+            # Nobody asked for long before: the poll that the callback brought saw the end itself.
+            last_pending_s = min(max(last_pending_s, called_s - ANNOUNCED_WITHIN_S), terminal_s)
         known = self._use(latency_class)
         schedule, batch = known.schedule, known.batch
+        known.observed += 1
+        if known.observed > PROVEN_BY and not schedule.proven:
+            self._proving.set()
         _add(batch, _LATENCY, schedule.latencies.spread(last_pending_s, terminal_s))
         for forecast in forecasts:
             ratios = schedule.ratios.get(forecast.kind) or _unproven(forecast.kind)
@@ -136,10 +191,18 @@ class Latencies:
             weights = ratios.spread(last_pending_s / total_s, terminal_s / total_s)
             _add(batch, _field(forecast.kind), weights)
 
+    def misled(self, latency_class: LatencyClass) -> None:
+        """Note a callback that announced an end before there was one."""
+        self._heralds.note(latency_class.provider, announced=False)
+
     async def run(self) -> None:
         """Exchange news with the store for ever."""
         while True:
-            await asyncio.sleep(REFRESH_EVERY_S)
+            # Somebody may wait for what was seen of a new class.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_EVERY_S):
+                    await self._proving.wait()
+            self._proving.clear()
             try:
                 await self.refresh()
             except StoreUnavailable:
@@ -187,6 +250,9 @@ class Latencies:
             known.schedule = Schedule(
                 latencies, self._limits_of(latency_class), ratios, proven=proven
             )
+            known.heralded = None
+        if proven:
+            known.scouts.tell()
 
     def _use(self, latency_class: LatencyClass) -> _Known:
         known = self._known.get(latency_class)
@@ -194,7 +260,9 @@ class Latencies:
             prior = self._priors(latency_class)
             latencies = Histogram.empty(LATENCY_GRID).with_prior(prior or ANY_LATENCY)
             schedule = Schedule(latencies, self._limits_of(latency_class), proven=False)
-            known = self._known[latency_class] = _Known(schedule, prior is not None, 0.0)
+            known = self._known[latency_class] = _Known(
+                schedule, Scouts(self._clock), prior is not None, 0.0
+            )
         known.used_s = self._clock.monotonic_s()
         return known
 

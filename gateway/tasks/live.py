@@ -54,7 +54,8 @@ class MovedError(Exception):
 class LiveRender:
     """One render while this process runs it; times are monotonic seconds.
 
-    `asked_s` is when it was last polled, `forecasts` what the upstream said of its end.
+    `asked_s` is when it was last polled, `forecasts` what the upstream said of its end, `called_s`
+    when a callback came that no poll has belied yet (0: none did).
 
     `upstream_s` is how long it was the upstream's turn, in all tries.
     `passed_on` is its picture as the result link gives it, while the store does not take it.
@@ -68,6 +69,7 @@ class LiveRender:
     submitted_s: float = 0.0
     last_pending_s: float = 0.0
     asked_s: float = 0.0
+    called_s: float = 0.0
     polls: int = 0
     upstream_s: float = 0.0
     forecasts: tuple[Forecast, ...] = ()
@@ -91,6 +93,11 @@ class LiveRender:
     def index(self) -> int:
         """Which picture of the task it is."""
         return self.render.index
+
+    @property
+    def has_news(self) -> bool:
+        """Tell whether a callback came since it was last asked about."""
+        return self.called_s > (self.asked_s if self.polls else 0.0)
 
     @property
     def at_hand(self) -> Render:

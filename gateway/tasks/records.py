@@ -60,7 +60,6 @@ class UnreadableTaskError(Exception):
 
 def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]:
     """Return the record of a task as it is in memory; `call` is who waits for it (calls.lua)."""
-    references = task.order.references
     unfinished = sum(render.result is None for render in task.renders)
     unstored = sum(render.result is not None and not render.settled for render in task.renders)
     record = {
@@ -87,11 +86,10 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "provider": task.order.provider,
         "account": task.order.account,
         "order": _json(task.order.body),
-        **({"files": _json(references_said(references))} if references.pictures else {}),
+        **({"files": _json(references_said(task.order.references))} if task.references else {}),
+        **({"subject": task.subject} if task.subject else {}),
         **call,
     }
-    if task.subject:
-        record["subject"] = task.subject
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:

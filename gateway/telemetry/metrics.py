@@ -133,8 +133,8 @@ class Metrics:
             "provider",
         )
         self.model_retires = reading(
-            "model_retires_in_days",
-            "Days until the model is gone, by the catalogue; negative once it should be.",
+            "model_retires_in_seconds",
+            "Seconds until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
         )
         self.budget_start = reading(
@@ -200,7 +200,8 @@ class Metrics:
         )
         self.callbacks = counter(
             "callbacks_total",
-            "Callbacks from upstreams (in: woke, late, forged) and tries to clients (out).",
+            "Callbacks from upstreams (in: woke, of these early and repeated; late, forged)"
+            " and tries to clients (out).",
             *("direction", "outcome"),
         )
         self.hold_overrun = counter(

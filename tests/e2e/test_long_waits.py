@@ -59,7 +59,7 @@ async def test_a_client_that_is_too_impatient_is_told(tmp_path: Path) -> None:
         {"x-stainless-read-timeout": "2"},
         {"x-stainless-timeout": "2"},
     ]
-    async with running_gateway(tmp_path, simulator=QUICK) as running:
+    async with running_gateway(tmp_path, simulator=QUICK, server='heartbeat = "1s"') as running:
         takes_as_long_as(running.gateway, 3.0)
         await running.gateway.latencies.refresh()
         answers = await asyncio.gather(
@@ -68,12 +68,22 @@ async def test_a_client_that_is_too_impatient_is_told(tmp_path: Path) -> None:
                 for headers in patience
             )
         )
+        # Between the heartbeats of a stream nobody waits as long as for a picture.
+        streams = [
+            await running.client.post(
+                "/v1/images/generations", json=CALL | {"stream": True}, headers=headers
+            )
+            for headers in patience
+        ]
 
     [expected_s] = {answer.headers["x-gateway-expected-seconds"] for answer in answers}
     assert 3 <= int(expected_s) <= 5
     hint = f"raise your timeout above {expected_s}s"
     assert [None, None, hint, hint] == [
         answer.headers.get("x-gateway-timeout-hint") for answer in answers
+    ]
+    assert [None, None, None, hint] == [
+        stream.headers.get("x-gateway-timeout-hint") for stream in streams
     ]
 
 

@@ -6,15 +6,31 @@ import asyncio
 import os
 import signal
 import time
+from collections import defaultdict
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
 from gateway.simulator.settings import SimulatorSettings
-from tests.support.gateway import Running, running_gateway
+from gateway.store.client import Store
+from tests.support.gateway import (
+    Running,
+    ServedProcess,
+    running_gateway,
+    serving_gateway,
+    serving_simulator,
+    write_config,
+)
+from tests.support.journal import keys_in
+from tests.support.valkey import run_valkey
 
 STALL_S = 5.0
+
+#: Callers of each of two gateways; what a busy machine adds to any answer.
+CALLERS, SLACK_S = 4, 8.0
 
 
 async def settled(running: Running) -> tuple[int, int]:
@@ -86,3 +102,116 @@ async def test_calls_across_a_stall_are_answered_and_counted_once(
         'gateway_requests_total{code="ledger_unavailable"'
     )
     assert 0 == after['gateway_tasks_in_flight{provider="evolink"}']
+
+
+@dataclass
+class Load:
+    """Calls to one gateway, one after another by each of `CALLERS`; what they got, and when."""
+
+    served: ServedProcess
+    over: bool = False
+    #: Status, seconds it took, monotonic time of its beginning.
+    answers: list[tuple[int, float, float]] = field(default_factory=list)
+
+    async def call_again_and_again(self) -> None:
+        """Call until it is over."""
+        while not self.over:
+            began_s = time.monotonic()
+            answer = await self.served.picture()
+            self.answers.append((answer.status_code, time.monotonic() - began_s, began_s))
+            if answer.status_code != 200:
+                await asyncio.sleep(0.2)
+
+    async def metrics(self) -> dict[str, float]:
+        """Return the sums of what it counts, whatever the labels."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"{self.served.url.removesuffix('/v1')}/metrics")).text
+        sums: dict[str, float] = defaultdict(float)
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                sums[name.partition("{")[0]] += float(value)
+        return sums
+
+
+@pytest.mark.parametrize(
+    ("stall_s", "lease_s"),
+    [
+        pytest.param(4.0, 2, id="two leases"),
+        pytest.param(10.0, 10, id="ten seconds", marks=pytest.mark.stall),
+    ],
+)
+async def test_two_gateways_sit_out_a_stall(tmp_path: Path, stall_s: float, lease_s: int) -> None:
+    """Under load: answers within their bounds, counters moved once, no task changes hands.
+
+    Both serve again without being told to.
+    """
+    simulator = SimulatorSettings(latency_median_s=0.7, latency_sigma=0.3, seed=7)
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(run_valkey(tmp_path / "store"))
+        upstream = await stack.enter_async_context(serving_simulator(simulator))
+        loads = []
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            log = stack.enter_context((folder / "log").open("wb"))
+            config = write_config(
+                folder,
+                upstream,
+                redis=f'url = "{store.url}"',
+                server=f'lease = "{lease_s}s"',
+                submit_timeout="20s",
+                wait="50s",
+            )
+            serving = serving_gateway(config, log=log.fileno())
+            loads.append(Load(await stack.enter_async_context(serving)))
+        async with asyncio.TaskGroup() as group:
+            for load in loads:
+                for _ in range(CALLERS):
+                    group.create_task(load.call_again_and_again())
+            await asyncio.sleep(2.0)
+            store.stop()
+            try:
+                await asyncio.sleep(stall_s)
+            finally:
+                store.cont()
+            woken_s = time.monotonic()
+            # Long enough for a replica to be taken for gone by one that is not careful.
+            await asyncio.sleep(2 * lease_s + 2)
+            for load in loads:
+                load.over = True
+        answers = [answer for load in loads for answer in load.answers]
+        async with Store(store.url, timeout_ms=5_000) as direct:
+            async with asyncio.timeout(20):
+                while (money := await budget_of(direct))[1]:  # noqa: ASYNC110 - the store sets no event
+                    await asyncio.sleep(0.1)
+        counted = [await load.metrics() for load in loads]
+        async with httpx.AsyncClient() as client:
+            simulated = (await client.get(f"{upstream}/_sim/stats")).json()
+
+    pictures = sum(status == 200 for status, _, _ in answers)
+    assert {200, 503} >= {status for status, _, _ in answers}
+    assert 0 < sum(status == 503 for status, _, _ in answers)
+    for status, took_s, _ in answers:
+        assert took_s < (SLACK_S + 2.0 if status == 503 else SLACK_S + stall_s)
+    for load in loads:
+        assert any(status == 200 and began_s > woken_s for status, _, began_s in load.answers)
+    assert (pictures, pictures) == (simulated["submits"], simulated["renders_completed"])
+    assert (7_852 * pictures, 0) == money
+
+    def moved(name: str) -> float:
+        return sum(metrics[f"gateway_{name}"] for metrics in counted)
+
+    assert (pictures, pictures) == (moved("images_total"), moved("renders_total"))
+    assert 7_852 * pictures == round(moved("cost_usd_total") * 1e6)
+    assert len(answers) == moved("requests_total")
+    assert (0, 0) == (moved("recovered_tasks_total"), moved("tasks_in_flight"))
+
+
+async def budget_of(store: Store) -> tuple[int, int]:
+    """Return what is spent and held of the team's budget."""
+    [key] = await keys_in(store, "{t:design}:budget:team:*")
+    reply = await store.command("HMGET", key, "spent", "held")
+    assert isinstance(reply, list)
+    spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
+    return spent, held

@@ -125,6 +125,7 @@ class ScriptedProvider:
     orders: list[SubmitOrder] = field(default_factory=list)
     polled: list[str] = field(default_factory=list)
     before_submit: Callable[[], Coroutine[object, object, None]] | None = None
+    during_poll: Callable[[], None] | None = None
     name: str = "evolink"
     min_poll_interval_s: float = 0.0
     proves_idempotency: bool = False
@@ -153,6 +154,8 @@ class ScriptedProvider:
     async def poll(self, upstream_id: str) -> PollOutcome:
         """Answer the next poll."""
         self.polled.append(upstream_id)
+        if self.during_poll is not None:
+            self.during_poll()
         return _next(self.polls_of.get(upstream_id, self.polls))
 
 
@@ -345,6 +348,10 @@ class House:
     def sample(self, name: str, **labels: str) -> float:
         """Return a metric's value, zero when it never moved."""
         return self.metrics.registry.get_sample_value(f"gateway_{name}", labels) or 0.0
+
+    def called_in_vain(self, why: str) -> float:
+        """Return how many callbacks told nothing new, for this reason."""
+        return self.sample("callbacks_total", direction="in", outcome=why)
 
     def renders(self, outcome: str) -> float:
         """Return how many renders are counted with this outcome."""

@@ -33,6 +33,7 @@ def test_tasks_can_be_matched_with_a_ledger(simulator: Any) -> None:
         "label": "case 1",
         "model": "gpt-image-1.5",
         "n": 1,
+        "noticed_after_ms": None,
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
         "references": 0,
         "state": "completed",
@@ -70,3 +71,17 @@ def test_reset_forgets_files(simulator: Any) -> None:
     after = simulator.client.get("/api/v1/files/quota").json()["data"]["used_files"]
 
     assert (before, after) == (1, 0)
+
+
+def test_it_is_told_how_soon_an_end_was_noticed(simulator: Any) -> None:
+    """By the first poll that read it; those before and after it do not count."""
+    task = simulator.submit("a fox [[latency:10]]").json()["id"]
+    noticed = []
+    for seconds in (9, 4, 4):
+        simulator.skipped_s += seconds
+        simulator.client.get(f"/v1/tasks/{task}")
+        noticed.append(simulator.client.get("/_sim/tasks").json()["tasks"][0]["noticed_after_ms"])
+
+    assert None is noticed[0]
+    assert noticed[1] == pytest.approx(3_000, abs=900)
+    assert noticed[1] == noticed[2]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
 import pytest
 
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
+from gateway.domain.ids import TaskId
 from gateway.domain.images import Output, PictureFormat
 from gateway.domain.task import CURABLE_FAILURES, FailureKind, RenderState
 from gateway.providers.interface import (
@@ -20,12 +22,18 @@ from gateway.providers.interface import (
 )
 from gateway.store.client import Store
 from gateway.tasks.finishing import MISSING_GRACE_S, RENDER_TRIES
+from gateway.tasks.heralds import PROVEN_BY
+from gateway.tasks.latencies import HERALDED_BUDGET
+from gateway.tasks.latencies import PROVEN_BY as PROVED_BY
 from gateway.tasks.live import Outcome
+from gateway.tasks.scouts import WAIT_MAX_S
+from gateway.tasks.wake import Kind, Message
 from tests.support.engine import (
     COST,
     DONE,
     HOLD,
     PATIENCE,
+    TEAM,
     House,
     failures_of,
     open_house,
@@ -34,7 +42,66 @@ from tests.support.engine import (
 )
 from tests.support.journal import LINK, keys_in, seen_to_by
 
+CALLED_BACK = Message(Kind.CALLED_BACK, TEAM.id, TaskId("task1"))
 BROKE = Failed(FailureKind.GENERATION_FAILED, "it broke")
+
+
+async def test_a_callback_before_the_first_poll_is_no_less_news(house: House) -> None:
+    """It comes while the submit's answer is written down: there is no poll to hurry yet."""
+
+    async def call_back() -> None:
+        house.engine.hear(CALLED_BACK)
+
+    house.provider.before_submit = call_back
+    live = await house.admit()
+    [delay_s] = await house.poller.poll()
+
+    assert 0.0 == pytest.approx(delay_s, abs=0.1)
+    assert 1 == len((await over(live)).delivered)
+
+
+async def test_a_callback_during_a_poll_is_followed_by_another(house: House) -> None:
+    """That poll may have been answered before the end; told twice of no end, nobody hurries."""
+    house.provider.polls = [Running(), Running(), DONE]
+    house.provider.during_poll = lambda: house.engine.hear(CALLED_BACK)
+    live = await house.admit()
+    await house.later(5.0)
+    await house.poller.poll()
+    house.provider.during_poll = None
+    [at_once_s] = await house.poller.poll()
+    [later_s] = await house.poller.poll()
+
+    assert 0.0 == pytest.approx(at_once_s, abs=0.1)
+    assert later_s >= 1.0
+    assert [1.0, 0.0] == [house.called_in_vain(why) for why in ("early", "repeated")]
+    assert 1 == len((await over(live)).delivered)
+
+
+async def test_callbacks_that_come_again_are_counted(house: House) -> None:
+    """Each of them wakes, and none of them does harm."""
+    live = await house.admit()
+    await house.until_in(RenderState.SUBMITTED)
+    for _ in range(3):
+        house.engine.hear(CALLED_BACK)
+    await house.poller.poll()
+
+    assert 1 == len((await over(live)).delivered)
+    assert [0.0, 2.0] == [house.called_in_vain(why) for why in ("early", "repeated")]
+
+
+async def test_callbacks_are_learned_from(house: House) -> None:
+    """Where they announce the ends, fewer polls look for them; the lag is counted from them."""
+    for number in range(PROVEN_BY):
+        task = f"task{number}"
+        live = await house.admit(task)
+        await house.later(3.0)
+        house.engine.hear(replace(CALLED_BACK, task=live.task.id))
+        await house.poller.poll()
+        await over(live)
+    polls = house.latencies.schedule_for(live.latency_class).plan.polls
+
+    assert polls <= HERALDED_BUDGET
+    assert 0.0 < house.sample("detection_lag_seconds_sum", provider="evolink") < PROVEN_BY
 
 
 @pytest.mark.parametrize(
@@ -373,6 +440,30 @@ async def test_any_replica_makes_the_format_that_was_asked_for(store: Store) -> 
         await over(await house.take(left))
 
     assert [output] == house.fetcher.outputs
+
+
+async def test_in_a_new_class_a_few_go_ahead_and_the_others_wait_for_them(house: House) -> None:
+    """The others are first asked about when it is known how long it takes, or by a callback."""
+    first = await house.admit("task0")
+    await until(lambda: len(house.poller.delays_s) == 1)
+    while not house.latencies.holds_back(first.latency_class, lambda: None):
+        continue
+    for number in (1, 2):
+        await house.admit(f"task{number}")
+        await until(lambda: len(house.poller.delays_s) == number + 1)  # noqa: B023 - at once
+    held_s = house.poller.delays_s
+    house.engine.hear(replace(CALLED_BACK, task=TaskId("task2")))
+    called_s = house.poller.delays_s
+    for _ in range(PROVED_BY + 1):
+        house.latencies.observe(first.latency_class, 5.0, 6.0)
+    await house.latencies.refresh()
+    told_s = house.poller.delays_s
+
+    assert held_s[0] < 2.0
+    assert [WAIT_MAX_S, WAIT_MAX_S] == pytest.approx(held_s[1:], abs=0.1)
+    assert 0.0 == pytest.approx(called_s[2], abs=0.1)
+    assert 3 == len(told_s)
+    assert max(told_s) < 10.0
 
 
 async def test_a_picture_is_passed_on_while_the_store_takes_none(store: Store) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from bisect import bisect_right
 
 import pytest
 
@@ -18,10 +19,12 @@ from gateway.domain.latency import (
 )
 from gateway.store.client import Store
 from gateway.store.keyspace import latency_key
+from gateway.tasks.heralds import LOOKED_AT, PROVEN_BY
 from gateway.tasks.latencies import (
     ANY_LATENCY,
     FORGET_AFTER_S,
     HALF_LIFE_MS,
+    HERALDED_BUDGET,
     KEEP_MS,
     MAX_WEIGHT,
     REFRESH_EVERY_S,
@@ -30,6 +33,7 @@ from gateway.tasks.latencies import (
     Priors,
     priors_of,
 )
+from gateway.tasks.latencies import PROVEN_BY as PROVED_BY
 from tests.support.clock import FixedClock, LoopClock, in_virtual_time
 from tests.support.factories import a_model, an_offer
 
@@ -262,3 +266,62 @@ def test_the_loop_outlives_the_store() -> None:
         return alive
 
     assert in_virtual_time(scenario())
+
+
+async def test_where_ends_are_announced_polls_are_few(store: Store) -> None:
+    """From the eighth callback on, until they stay away; one that was not true stays away, too."""
+    latencies = _replica(store)
+    before: list[float] = []
+
+    def polls() -> float:
+        return latencies.schedule_for(LOW).plan.polls
+
+    for _ in range(2):
+        _announced(latencies, PROVEN_BY - 1)
+        before.append(polls())
+        _announced(latencies, 1)
+        before.append(polls())
+        for _ in range(LOOKED_AT):
+            latencies.misled(LOW)
+    _announced(latencies, LOOKED_AT)
+    trusted = polls()
+    _see(latencies, 4, pending_s=14.0, end_s=15.0)
+
+    assert before[0] > 3 > HERALDED_BUDGET >= before[1]
+    assert [before[0]] * 3 == [before[2], before[3], polls()]
+    assert trusted == before[1]
+
+
+async def test_an_announced_end_is_learned_where_it_was(store: Store) -> None:
+    """No poll said pending before it, and still it is not spread over all the time since."""
+    latencies = _replica(store)
+    _announced(latencies, 20, end_s=30.0)
+    await latencies.refresh()
+    learned = latencies.schedule_for(LOW).latencies
+
+    weights = await _weights(store, "latency.1")
+    for weighed in (weights, weights[bisect_right(LATENCY_GRID.edges, 28.0) :]):
+        assert sum(weighed) == pytest.approx(20, rel=0.001)
+    assert learned.quantile(0.9) == pytest.approx(30.0, rel=0.08)
+
+
+def _announced(latencies: Latencies, count: int, *, end_s: float = 15.0) -> None:
+    for _ in range(count):
+        latencies.observe(LOW, 0.0, end_s, called_s=end_s - 0.01)
+
+
+async def test_what_others_wait_for_is_handed_in_at_once(store: Store) -> None:
+    """Of a new class nobody waits for the next exchange once enough was seen to begin with."""
+    latencies = _replica(store)
+    told = asyncio.Event()
+    while not latencies.holds_back(LOW, told.set):
+        continue
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(latencies.run())
+        await asyncio.sleep(0)
+        _see(latencies, PROVED_BY + 1, pending_s=4.0, end_s=5.0)
+        async with asyncio.timeout(REFRESH_EVERY_S / 2):
+            await told.wait()
+        loop.cancel()
+
+    assert not latencies.holds_back(LOW, told.set)

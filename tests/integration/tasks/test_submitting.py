@@ -84,11 +84,11 @@ async def test_every_step_is_written_down_before_the_next(house: House) -> None:
 async def test_each_render_is_posted_once_under_a_key_of_its_own(house: House) -> None:
     """Three pictures are three orders of the same body."""
     live = await house.admit(images=3)
-    await house.until_in(*3 * [RenderState.SUBMITTED])
+    written = await house.until_in(*3 * [RenderState.SUBMITTED])
 
     assert 3 == len(set(house.provider.keys)) == len(house.provider.keys)
     assert 3 * [live.task.order] == house.provider.orders
-    assert {"up-1", "up-2", "up-3"} == {one.render.upstream_id for one in live.renders}
+    assert {"up-1", "up-2", "up-3"} == {render.upstream_id for render in written.renders}
 
 
 async def test_not_sent_is_tried_again_under_a_new_key(house: House) -> None:
@@ -513,7 +513,7 @@ async def edit(house: House) -> LiveTask:
     """Admit a call for one picture that is made from two."""
     admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
     order = replace(admission.order, references=PICTURES)
-    ticket = await house.engine.admit(replace(admission, order=order), OFFER)
+    ticket = await house.engine.admit(replace(admission, order=order, references=2), OFFER)
     assert ticket.live is not None
     return ticket.live
 
@@ -549,7 +549,7 @@ async def test_a_replica_that_died_before_it_submitted_costs_nothing(store: Stor
         dead = a_journal(store, owner="replica_0", clock=house.clock)
         admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
         order = replace(admission.order, references=PICTURES)
-        left = (await admitted(dead, replace(admission, order=order))).task
+        left = (await admitted(dead, replace(admission, order=order, references=2))).task
         live = await house.take(left)
         await house.until_in(RenderState.SUBMITTED)
         await house.poller.poll()
@@ -567,7 +567,7 @@ async def test_what_may_have_been_posted_is_sent_again_to_the_byte(store: Store)
         dead = a_journal(store, owner="replica_0", clock=house.clock)
         admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
         order = replace(admission.order, references=PICTURES)
-        left = (await admitted(dead, replace(admission, order=order))).task
+        left = (await admitted(dead, replace(admission, order=order, references=2))).task
         render = await dead.begin_submit(left, left.renders[0], "run_0", ("https://old/0",))
         await house.take(left.with_render(render))
         await house.until_in(RenderState.SUBMITTED)
@@ -622,7 +622,7 @@ async def test_references_that_take_longer_than_the_deadline(store: Store) -> No
         admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
         order = replace(admission.order, references=PICTURES)
         dead = a_journal(store, owner="replica_0", clock=house.clock)
-        left = (await admitted(dead, replace(admission, order=order))).task
+        left = (await admitted(dead, replace(admission, order=order, references=2))).task
         house.clock.advance(PATIENCE.deadline_s - 0.2)
         outcome = await over(await house.take(left))
 

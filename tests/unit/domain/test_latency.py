@@ -1,5 +1,6 @@
 import math
 import random
+from bisect import bisect_right
 
 import pytest
 from hypothesis import given
@@ -173,10 +174,24 @@ def test_a_belief_counts_as_its_weight() -> None:
 @pytest.mark.parametrize(("seen", "believed"), [(0.0, 20.0), (20.0, 10.0), (380.0, 1.0)])
 def test_a_belief_fades_as_observations_come(seen: float, believed: float) -> None:
     """With nothing seen the belief stands alone; after hundreds it hardly counts."""
-    merged = Histogram(SMALL, (0.0, 0.0, 0.0, seen)).with_prior(Lognormal(1.0, 0.1))
+    belief = Lognormal(1.0, 0.5)
+    counted = [0.0] * LATENCY_GRID.buckets
+    counted[bisect_right(LATENCY_GRID.edges, 1.4)] = seen
+    merged = Histogram(LATENCY_GRID, tuple(counted)).with_prior(belief)
 
     assert PRIOR_COUNT == 20.0
     assert seen + believed == pytest.approx(merged.total)
+
+
+@pytest.mark.parametrize(("elsewhere", "believed"), [(0, 16.0), (1, 12.8), (5, 0.0)])
+def test_a_belief_that_is_contradicted_counts_less(elsewhere: int, believed: float) -> None:
+    """Of five renders so many took what the belief holds for all but impossible."""
+    counted = [0.0] * LATENCY_GRID.buckets
+    counted[bisect_right(LATENCY_GRID.edges, 9.0)] = 5.0 - elsewhere
+    counted[bisect_right(LATENCY_GRID.edges, 40.0)] = elsewhere
+    merged = Histogram(LATENCY_GRID, tuple(counted)).with_prior(Lognormal(8.7, 0.33))
+
+    assert 5.0 + believed == pytest.approx(merged.total)
 
 
 def test_smoothing_goes_to_the_neighbours() -> None:

@@ -123,12 +123,14 @@ def test_the_first_poll_is_learned() -> None:
 
 
 def test_some_tasks_ask_early() -> None:
-    """One in 16 first asks after half the wait, and never below the floor."""
+    """One in 32 first asks after half the wait, and never below the floor."""
     first_s = SCHEDULE.plan.points_s[SCHEDULE.plan.first]
 
-    assert PROBE_SHARE == 0.0625
+    assert PROBE_SHARE == 1 / 32
     assert first_s / 2 == pytest.approx(SCHEDULE.delay_s(0.0, polls=0, jitter=0.0), rel=0.01)
     assert 3.0 == SCHEDULES[-1].delay_s(5_000.0, polls=0, jitter=0.0)
+    calm = Schedule(SCHEDULE.latencies, PollLimits(1.0, 6.0), probing=False)
+    assert first_s == pytest.approx(calm.delay_s(0.0, polls=0, jitter=0.0), rel=0.01)
 
 
 def test_a_sharp_forecast_is_followed() -> None:
