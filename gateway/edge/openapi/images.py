@@ -195,11 +195,7 @@ _TASK_ANSWER = ok(ref("Task"), "The task as it stands.", *TASK[:1])
 _EVENT: Schema = record(
     {
         "event": TEXT,
-        "data": {
-            "type": "string",
-            "contentMediaType": JSON,
-            "contentSchema": ref("StreamEvent"),
-        },
+        "data": {"type": "string", "contentMediaType": JSON, "contentSchema": ref("StreamEvent")},
     }
 )
 
