@@ -8,11 +8,12 @@
 #   make stall               two gateways under load whose store stands still for ten seconds
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
+#   make clients             stock clients, each in an environment of its own, against the product
 #   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy fuzz stall chaos observe observe-short check bench bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
