@@ -6,8 +6,9 @@ import asyncio
 import secrets as randomness
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 
 import structlog
@@ -15,10 +16,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from gateway import __version__
 from gateway.assembly import Gateway
 from gateway.config.catalog import catalog_from
+from gateway.config.settings import ServerSettings
 from gateway.domain.errors import GatewayError
 from gateway.domain.ids import are_siblings
 from gateway.edge.admin import AdminRoutes
@@ -27,6 +30,7 @@ from gateway.edge.auth import OPENAI_KEYS_URL
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
+from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
@@ -60,7 +64,20 @@ class LoopDiedError(Exception):
     """A background loop ended; the process stops so that a fresh one recovers from the store."""
 
 
-def create_app(gateway: Gateway, drain: Drain) -> Starlette:
+class Surface(StrEnum):
+    """What an application serves: calls, what operators ask for, or both; probes always."""
+
+    ALL = "all"
+    CALLS = "calls"
+    OPERATORS = "operators"
+
+
+#: Routes that answer on each listener, whoever it is for.
+PROBES = frozenset({"healthz", "readyz"})
+METRICS = "metrics"
+
+
+def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -> Starlette:
     """Return the application for a wired gateway; it starts nothing."""
     server = gateway.settings.server
     is_strict = server.compat == "strict"
@@ -70,10 +87,13 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         strict=is_strict,
         default_model=server.default_model,
     )
+    edits = EditReader(gateway.references, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
         rules=rules,
+        edits=edits,
+        references=gateway.references,
         tasks=gateway.tasks,
         assets=gateway.assets,
         links=gateway.links,
@@ -91,7 +111,8 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=help_url)
     quotes = QuoteRoutes(
         keys=gateway.keys,
-        rules=rules,
+        edits=edits,
+        references=gateway.references,
         quotes=gateway.quotes,
         help_url=help_url,
     )
@@ -112,7 +133,11 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         links=gateway.links,
         help_url=help_url,
     )
-    ops = OpsRoutes(checks=_checks(gateway, drain), metrics=gateway.metrics)
+    ops = OpsRoutes(
+        checks=_checks(gateway, drain),
+        metrics=gateway.metrics,
+        metrics_token=gateway.metrics_token.get_secret_value(),
+    )
     document = DocumentRoutes(
         [*catalog_from(gateway.settings).models.values()], rules, version=__version__
     )
@@ -135,7 +160,8 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )
-    table = [*routes(handlers), *admin.routes()]
+    own = routes(handlers, max_upload_bytes=server.max_upload_bytes)
+    table = _shown(own, admin.routes(), surface)
     app = Starlette(
         routes=table,
         middleware=[
@@ -166,6 +192,23 @@ def create_app(gateway: Gateway, drain: Drain) -> Starlette:
     # client to a URL made from its own Host header.
     app.router.redirect_slashes = False
     return app
+
+
+def _shown(
+    calls: Sequence[BaseRoute], admin: Sequence[BaseRoute], surface: Surface
+) -> list[BaseRoute]:
+    """Return the routes of a surface."""
+    match surface:
+        case Surface.ALL:
+            return [*calls, *admin]
+        case Surface.CALLS:
+            return [route for route in calls if _name(route) != METRICS]
+        case Surface.OPERATORS:
+            return [*(route for route in calls if _name(route) in {METRICS, *PROBES}), *admin]
+
+
+def _name(route: BaseRoute) -> str:
+    return str(getattr(route, "name", ""))
 
 
 def _checks(gateway: Gateway, drain: Drain) -> dict[str, Check]:
@@ -207,28 +250,9 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
-async def _at_once() -> None:
-    """Wait for nobody."""
-
-
-async def serve(
-    gateway: Gateway,
-    listener: socket.socket,
-    *,
-    stop: asyncio.Event,
-    on_started: Callable[[], None] = lambda: None,
-    on_idle: Callable[[], Awaitable[None]] = _at_once,
-) -> None:
-    """Serve until `stop` is set, then let running calls finish within `server.drain`.
-
-    Meanwhile the server still answers: readiness is red, and new calls are told to go elsewhere.
-    When no call waits any more, it ends as soon as `on_idle` returns.
-
-    Raises LoopDiedError after the same orderly stop when a background loop died.
-    """
-    drain = Drain()
-    config = uvicorn.Config(
-        create_app(gateway, drain),
+def _config(app: Starlette, tls: ServerSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         http="httptools",
         ws="none",
         lifespan="off",
@@ -238,8 +262,37 @@ async def serve(
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SEND_WITHIN_S,
+        ssl_certfile=tls.tls_cert,
+        ssl_keyfile=tls.tls_key,
     )
-    server = Server(config, on_started)
+
+
+async def _at_once() -> None:
+    """Wait for nobody."""
+
+
+async def serve(
+    gateway: Gateway,
+    listener: socket.socket,
+    *,
+    operators: socket.socket | None = None,
+    stop: asyncio.Event,
+    on_started: Callable[[], None] = lambda: None,
+    on_idle: Callable[[], Awaitable[None]] = _at_once,
+) -> None:
+    """Serve until `stop` is set, then let running calls finish within `server.drain`.
+
+    Meanwhile the server still answers: readiness is red, and new calls are told to go elsewhere.
+    When no call waits any more, it ends as soon as `on_idle` returns. The admin API and metrics are
+    served on `operators` alone when it is given, until the end.
+
+    Raises LoopDiedError after the same orderly stop when a background loop died.
+    """
+    drain = Drain()
+    tls = gateway.settings.server
+    surface = Surface.ALL if operators is None else Surface.CALLS
+    server = Server(_config(create_app(gateway, drain, surface), tls), on_started)
+    beside = Server(_config(create_app(gateway, drain, Surface.OPERATORS), tls))
     gateway.background.on_death(stop.set)
     gateway.start()
 
@@ -248,7 +301,11 @@ async def serve(
         await _stop(gateway, server, drain, on_idle)
 
     gateway.background.step("stop", stopping())
-    await server.serve(sockets=[listener])
+    async with asyncio.TaskGroup() as group:
+        if operators is not None:
+            group.create_task(beside.serve(sockets=[operators]))
+        await server.serve(sockets=[listener])
+        beside.should_exit = True
     stop.set()
     if dead := gateway.background.dead_loops:
         raise LoopDiedError(f"background loop died: {', '.join(dead)}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +22,10 @@ from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.cli.workers import WorkersRefusedError, serve_with_workers
+from gateway.config.addresses import listen_parts
 from gateway.config.load import Loaded, load, process_environ, read
 from gateway.config.problems import ConfigError
+from gateway.config.settings import ServerSettings
 from gateway.config.shown import shown
 from gateway.telemetry.log import configure_logging
 
@@ -70,22 +75,57 @@ def _print_config(config: Path) -> None:
 async def _serve(
     config: Path, loaded: Loaded, host: str | None, port: int | None, workers: int
 ) -> None:
-    host = loaded.settings.server.host if host is None else host
-    port = loaded.settings.server.port if port is None else port
+    server = loaded.settings.server
+    _check_tls(server)
+    scheme = "http" if server.tls_cert is None else "https"
     stop = asyncio.Event()
     stop_on_signals(stop)
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        refuse(f"cannot listen on {host}:{port}: {error.strerror}")
-    with listener:
-        address = "http://{}:{}".format(*listener.getsockname()[:2])
-        on_started = partial(typer.echo, f"gateway: listening on {address}/v1")
+    with ExitStack() as stack:
+        listener = stack.enter_context(
+            _listener(server.host if host is None else host, server.port if port is None else port)
+        )
+        lines = [f"gateway: listening on {_address(scheme, listener)}/v1"]
+        operators = None
+        if server.admin_listen:
+            operators = stack.enter_context(_listener(*listen_parts(server.admin_listen)))
+            lines.append(f"gateway: admin API and metrics on {_address(scheme, operators)}")
+        on_started = partial(typer.echo, "\n".join(lines))
         if workers > 1:
             await serve_with_workers(
-                config, loaded, listener, count=workers, stop=stop, on_started=on_started
+                config,
+                loaded,
+                listener,
+                operators=operators,
+                count=workers,
+                stop=stop,
+                on_started=on_started,
             )
             return
         reached = fault_point(process_environ().get(FAULT_ENV, ""))
         async with build(loaded, reached=reached) as gateway:
-            await serve_app(gateway, listener, stop=stop, on_started=on_started)
+            await serve_app(
+                gateway, listener, operators=operators, stop=stop, on_started=on_started
+            )
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return listen(host, port)
+    except OSError as error:
+        refuse(f"cannot listen on {host}:{port}: {error.strerror}")
+
+
+def _address(scheme: str, listener: socket.socket) -> str:
+    return "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
+
+
+def _check_tls(server: ServerSettings) -> None:
+    """Refuse a certificate that no client could be shown, before anything is started."""
+    if server.tls_cert is None or server.tls_key is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(server.tls_cert, server.tls_key)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "unreadable"
+        refuse(f"server.tls_cert and server.tls_key cannot be used: {reason}")

@@ -11,7 +11,7 @@ import os
 import pickle
 import signal
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +36,8 @@ LEAVE_WITHIN_S = 5.0
 class Order:
     """What a worker is told at its start.
 
-    `listener_fd` is the socket, inherited under this number. `house` is how the replica ids of all
+    `listener_fd` is the socket, inherited under this number, and `operators_fd` that of the admin
+    API and metrics where they have one. `house` is how the replica ids of all
     workers of the parent begin; `slot` is the worker's place among them.
     """
 
@@ -46,6 +47,12 @@ class Order:
     house: bytes
     slot: int
     metrics_dir: Path
+    operators_fd: int | None = None
+
+    @property
+    def listeners(self) -> tuple[int, ...]:
+        """The numbers of all sockets to serve on."""
+        return tuple(fd for fd in (self.listener_fd, self.operators_fd) if fd is not None)
 
 
 def worker(
@@ -118,7 +125,10 @@ async def _serve(order: Order, parent: LineToParent) -> None:
                 await parent.leave()
 
     reached = fault_point(process_environ().get(FAULT_ENV, ""))
-    with socket.socket(fileno=order.listener_fd) as listener:
+    with ExitStack() as stack:
+        listener, *others = [
+            stack.enter_context(socket.socket(fileno=fd)) for fd in order.listeners
+        ]
         async with build(
             order.loaded,
             reached=reached,
@@ -128,6 +138,7 @@ async def _serve(order: Order, parent: LineToParent) -> None:
             await serve(
                 gateway,
                 listener,
+                operators=others[0] if others else None,
                 stop=stop,
                 on_started=lambda: parent.say(ready=True),
                 on_idle=leave,

@@ -56,6 +56,7 @@ async def serve_with_workers(
     loaded: Loaded,
     listener: socket.socket,
     *,
+    operators: socket.socket | None = None,
     count: int,
     stop: asyncio.Event,
     on_started: Callable[[], None],
@@ -78,6 +79,7 @@ async def serve_with_workers(
             config=config,
             loaded=loaded,
             listener_fd=listener.fileno(),
+            operators_fd=None if operators is None else operators.fileno(),
             house=randomness.token_bytes(HOUSE_BYTES),
             slot=0,
             metrics_dir=metrics_dir,
@@ -206,7 +208,7 @@ class Workers:
             [sys.executable, "-m", "gateway", "worker", "--line", str(line.fileno())],
             stdin=subprocess.DEVNULL,
             env={**process_environ(), FOLDER_ENV: str(self._order.metrics_dir)},
-            pass_fds=(line.fileno(), self._order.listener_fd),
+            pass_fds=(line.fileno(), *self._order.listeners),
             preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - two system calls
         )
 

@@ -45,6 +45,20 @@ def check_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def check_listen(address: str) -> str:
+    """Return ``host:port`` or nothing; ValueError otherwise."""
+    host, _, port = address.lower().rpartition(":")
+    if address and (_HOST.fullmatch(host) is None or not (port == "0" or _is_port(port))):
+        raise ValueError('expected host and port such as "127.0.0.1:9090", or nothing')
+    return address.lower()
+
+
+def listen_parts(address: str) -> tuple[str, int]:
+    """Return host, without brackets, and port of an address that was checked."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def check_optional_url(url: str) -> str:
     """Return an http(s) address, or the empty text that stands for none; else ValueError."""
     parts = _split_url(url)
@@ -163,6 +177,7 @@ def _split_url(url: str) -> SplitResult | None:
 Port = Annotated[int, Strict(), Field(ge=0, le=_LAST_PORT)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
 Origin = Annotated[str, AfterValidator(check_origin)]
+ListenAddress = Annotated[str, AfterValidator(check_listen)]
 OptionalUrl = Annotated[str, AfterValidator(check_optional_url)]
 ResultHost = Annotated[str, AfterValidator(check_result_host)]
 AllowedDestination = Annotated[Allowed, PlainValidator(parse_allowed_destination)]

@@ -17,11 +17,12 @@ from pydantic import SecretStr
 
 from gateway.config.addresses import check_optional_url, check_redis_url
 from gateway.config.problems import Place, Problem, dotted
+from gateway.config.provider_settings import ProviderSettings
 from gateway.config.settings import (
     AlertsSettings,
     AssetsSettings,
-    ProviderSettings,
     RedisSettings,
+    ServerSettings,
     Settings,
 )
 from gateway.config.team_settings import KeySettings
@@ -54,13 +55,15 @@ class AssetKeys:
 class Secrets:
     """What was found: the provider's keys by provider name, owners by SHA-256 of the team key.
 
-    `admin_key`, `server_secret` and `alert_webhook` are empty when there is none: no mistake.
+    `admin_key`, `metrics_token`, `server_secret` and `alert_webhook` are empty when there is none:
+    no mistake.
     """
 
     redis_url: SecretStr
     provider_keys: Mapping[str, SecretStr]
     team_keys: Mapping[bytes, KeyOwner] = field(repr=False)
     admin_key: SecretStr
+    metrics_token: SecretStr
     server_secret: SecretStr
     alert_webhook: SecretStr
     asset_keys: AssetKeys
@@ -83,6 +86,7 @@ def find_secrets(settings: Settings, environ: Mapping[str, str]) -> Findings:
         provider_keys=reader.provider_keys(settings.providers),
         team_keys=reader.team_keys(settings),
         admin_key=SecretStr(environ.get(settings.server.admin_key_env, "").strip()),
+        metrics_token=reader.metrics_token(settings.server),
         server_secret=SecretStr(environ.get(settings.server.secret_env, "").strip()),
         alert_webhook=reader.alert_webhook(settings.alerts),
         asset_keys=reader.asset_keys(settings.assets),
@@ -119,6 +123,15 @@ class _Reader:
         except ValueError as error:
             self.unusable.append(Problem(dotted(place), f"in {alerts.webhook_url_env}: {error}"))
             return SecretStr("")
+
+    def metrics_token(self, server: ServerSettings) -> SecretStr:
+        """Return what `metrics_token_env` holds, empty without one."""
+        place: Place = ("server", "metrics_token_env")
+        name = server.metrics_token_env
+        text = self._variable(place, name) if name else None
+        if text is None or not self._is_header_safe(place, text):
+            return SecretStr("")
+        return SecretStr(text)
 
     def asset_keys(self, assets: AssetsSettings) -> AssetKeys:
         """Return what `access_key_env` and `secret_key_env` hold."""

@@ -20,6 +20,7 @@ Table = Mapping[str, Any]
 def broken_rules(document: Table, packaged: CatalogRows) -> list[Problem]:
     """Return every rule between settings that this file breaks."""
     return [
+        *_server(document),
         *_redis(document),
         *_assets(document),
         *_providers(document),
@@ -28,6 +29,13 @@ def broken_rules(document: Table, packaged: CatalogRows) -> list[Problem]:
         *_organization(document),
         *_teams(document, packaged),
     ]
+
+
+def _server(document: Table) -> Iterator[Problem]:
+    table = document.get("server")
+    names = ("tls_cert", "tls_key")
+    if isinstance(table, Mapping) and len(_given(table, names)) == 1:
+        yield Problem("server", "expected both tls_cert and tls_key, or neither")
 
 
 def _redis(document: Table) -> Iterator[Problem]:
@@ -65,6 +73,11 @@ _ASSET_SETTINGS = {
 def _providers(document: Table) -> Iterator[Problem]:
     for name, table in _tables(document, "providers"):
         yield from _exactly_one(("providers", name), table, ("api_key_env", "api_key_file"))
+        server = document.get("server")
+        public_url = server.get("public_url") if isinstance(server, Mapping) else None
+        if table.get("references") == "links" and not public_url:
+            path = dotted(("providers", name, "references"))
+            yield Problem(path, "links to this server need its server.public_url")
 
 
 def _models(document: Table, packaged: CatalogRows) -> Iterator[Problem]:

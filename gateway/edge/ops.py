@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
@@ -10,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from gateway.domain.errors import NotAuthenticated
 from gateway.telemetry.metrics import Metrics
 
 #: A check that takes longer than this has failed.
@@ -22,9 +24,12 @@ Check = Callable[[], Awaitable[None]]
 class OpsRoutes:
     """Handlers for probes and scrapes."""
 
-    def __init__(self, *, checks: Mapping[str, Check], metrics: Metrics) -> None:
+    def __init__(
+        self, *, checks: Mapping[str, Check], metrics: Metrics, metrics_token: str = ""
+    ) -> None:
         self._checks = checks
         self._metrics = metrics
+        self._metrics_token = metrics_token
 
     async def healthz(self, _request: Request) -> Response:
         """Answer as long as the process serves at all."""
@@ -43,7 +48,15 @@ class OpsRoutes:
         )
 
     async def metrics(self, request: Request) -> Response:
-        """Return all metrics in the format the scraper asks for."""
+        """Return all metrics in the format the scraper asks for; 401 without the token, if any."""
+        if self._metrics_token:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            expected = self._metrics_token.encode()
+            is_right = hmac.compare_digest(token.strip().encode(), expected)
+            if scheme.lower() != "bearer" or not is_right:
+                raise NotAuthenticated(
+                    "This needs the token of metrics (Authorization: Bearer TOKEN).", code=None
+                )
         try:
             encode, content_type = choose_encoder(request.headers.get("accept", ""))
         except (TypeError, ValueError):

@@ -80,8 +80,8 @@ class Metrics:
         )
         self.phase_duration = histogram(
             "phase_duration_seconds",
-            "Seconds a picture spent in a phase: admit, queue, submit, render, fetch, store; and"
-            " an answer with pictures in deliver.",
+            "Seconds a picture spent in a phase: admit, upload, queue, submit, render, fetch,"
+            " store; and an answer with pictures in deliver.",
             RENDER_BUCKETS,
             *("phase", "provider", "model"),
         )
@@ -133,8 +133,8 @@ class Metrics:
             "provider",
         )
         self.model_retires = reading(
-            "model_retires_in_days",
-            "Days until the model is gone, by the catalogue; negative once it should be.",
+            "model_retires_in_seconds",
+            "Seconds until the model is gone, by the catalogue; negative once it should be.",
             *("model", "provider"),
         )
         self.budget_start = reading(

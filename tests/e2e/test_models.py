@@ -163,8 +163,8 @@ async def test_a_model_that_ends(tmp_path: Path) -> None:
     assert {"gpt-image-1.5": None, "gpt-image-soon": soon.isoformat()} == {
         model["id"]: model["shutdown_date"] for model in listed
     }
-    days = metrics['gateway_model_retires_in_days{model="gpt-image-soon",provider="evolink"}']
-    assert 5 < days <= 7
+    left_s = metrics['gateway_model_retires_in_seconds{model="gpt-image-soon",provider="evolink"}']
+    assert 5 < left_s / 86_400 <= 7
 
 
 async def test_names_of_old_are_answered_as_they_were(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 import redis.asyncio
 
-from tests.observe.stack import Stack, key_of
+from tests.observe.stack import SPARE_BYTES, Stack, key_of
 
 Act = Callable[[Stack], Awaitable[object]]
 
@@ -115,7 +115,7 @@ async def slow_model(stack: Stack) -> None:
 
 async def unnoticed(stack: Stack) -> None:
     """Keep the ends of pictures from being noticed: no callbacks, and polls that fail."""
-    markers = "[[callback:drop]][[poll:internal_error*6]][[latency:1]]"
+    markers = "[[callback:drop]][[poll:internal_error*8]][[latency:1]]"
     await _many(stack, 8, "design", markers=markers)
 
 
@@ -131,13 +131,47 @@ async def kill_upstream(stack: Stack) -> None:
     stack.second.kill()
 
 
+async def _until_fires(stack: Stack, alert: str) -> None:
+    """Return once somebody is told, or would have been."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(60):
+            while alert not in await stack.firing():  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.5)
+
+
+async def unpriced(stack: Stack) -> None:
+    """Ask for a picture that nobody knows the price of."""
+    await stack.order("ops", prompt(), model="old-style", quality="auto")
+
+
+async def fill_disk(stack: Stack) -> None:
+    """Leave no room for pictures."""
+    ballast = stack.folder / "ballast"
+    with ballast.open("wb") as target:
+        os.posix_fallocate(target.fileno(), 0, 2 * SPARE_BYTES)
+    try:
+        await _until_fires(stack, "GatewayPictureStoreFull")
+    finally:
+        ballast.unlink()
+
+
+async def break_pictures(stack: Stack) -> None:
+    """Put a file where the folder of pictures was."""
+    folder, away = stack.folder / "assets", stack.folder / "away"
+    folder.rename(away)
+    folder.touch()
+    try:
+        await _until_fires(stack, "GatewayPicturesNotStored")
+    finally:
+        folder.unlink()
+        away.rename(folder)
+
+
 async def freeze_store(stack: Stack) -> None:
     """Stop the ledger store until somebody is told."""
     os.kill(stack.store_pid, signal.SIGSTOP)
     try:
-        async with asyncio.timeout(30):
-            while "GatewayLedgerStoreDown" not in await stack.firing():  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0.5)
+        await _until_fires(stack, "GatewayLedgerStoreDown")
     finally:
         os.kill(stack.store_pid, signal.SIGCONT)
 
@@ -201,7 +235,10 @@ GROUPS: Sequence[Sequence[Fault]] = (
             ["GatewayUpstreamDown", "GatewayUpstreamFailing"],
         ),
         Fault("a worker is killed amid pictures", kill_worker, []),
+        Fault("a picture is asked for that has no price", unpriced, ["GatewayUnpricedCalls"]),
+        Fault("the disk of the pictures is full", fill_disk, ["GatewayPictureStoreFull"]),
     ),
+    (Fault("the pictures' folder is gone", break_pictures, ["GatewayPicturesNotStored"]),),
     (Fault("the ledger store is stopped", freeze_store, ["GatewayLedgerStoreDown"]),),
     (Fault("a message queue is overwritten", kill_loop, ["GatewayBackgroundLoopDead"]),),
 )
@@ -212,5 +249,5 @@ LAST = (Fault("the gateway is killed", kill_gateway, ["GatewayDown"]),)
 #: A team's key, for requests that are no order.
 NOISE_KEY = key_of("design")
 
-#: Alerts whose fault lies in the catalogue: what the release knows has a price and no end.
-NOT_YET = ("GatewayModelRetires", "GatewayUnpricedCalls")
+#: What is so from the start: the catalogue names the end of a model in ten days.
+STANDING = frozenset({"GatewayModelRetires"})

@@ -25,7 +25,7 @@ WINDOWS = {
 #: Thresholds that are spans of time: text of the rule, text it becomes.
 THRESHOLDS = {
     "p95_rate10m > 120": "p95_rate10m > 5",
-    "lag_seconds:p95_rate10m > 10": "lag_seconds:p95_rate10m > 1",
+    "lag_seconds:p95_rate10m > 10": "lag_seconds:p95_rate10m > 2",
     "task_age_seconds_max) > 900": "task_age_seconds_max) > 12",
     "predict_linear(gateway_provider_credits[15s], 86400)": (
         "predict_linear(gateway_provider_credits[15s], 60)"

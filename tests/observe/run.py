@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.observe.faults import GROUPS, LAST, NOISE_KEY, Fault, load
+from tests.observe.faults import GROUPS, LAST, NOISE_KEY, STANDING, Fault, load
 from tests.observe.panels import Asked, ask_all, table
 from tests.observe.rewrite import THRESHOLDS, WINDOWS
 from tests.observe.stack import ROOT, Stack, running_stack
@@ -69,10 +69,12 @@ class Observation:
         return sum(not line.startswith("#") for line in answer.text.splitlines())
 
     async def calm(self) -> None:
-        """Watch the load for a while; nothing may fire."""
+        """Watch the load for a while; only what is so from the start may fire, and must."""
         await asyncio.sleep(CALM_S)
-        if firing := await self.stack.firing():
-            self.problems.append(f"fired without a fault: {', '.join(sorted(firing))}")
+        firing = await self.stack.firing()
+        self.problems += [f"{alert} fired without a fault" for alert in sorted(firing - STANDING)]
+        self.problems += [f"{alert} did not fire" for alert in sorted(STANDING - firing)]
+        self.fired += [("so from the start", alert, CALM_S) for alert in STANDING & firing]
 
     async def group(self, faults: Sequence[Fault]) -> None:
         """Do what a group of faults says, and wait until all of its alerts have fired."""

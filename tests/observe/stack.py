@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,7 @@ data_dir = "valkey"
 
 [assets]
 url = "file:assets"
+min_free = "{min_free_kib}KiB"
 
 [polling]
 min_interval = "200ms"
@@ -75,6 +77,30 @@ routes = ["main"]
 [models."gpt-image-1"]
 routes = ["second"]
 
+# Nobody knows the price of its squares, and it is gone in ten days.
+[models."old-style"]
+routes = ["second"]
+default_size = "1024x1024"
+default_quality = "standard"
+
+[[models."old-style".offers]]
+kind = "evolink"
+operations = ["generation"]
+upstream_model = "gpt-image-1"
+retires = "{retires}"
+sizes = ["1024x1024", "1536x1024"]
+qualities = ["standard"]
+prices = "old"
+
+[prices."old"]
+form = "picture"
+unit = "usd"
+rows = [{{ quality = "standard", size = "1536x1024", price = "0.04" }}]
+reference = "0"
+source = "a test"
+note = "Of nothing that is sold."
+date = "2026-11-27"
+
 [organization]
 budgets = [{{ usd = 500, per = "month" }}]
 """
@@ -86,6 +112,9 @@ budgets = [{{ usd = {usd}, per = "{per}" }}]
 name = "app"
 env = "{env}"
 """
+
+#: So much must be written before there is no room for pictures.
+SPARE_BYTES = 1 << 30
 
 #: Budgets of the teams, in dollars; that of `full` is what is held for one picture.
 BUDGETS = {
@@ -216,8 +245,11 @@ async def _hold_of_one(config: Path) -> float:
 
 def _write_config(folder: Path, port: int, main: str, second: str) -> Path:
     config = folder / "config.toml"
+    ends = datetime.now(UTC).date() + timedelta(days=10)  # noqa: TID251 - the catalogue's calendar
     text = CONFIG.format(
         port=port,
+        retires=ends.isoformat(),
+        min_free_kib=(shutil.disk_usage(folder).free - SPARE_BYTES) // 1024,
         main=main,
         main_host=main.removeprefix("http://"),
         second=second,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.domain.errors import InternalError, NotFound, PictureExpired
+from gateway.domain.errors import InternalError, NotAuthenticated, NotFound, PictureExpired
 from gateway.domain.images import PictureFormat
 from gateway.edge.openapi.parts import (
     ANYBODY,
@@ -49,7 +49,7 @@ OPERATIONS: Mapping[str, Operation] = {
         tag="operations",
         caller=ANYBODY,
         answers={200: Answer("All metrics.", dict.fromkeys(_EXPOSITIONS, TEXT))},
-        errors=(InternalError,),
+        errors=(InternalError, NotAuthenticated),
     ),
     "assets": Operation(
         summary="Fetch a picture by its link",

@@ -41,7 +41,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("budget_window_end_seconds", Reading, ("scope", "team", "name", "per")),
     ("provider_up", Reading, ("provider",)),
     ("provider_credits", Reading, ("provider",)),
-    ("model_retires_in_days", Reading, ("model", "provider")),
+    ("model_retires_in_seconds", Reading, ("model", "provider")),
     ("loop_deaths", Counter, ("loop",)),
     ("assets_errors", Counter, ("operation", "reason")),
     ("assets_full", Gauge, ()),
@@ -70,7 +70,7 @@ ATTRIBUTES = {
     "saved_usd": "saved",
     "budget_window_start_seconds": "budget_start",
     "budget_window_end_seconds": "budget_end",
-    "model_retires_in_days": "model_retires",
+    "model_retires_in_seconds": "model_retires",
     "assets_errors": "asset_errors",
     "assets_free_bytes": "assets_free",
 }
