@@ -30,6 +30,7 @@ from gateway.config.addresses import (
     ResultHost,
 )
 from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
+from gateway.config.keep_settings import LedgerSettings, PrivacySettings
 from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
 from gateway.config.team_settings import OrganizationSettings, TeamSettings
 from gateway.config.values import (
@@ -37,7 +38,6 @@ from gateway.config.values import (
     DurationMs,
     EnvironmentName,
     Exact,
-    KeepMs,
     Name,
     OptionalAmountMicrousd,
     OptionalCount,
@@ -336,16 +336,6 @@ class ModelSettings(Section):
     )
 
 
-class LedgerSettings(Section):
-    """What becomes of the books."""
-
-    keep_ms: KeepMs = Field(
-        default=None,
-        alias="keep",
-        description="How long entries are kept; older ones give way to a checkpoint.",
-    )
-
-
 class AlertsSettings(Section):
     """Where spending is announced."""
 
@@ -366,6 +356,9 @@ class Settings(Section):
     )
     assets: AssetsSettings = Field(
         default_factory=AssetsSettings, description="Where pictures are kept."
+    )
+    privacy: PrivacySettings = Field(
+        default_factory=PrivacySettings, description="What is kept of what people write."
     )
     network: NetworkSettings = Field(default_factory=NetworkSettings, description="The way out.")
     callbacks: CallbacksSettings = Field(
