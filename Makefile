@@ -8,11 +8,13 @@
 #   make stall               two gateways under load whose store stands still for ten seconds
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
+#   make clients             stock clients, each in an environment of its own, against the product
 #   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
+#   make bench-memory        what large answers and large uploads take in memory, over idle
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy fuzz stall chaos observe observe-short check bench bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
 
@@ -51,6 +53,9 @@ bench: .venv/.dev
 
 bench-polling: .venv/.dev
 	@.venv/bin/python scripts/bench_polling.py
+
+bench-memory: .venv/.dev
+	@.venv/bin/python scripts/bench_memory.py $(ARGS)
 
 bench-tasks: .venv/.dev
 	@.venv/bin/python scripts/bench_tasks.py $(ARGS)

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 
 from gateway.config.addresses import check_optional_url, check_redis_url
 from gateway.config.problems import Place, Problem, dotted
+from gateway.config.provider_settings import ProviderSettings
 from gateway.config.settings import (
     AlertsSettings,
     AssetsSettings,
-    ProviderSettings,
     RedisSettings,
     ServerSettings,
     Settings,

@@ -75,6 +75,14 @@ def refused_key(team: TeamId, call: str) -> str:
     return f"{{t:{team}}}:refused:{call}"
 
 
+def upload_key(team: TeamId, account: str, digest: str) -> str:
+    """Name the string with the link to a reference that was brought up to an upstream's files.
+
+    `digest` is of its bytes. While somebody is about it, it holds who; it expires before the link.
+    """
+    return f"{{t:{team}}}:upload:{account}:{digest}"
+
+
 def idempotency_key(team: TeamId, digest: str) -> str:
     """Name the hash of the task an `Idempotency-Key` stands for, and its call; 24 hours."""
     return f"{{t:{team}}}:idempotency:{digest}"

@@ -89,6 +89,7 @@ redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'cost', int(
 for name, value in pairs(order.fields) do
   redis.call('HSET', task_key, prefix .. name, value)
 end
+redis.call('HDEL', task_key, prefix .. 'urls')
 redis.call('HINCRBY', task_key, 'version', 1)
 if order.fetch then
   redis.call('HINCRBY', task_key, 'unstored', 1)
@@ -110,7 +111,7 @@ end
 -- That was the last render. The order carries the prompt; nothing can be submitted any more.
 redis.call('ZREM', in_flight_key, order.id)
 redis.call('HSET', task_key, 'ended_ms', int(order.now_ms))
-redis.call('HDEL', task_key, 'order')
+redis.call('HDEL', task_key, 'order', 'files')
 if order.prompt then
   redis.call('SET', order.prompt[1], order.prompt[2], 'PX', int(order.prompt[3]))
 end
