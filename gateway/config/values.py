@@ -101,12 +101,13 @@ def parse_keep_ms(text: object) -> int | None:
 def parse_prompt_keep_ms(text: object) -> int | None:
     """Return how long prompts are kept after a task's end, in ms: 0 for ``"until_done"``.
 
-    None for ``"never"``: not even until then. Raises ValueError for what is no length of time.
+    None for ``"never"``: not even until then. ``"0s"`` is ``"until_done"``. Raises ValueError for
+    what is no length of time.
     """
     if text in ("until_done", "never"):
         return 0 if text == "until_done" else None
     try:
-        return parse_positive_duration_ms(text)
+        return parse_duration_ms(text)
     except ValueError as error:
         raise ValueError(f'{error}, or "until_done" or "never"') from None
 
@@ -246,7 +247,11 @@ KeepMs = Annotated[
     BeforeValidator(parse_keep_ms),
     WithJsonSchema({"type": "string", "pattern": f"^({_DAYS.pattern})?$"}),
 ]
-PromptKeepMs = Annotated[int | None, BeforeValidator(parse_prompt_keep_ms)]
+PromptKeepMs = Annotated[
+    int | None,
+    BeforeValidator(parse_prompt_keep_ms),
+    WithJsonSchema({"type": "string", "pattern": "^(until_done|never|[0-9]{1,9}(ms|s|m|h|d))$"}),
+]
 PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms), _LENGTH]
 SizeBytes = Annotated[
     int,
