@@ -1,20 +1,23 @@
 # The commands of this repository; each sets up its own virtual environment first.
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
-#   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
+#   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster TESTS=…)
 #   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
 #   make stall               two gateways under load whose store stands still for ten seconds
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
+#   make clients             stock clients, each in an environment of its own, against the product
 #   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
+#   make bench-memory        what large answers and large uploads take in memory, over idle
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy fuzz stall chaos observe observe-short check bench bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
+TESTS ?= tests/integration
 
 demo: .venv/.demo
 	@.venv/bin/gateway demo $(ARGS)
@@ -23,7 +26,7 @@ test: .venv/.dev
 	@scripts/test $(ARGS)
 
 test-stores: .venv/.dev
-	@scripts/test -n 4 --stores=$(STORES) tests/integration $(ARGS)
+	@scripts/test -n 4 --stores=$(STORES) $(TESTS) $(ARGS)
 
 test-deploy: .venv/.dev .venv/.deploy
 	@scripts/test tests/deploy $(ARGS)
@@ -51,6 +54,9 @@ bench: .venv/.dev
 
 bench-polling: .venv/.dev
 	@.venv/bin/python scripts/bench_polling.py
+
+bench-memory: .venv/.dev
+	@.venv/bin/python scripts/bench_memory.py $(ARGS)
 
 bench-tasks: .venv/.dev
 	@.venv/bin/python scripts/bench_tasks.py $(ARGS)

@@ -30,6 +30,7 @@ from gateway.edge.auth import OPENAI_KEYS_URL
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
+from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
@@ -86,10 +87,13 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
         strict=is_strict,
         default_model=server.default_model,
     )
+    edits = EditReader(gateway.references, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
         rules=rules,
+        edits=edits,
+        references=gateway.references,
         tasks=gateway.tasks,
         assets=gateway.assets,
         links=gateway.links,
@@ -107,7 +111,8 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
     models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=help_url)
     quotes = QuoteRoutes(
         keys=gateway.keys,
-        rules=rules,
+        edits=edits,
+        references=gateway.references,
         quotes=gateway.quotes,
         help_url=help_url,
     )
@@ -155,7 +160,8 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
         clock=gateway.clock,
         admin_key=gateway.admin_key.get_secret_value(),
     )
-    table = _shown(routes(handlers), admin.routes(), surface)
+    own = routes(handlers, max_upload_bytes=server.max_upload_bytes)
+    table = _shown(own, admin.routes(), surface)
     app = Starlette(
         routes=table,
         middleware=[

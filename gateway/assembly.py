@@ -29,6 +29,8 @@ from gateway.assets.ingest import HttpPictureFetcher
 from gateway.assets.interface import AssetStore, KeepOf
 from gateway.assets.object_store import FULL, UNAVAILABLE, ObjectAssetStore
 from gateway.assets.place import AssetPlace
+from gateway.assets.remote import MAX_REDIRECTS, RemoteLimits, RemotePictures
+from gateway.assets.spool import open_spool_folder
 from gateway.assets.straight import StraightAssets
 from gateway.assets.sweeper import Sweeper
 from gateway.background import Background, SystemClock
@@ -40,17 +42,15 @@ from gateway.config.catalog import catalog_from
 from gateway.config.load import Loaded
 from gateway.config.organization import organization_budgets
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.settings import (
-    NetworkSettings,
-    ProviderSettings,
-    RedisSettings,
-    Settings,
-)
+from gateway.config.provider_settings import ProviderSettings
+from gateway.config.settings import NetworkSettings, RedisSettings, Settings
 from gateway.config.teams import callers_from
-from gateway.domain.catalog import Catalog
+from gateway.domain.catalog import Catalog, Model
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId, make_replica_id
+from gateway.domain.images import Operation
+from gateway.domain.references import MAX_REFERENCE_BYTES
 from gateway.domain.task import Task
 from gateway.ledger.entries import parse_entry
 from gateway.ledger.holds import Standing
@@ -70,7 +70,8 @@ from gateway.network.clients import (
 )
 from gateway.network.guard import Guard
 from gateway.providers.evolink import EvolinkProvider, EvolinkSettings
-from gateway.providers.interface import Provider
+from gateway.providers.evolink_files import EvolinkFiles, FileServiceSettings
+from gateway.providers.interface import FileService, Provider
 from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
@@ -81,6 +82,7 @@ from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService, offer_of
 from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
+from gateway.service.references import References
 from gateway.service.snapshot import Snapshot
 from gateway.service.tasks import TaskService
 from gateway.service.upstreams import Upstreams
@@ -104,6 +106,7 @@ from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
 from gateway.tasks.recovery import Recovery
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.reference_links import StoredReferenceLinks
 from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.steps import Chance, Patience, Surroundings
@@ -117,6 +120,9 @@ Providers = Mapping[str, Provider]
 
 #: A stop waits this much longer for running steps than for the requests that wait for them.
 STEP_GRACE_S = 5.0
+
+#: A link to a reference is good for so long after its order was last submitted.
+LINK_MARGIN_MS = 3_600_000
 
 #: An answer that nobody fetched may be fetched by a retry for this long (design rule 11).
 JOINABLE_MS = 3_600_000
@@ -143,6 +149,7 @@ class Gateway:
     usage: UsageService
     evolink: EvolinkService
     links: Links
+    references: References
     assets: AssetStore
     store: Store
     store_checked: bool
@@ -328,6 +335,7 @@ async def build(  # noqa: PLR0915 - one for each part
         find_offer = partial(offer_of, catalog)
         told = ClientCallbacks(links=links, clock=clock, find_offer=find_offer)
         guard = Guard(settings.callbacks.allow)
+        reference_guard = Guard(settings.references.allow, schemes=frozenset({"https", "http"}))
         deliveries = Deliveries(store, clock)
         team_secrets = TeamSecrets(store, clock, randomness.token_bytes)
         courier = Courier(
@@ -366,6 +374,15 @@ async def build(  # noqa: PLR0915 - one for each part
                 clock=clock,
                 accounting=Accounting(metrics),
                 patience=_patience(settings),
+                references=StoredReferenceLinks(
+                    store,
+                    assets,
+                    clock,
+                    services=_file_services(loaded, clients, clock, metrics),
+                    make_link=links.reference_url,
+                    random_bytes=randomness.token_bytes,
+                    valid_ms=settings.server.deadline_ms + LINK_MARGIN_MS,
+                ),
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
                 correct=partial(_correct, books),
                 call_back=partial(_call_back, told, deliveries, courier),
@@ -442,6 +459,25 @@ async def build(  # noqa: PLR0915 - one for each part
             usage=usage,
             evolink=EvolinkService(tasks=shown, usage=usage, clock=clock, find_offer=find_offer),
             links=links,
+            references=References(
+                assets,
+                RemotePictures(
+                    await stack.enter_async_context(
+                        build_guarded_client(
+                            reference_guard,
+                            ca_file=str(settings.network.ca_file or ""),
+                            max_redirects=MAX_REDIRECTS,
+                        )
+                    ),
+                    reference_guard,
+                    RemoteLimits(
+                        max_bytes=MAX_REFERENCE_BYTES,
+                        total_timeout_s=settings.references.fetch_timeout_ms / 1000,
+                    ),
+                ),
+                spool_dir=open_spool_folder(settings.references.spool_dir),
+                passes_links=partial(_passes_links, settings),
+            ),
             assets=straight,
             store=store,
             store_checked=store_checked,
@@ -601,6 +637,36 @@ def _providers(loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
         )
         for name, provider in loaded.settings.providers.items()
     }
+
+
+def _file_services(
+    loaded: Loaded, clients: _Clients, clock: Clock, metrics: Metrics
+) -> dict[str, FileService]:
+    def count(provider: str, status: str) -> None:
+        metrics.upstream_requests.labels(provider, "upload", status).inc()
+
+    return {
+        name: EvolinkFiles(
+            FileServiceSettings(
+                files_url=provider.file_service,
+                api_key=loaded.secrets.provider_keys[name].get_secret_value(),
+                upload_timeout_s=provider.upload_timeout_ms / 1000,
+            ),
+            # A connection of its own for each: one that is stale would cost the whole file.
+            client=clients.submit,
+            clock=clock,
+            random_bytes=randomness.token_bytes,
+            observe=partial(count, name),
+        )
+        for name, provider in loaded.settings.providers.items()
+        if provider.references == "files"
+    }
+
+
+def _passes_links(settings: Settings, model: Model) -> bool:
+    """Tell whether everybody who may make this model's edits fetches links by themselves."""
+    providers = {offer.provider for offer in model.offers_for(Operation.EDIT)}
+    return all(settings.providers[name].image_urls == "pass" for name in providers)
 
 
 @asynccontextmanager

@@ -32,8 +32,8 @@ from gateway.assets.place import AssetPlace, open_place
 
 #: Bytes written at once; with WRITERS_AT_ONCE this is all of an object that is in memory. S3 takes
 #: no smaller part than FAR_PART_BYTES, and what is smaller as a whole is one request there.
-PART_BYTES = 1024 * 1024
-FAR_PART_BYTES = 5 * PART_BYTES
+PART_BYTES = 256 * 1024
+FAR_PART_BYTES = 5 * 1024 * 1024
 WRITERS_AT_ONCE = 2
 #: Seconds that a store may take to answer a ping.
 PING_TIMEOUT_S = 5.0

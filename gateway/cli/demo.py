@@ -1,4 +1,4 @@
-"""`gateway demo`: everything on this machine, one real picture, nothing to configure.
+"""`gateway demo`: everything on this machine, a picture and an edit of it, nothing to configure.
 
 The gateway that runs here is the product's own, from a settings file that is written for it; only
 the upstream is the simulator. Its books live in a temporary folder and go with it.
@@ -11,11 +11,11 @@ import json
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import pybase64
 import typer
@@ -31,10 +31,14 @@ from gateway.simulator.settings import SimulatorSettings
 from gateway.store.embedded import EmbeddedServerError
 from gateway.telemetry.log import configure_logging
 
+if TYPE_CHECKING:  # an extra: only the demo wants it
+    from openai.types import ImagesResponse
+
 MODEL = "gpt-image-1.5"
 SIZE = "1024x1024"
 QUALITY: Final = "low"
 PROMPT = "a lighthouse on a cliff at dusk, painted in watercolour"
+EDIT_PROMPT = "the same by night, with its light on"
 
 #: The simulator answers faster here than the real service, so that nobody waits for a demo.
 LATENCY_MEDIAN_S = 2.0
@@ -75,6 +79,7 @@ Point any OpenAI SDK at it:
     from openai import OpenAI
     client = OpenAI(base_url="{base_url}", api_key="{key}")
     picture = client.images.generate(model="{model}", prompt="{prompt}")
+    edited = client.images.edit(model="{model}", image=open("fox.png", "rb"), prompt="at night")
 
     curl {base_url}/images/generations -H "Authorization: Bearer {key}" \\
       -H "Content-Type: application/json" -d '{{"model": "{model}", "prompt": "a red fox"}}'
@@ -95,7 +100,7 @@ class DemoPicture:
 
 def demo(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Make one picture and exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Make both pictures and exit.")] = False,
     port: Annotated[
         int | None,
         typer.Option(
@@ -105,10 +110,10 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo"),
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Run store, simulator and gateway here, and make a picture with the stock OpenAI SDK."""
+    """Run store, simulator and gateway here; make and edit a picture with the stock OpenAI SDK."""
     log_file = _prepare(output)
     with log_file.open("a") as stream:
         configure_logging(stream)
@@ -144,7 +149,7 @@ class _Demo:
         self._console = Console(stderr=json_output, highlight=False, soft_wrap=True)
 
     async def run(self, port: int | None) -> None:
-        """Start everything, make the picture, and serve until told to stop."""
+        """Start everything, make the pictures, and serve until told to stop."""
         stop = asyncio.Event()
         stop_on_signals(stop)
         listener = _listen(port)
@@ -175,15 +180,18 @@ class _Demo:
         base_url = f"{root}/v1"
         with self._console.status(f"asking {base_url} for a picture of {PROMPT}"):
             picture = await asyncio.to_thread(self._make_picture, base_url)
+        with self._console.status(f"asking for {EDIT_PROMPT}"):
+            edit = await asyncio.to_thread(self._edit_picture, base_url, Path(picture.file))
         if self._json:
-            typer.echo(json.dumps(asdict(picture)))
+            typer.echo(json.dumps({"picture": asdict(picture), "edit": asdict(edit)}))
         else:
-            self._console.print(f"picture           {picture.file} ({SIZE}, {QUALITY}, {MODEL})")
-            self._console.print(f"task              {picture.task}")
-            self._console.print(f"cost              ${picture.cost_usd}")
-            self._console.print(
-                f"budget remaining  ${picture.budget_remaining_usd} of this month's $5"
-            )
+            for name, made in (("picture", picture), ("edit of it", edit)):
+                self._console.print(f"{name:<18}{made.file} ({SIZE}, {QUALITY}, {MODEL})")
+                self._console.print(f"task              {made.task}")
+                self._console.print(f"cost              ${made.cost_usd}")
+                self._console.print(
+                    f"budget remaining  ${made.budget_remaining_usd} of this month's $5"
+                )
         if not self._once:
             self._console.print(
                 _NEXT_STEPS.format(
@@ -200,18 +208,29 @@ class _Demo:
             response = client.images.with_raw_response.generate(
                 model=MODEL, prompt=PROMPT, size=SIZE, quality=QUALITY
             )
-            answer = response.parse()
-        if not answer.data or answer.data[0].b64_json is None:
-            raise OSError("the answer held no picture")
-        file = self._output / "picture.png"
-        file.write_bytes(pybase64.b64decode(answer.data[0].b64_json, validate=True))
-        headers = response.headers
-        return DemoPicture(
-            file=str(file),
-            task=headers["x-gateway-task-id"],
-            cost_usd=headers["x-gateway-cost-usd"],
-            budget_remaining_usd=headers["x-gateway-budget-remaining-usd"],
-        )
+            return _saved(self._output / "picture.png", response.parse(), response.headers)
+
+    def _edit_picture(self, base_url: str, picture: Path) -> DemoPicture:
+        """Have the picture changed, as a form with its file."""
+        from openai import OpenAI  # noqa: PLC0415 - an extra: only the demo wants it
+
+        with OpenAI(base_url=base_url, api_key=self._key) as client:
+            response = client.images.with_raw_response.edit(
+                model=MODEL, prompt=EDIT_PROMPT, image=picture, size=SIZE, quality=QUALITY
+            )
+            return _saved(self._output / "edit.png", response.parse(), response.headers)
+
+
+def _saved(file: Path, answer: ImagesResponse, headers: Mapping[str, str]) -> DemoPicture:
+    if not answer.data or answer.data[0].b64_json is None:
+        raise OSError("the answer held no picture")
+    file.write_bytes(pybase64.b64decode(answer.data[0].b64_json, validate=True))
+    return DemoPicture(
+        file=str(file),
+        task=headers["x-gateway-task-id"],
+        cost_usd=headers["x-gateway-cost-usd"],
+        budget_remaining_usd=headers["x-gateway-budget-remaining-usd"],
+    )
 
 
 def _listen(port: int | None) -> socket.socket:

@@ -14,7 +14,8 @@ from importlib.resources import files
 
 from gateway.config.catalog_rows import STANDARD, CatalogRows, ModelRow, OfferRow
 from gateway.config.problems import Place, Problem, did_you_mean, dotted
-from gateway.config.settings import ModelSettings, ProviderSettings, Settings
+from gateway.config.provider_settings import ProviderSettings
+from gateway.config.settings import ModelSettings, Settings
 from gateway.domain.catalog import Catalog, Model, Offer
 from gateway.domain.latency import Lognormal
 
@@ -147,6 +148,7 @@ def _offers(
             book=book,
             prompt=row.prompt_limits(),
             max_references=row.max_references,
+            masks=row.masks,
             formats=row.formats,
             transparent=row.transparent,
             wording=row.told(),

@@ -127,6 +127,7 @@ class OfferRow(Section):
     qualities: tuple[str, ...] = ()
     prompt: PromptRow = PromptRow()
     max_references: Whole = 0
+    masks: bool = False
     formats: tuple[PictureFormat, ...] = Field(default=(PictureFormat.PNG,), min_length=1)
     transparent: bool = False
     wording: WordingRow = WordingRow()

@@ -19,7 +19,7 @@ from gateway.config.rules import broken_rules
 from gateway.config.settings import Settings
 
 #: Validated even when the file leaves them out: their default paths belong to its folder, too.
-_SECTIONS_WITH_PATHS = ("redis", "assets")
+_SECTIONS_WITH_PATHS = ("redis", "assets", "references")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,11 @@ _ASSET_SETTINGS = {
 def _providers(document: Table) -> Iterator[Problem]:
     for name, table in _tables(document, "providers"):
         yield from _exactly_one(("providers", name), table, ("api_key_env", "api_key_file"))
+        server = document.get("server")
+        public_url = server.get("public_url") if isinstance(server, Mapping) else None
+        if table.get("references") == "links" and not public_url:
+            path = dotted(("providers", name, "references"))
+            yield Problem(path, "links to this server need its server.public_url")
 
 
 def _models(document: Table, packaged: CatalogRows) -> Iterator[Problem]:

@@ -8,7 +8,6 @@ An empty text stands for "not set".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,6 @@ from gateway.config.addresses import (
     EMBEDDED,
     AllowedDestination,
     AssetUrl,
-    BaseUrl,
     ListenAddress,
     OptionalPath,
     OptionalUrl,
@@ -27,21 +25,19 @@ from gateway.config.addresses import (
     ProxyUrl,
     RedisUrl,
     RequiredPath,
-    ResultHost,
 )
 from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
 from gateway.config.operator_settings import AlertsSettings, LogSettings
 from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
+from gateway.config.provider_settings import ProviderSettings
 from gateway.config.team_settings import OrganizationSettings, TeamSettings
 from gateway.config.values import (
     Count,
     DurationMs,
     EnvironmentName,
-    Exact,
     KeepMs,
     Name,
     OptionalAmountMicrousd,
-    OptionalCount,
     PositiveDurationMs,
     Section,
     SizeBytes,
@@ -82,6 +78,11 @@ class ServerSettings(Section):
     )
     max_body_bytes: SizeBytes = Field(
         default=4 << 20, alias="max_body", description="Largest JSON request body."
+    )
+    max_upload_bytes: SizeBytes = Field(
+        default=800 << 20,
+        alias="max_upload",
+        description="Largest request with pictures in it; 16 data URLs of 20 MiB are 320 MiB.",
     )
     body_timeout_ms: PositiveDurationMs = Field(
         default=30_000,
@@ -235,6 +236,23 @@ class CallbacksSettings(Section):
     )
 
 
+class ReferencesSettings(Section):
+    """Pictures that calls bring along to be edited."""
+
+    spool_dir: RequiredPath = Field(
+        default=Path("var/spool"),
+        validate_default=True,
+        description="Folder for pictures while they are uploaded; its files have no names.",
+    )
+    allow: tuple[AllowedDestination, ...] = Field(
+        default=(),
+        description="Hosts and networks beside the public Internet that an image_url may name.",
+    )
+    fetch_timeout_ms: PositiveDurationMs = Field(
+        default=30_000, alias="fetch_timeout", description="Total limit of fetching an image_url."
+    )
+
+
 class PollingSettings(Section):
     """How tasks are followed upstream."""
 
@@ -247,59 +265,6 @@ class PollingSettings(Section):
     budget: Count = Field(
         default=6,
         description="Polls a task may have on average; fewer find the end of it later.",
-    )
-
-
-class ProviderSettings(Section):
-    """One account at one image service; `api_key_env` or `api_key_file`, exactly one."""
-
-    kind: Literal["evolink"] = Field(description="Which protocol it speaks.")
-    base_url: BaseUrl = Field(
-        default="https://api.evolink.ai", description="Where tasks are submitted and polled."
-    )
-    result_hosts: tuple[ResultHost, ...] = Field(
-        default=("files.evolink.ai", "media.evolink.ai"),
-        min_length=1,
-        description="Hosts that pictures may be fetched from.",
-    )
-    api_key_env: EnvironmentName = Field(
-        default="", description="Environment variable that holds the API key."
-    )
-    api_key_file: OptionalPath = Field(default=None, description="File that holds the API key.")
-    credits_per_usd: Exact = Field(
-        default=Fraction(68), description="The provider's rate of exchange for its credits."
-    )
-    max_polls_per_second: OptionalCount = Field(
-        default=0,
-        description="Most polls of this account in a second, over all gateways; 0 is no limit.",
-    )
-    max_result_bytes: SizeBytes = Field(
-        default=64 << 20, alias="max_result", description="Largest picture that is fetched."
-    )
-    max_in_flight: Count = Field(
-        default=200, description="Pictures of this account that are made at once, by all gateways."
-    )
-    max_submits_per_second: OptionalCount = Field(
-        default=20,
-        description="Submissions to this account in a second, by all gateways; 0 is no limit.",
-    )
-    submit_timeout_ms: PositiveDurationMs = Field(
-        default=60_000, alias="submit_timeout", description="Total limit of one submission."
-    )
-    poll_timeout_ms: PositiveDurationMs = Field(
-        default=15_000, alias="poll_timeout", description="Total limit of one poll."
-    )
-    idempotency: Literal["unproven", "proven"] = Field(
-        default="unproven",
-        description="Whether a repeated Idempotency-Key is known to mean the same task there.",
-    )
-    balance_every_ms: DurationMs = Field(
-        default=60_000,
-        alias="balance_every",
-        description="How often the account is asked what it has left, by each process; zero never.",
-    )
-    fetch_timeout_ms: PositiveDurationMs = Field(
-        default=120_000, alias="fetch_timeout", description="Total limit of fetching one picture."
     )
 
 
@@ -362,6 +327,9 @@ class Settings(Section):
     network: NetworkSettings = Field(default_factory=NetworkSettings, description="The way out.")
     callbacks: CallbacksSettings = Field(
         default_factory=CallbacksSettings, description="How clients are called back."
+    )
+    references: ReferencesSettings = Field(
+        default_factory=ReferencesSettings, description="Pictures that calls bring along."
     )
     polling: PollingSettings = Field(
         default_factory=PollingSettings, description="How tasks are followed upstream."

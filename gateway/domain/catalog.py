@@ -84,6 +84,7 @@ class Offer:
     book: PriceBook
     prompt: PromptLimits = PromptLimits()
     max_references: int = 0
+    masks: bool = False
     formats: tuple[PictureFormat, ...] = (PictureFormat.PNG,)
     transparent: bool = False
     wording: Wording = Wording()
@@ -98,6 +99,7 @@ class Offer:
             and self.sizes.allows(picture.size)
             and picture.quality in self.qualities
             and picture.references <= self.max_references
+            and (self.masks or not picture.masked)
             and (self.transparent or picture.background != TRANSPARENT)
             and self.prompt.allow(picture.prompt)
         )
@@ -159,6 +161,11 @@ class Model:
         """Return the offers that do this operation, in the order they are tried."""
         return tuple(offer for offer in self.offers if offer.operation is operation)
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether one of its edits can be told by a mask where to be made."""
+        return any(offer.masks for offer in self.offers_for(Operation.EDIT))
+
     def picture(
         self,
         request: ImageRequest,
@@ -172,6 +179,7 @@ class Model:
         The given defaults stand in for it where the model has them, else the model's. Raises
         ValueError for a size that is none.
         """
+        references = references or len(request.references.pictures)
         operation = Operation.EDIT if references else Operation.GENERATION
         size, quality = self.default_size, self.default_quality
         if request.size != "auto":
@@ -188,6 +196,7 @@ class Model:
             size=size,
             quality=quality,
             references=references,
+            masked=request.references.mask is not None,
             background=request.background,
             # What is compressed later on is compressed once.
             output_format=request.output_format if request.output_compression == WHOLE else "png",

@@ -26,6 +26,7 @@ GatewayError
 │   └── StillRunning                the wait ended before the picture did
 └── GatewayFault                    we cannot serve
     ├── StoreUnavailable            the ledger store did not answer in time
+    ├── StorageUnavailable          what the call brought along could not be kept
     ├── ShuttingDown                this replica takes no new work
     └── InternalError               a defect of ours
 
@@ -266,6 +267,10 @@ class GatewayFault(GatewayError):
 
 class StoreUnavailable(GatewayFault):
     """The ledger store did not answer in time; nothing was submitted."""
+
+
+class StorageUnavailable(GatewayFault):
+    """The images of this request could not be stored now; nothing was submitted."""
 
 
 class ShuttingDown(GatewayFault):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -86,6 +86,56 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptReference:
+    """A picture to edit that is in the asset store, by the SHA-256 of its bytes in hexadecimal.
+
+    `url` is where it was fetched from, empty for one that the call brought along.
+    """
+
+    digest: str
+    format: PictureFormat
+    size_bytes: int
+    url: str = field(default="", repr=False, compare=False)
+
+    @property
+    def said(self) -> str:
+        """What the call said: a link may give other bytes each time and is the same link."""
+        return self.url or self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedReference:
+    """A picture to edit behind a link, which the upstream fetches by itself."""
+
+    url: str = field(repr=False)
+
+    @property
+    def said(self) -> str:
+        """What the call said."""
+        return self.url
+
+
+Reference = KeptReference | LinkedReference
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an edit is made from, in the order it was given; `mask` is where it may be changed."""
+
+    pictures: tuple[Reference, ...] = ()
+    mask: Reference | None = None
+
+    @property
+    def all(self) -> tuple[Reference, ...]:
+        """The pictures, and the mask after them."""
+        return self.pictures if self.mask is None else (*self.pictures, self.mask)
+
+
+#: What a picture from words alone is made from.
+NO_REFERENCES = References()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRequest:
     """One call as the client wrote it, checked field by field; None where it said nothing.
 
@@ -111,14 +161,15 @@ class ImageRequest:
     safety_identifier: str | None = None
     max_cost_microusd: int | None = None
     callback_url: str | None = None
+    references: References = NO_REFERENCES
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """The picture a render is asked for, with nothing left to guess: what is priced and sent.
 
-    `references` is how many pictures it is made from. `background` and `output_format` are what is
-    best asked for; what is delivered may be converted.
+    `references` is how many pictures it is made from, `masked` whether a mask says where.
+    `background` and `output_format` are what is best asked for; what is delivered may be converted.
     """
 
     operation: Operation
@@ -126,6 +177,7 @@ class Picture:
     size: Size
     quality: str
     references: int = 0
+    masked: bool = False
     background: str = "auto"
     output_format: str = "png"
 

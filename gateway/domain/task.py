@@ -16,7 +16,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import PLAIN_PNG, Operation, Output, StoredPicture, TokenUsage
+from gateway.domain.images import (
+    NO_REFERENCES,
+    PLAIN_PNG,
+    Operation,
+    Output,
+    References,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.pricing import ChargeBasis
 
 #: Version of the stored record; readers keep fields they do not know (design rule 23).
@@ -173,11 +181,16 @@ class Surface(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubmitOrder:
-    """Exactly what is sent upstream, journaled before it leaves: body, key and account."""
+    """Exactly what is sent upstream, journaled before it leaves: body, key and account.
+
+    Links to `references` are not in the body: they are found when a render is submitted, and
+    journaled with its attempt (`Render.urls`).
+    """
 
     provider: str
     account: str
     body: dict[str, object]
+    references: References = NO_REFERENCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +250,8 @@ class Render:
 
     `attempt_id` names the current try and is its idempotency key; `tries` counts submissions that
     were begun; `submitted_ms` is when the upstream took it (Unix ms, 0 before).
-    `raised_microusd` is held beyond the task's hold.
+    `raised_microusd` is held beyond the task's hold. `urls` are the links to the references that
+    this try sends, the mask's last.
     """
 
     index: int = 0
@@ -248,6 +262,7 @@ class Render:
     submitted_ms: int = 0
     raised_microusd: int = 0
     result: Result | None = None
+    urls: tuple[str, ...] = field(default=(), repr=False)
 
     def after(self, event: Event, *, attempt_id: str = "", upstream_id: str = "") -> Render:
         """Return the render after an event, with what the event tells."""

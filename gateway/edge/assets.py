@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.assets.interface import AssetStore, AssetUnavailableError, ByteSpan, StoredObject
 from gateway.domain.errors import InternalError, NotFound, PictureExpired
+from gateway.domain.references import is_reference
 from gateway.edge.ranges import RangeNotSatisfiableError, span_of
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, opened
@@ -85,7 +86,8 @@ class AssetRoutes:
     ) -> AsyncIterator[bytes]:
         async for piece in pieces:
             yield piece
-        self._tasks.fetched([link.key])
+        if not is_reference(link.key):
+            self._tasks.fetched([link.key])
 
 
 def _headers(link: LinkedPicture, found: StoredObject) -> dict[str, str]:

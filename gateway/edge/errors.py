@@ -37,6 +37,7 @@ from gateway.domain.errors import (
     RateLimited,
     ShuttingDown,
     StillRunning,
+    StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
@@ -202,6 +203,11 @@ def _store(error: StoreUnavailable) -> HttpError:
     return HttpError(503, UNAVAILABLE, "ledger_unavailable", error.message, headers=wait)
 
 
+def _storage(error: StorageUnavailable) -> HttpError:
+    wait = {"retry-after": str(RETRY_SOON_S)}
+    return HttpError(503, UNAVAILABLE, "storage_unavailable", error.message, headers=wait)
+
+
 def _shutting_down(error: ShuttingDown) -> HttpError:
     # Closed, so that the retry does not come back over the same connection.
     wait = {"retry-after": str(RETRY_SOON_S), "connection": "close"}
@@ -237,6 +243,7 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     SubmitUnknown: _unknown,
     StillRunning: _still_running,
     StoreUnavailable: _store,
+    StorageUnavailable: _storage,
     ShuttingDown: _shutting_down,
     InternalError: _internal,
 }

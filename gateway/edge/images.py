@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -11,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.interface import KeyDirectory
-from gateway.assets.interface import AssetStore
+from gateway.assets.interface import AssetStore, AssetUnavailableError
+from gateway.assets.spool import Spool
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import (
     GatewayError,
     ShuttingDown,
     StillRunning,
+    StorageUnavailable,
     StoreUnavailable,
 )
 from gateway.domain.images import ImageRequest
@@ -24,6 +26,7 @@ from gateway.domain.pricing import QuoteBasis
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
+from gateway.edge.edits import Edit, EditReader
 from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
@@ -34,6 +37,7 @@ from gateway.edge.streams import PictureStreams
 from gateway.service.calls import call_of
 from gateway.service.images import ImageService, is_final
 from gateway.service.links import Links
+from gateway.service.references import References
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import TaskService
 from gateway.tasks.engine import Ticket
@@ -50,6 +54,8 @@ class ImageRoutes:
         keys: KeyDirectory,
         images: ImageService,
         rules: FieldRules,
+        edits: EditReader,
+        references: References,
         tasks: TaskService,
         assets: AssetStore,
         links: Links,
@@ -61,6 +67,8 @@ class ImageRoutes:
         self._keys = keys
         self._images = images
         self._rules = rules
+        self._edits = edits
+        self._references = references
         self._tasks = tasks
         self._assets = assets
         self._links = links
@@ -75,6 +83,35 @@ class ImageRoutes:
         caller = await authenticate(request, self._keys, self._help_url)
         asked = parse_generation(await request.body(), self._rules)
         record.model = asked.model
+        return await self._make(request, caller, asked)
+
+    async def edits(self, request: Request) -> Response:
+        """Make pictures from words and pictures and answer when they are done."""
+        caller = await authenticate(request, self._keys, self._help_url)
+        try:
+            with self._references.spool() as spool:
+                edit = await self._edits.read(request, spool)
+                record_of(request).model = edit.request.model
+                keep = partial(self._keep, caller, edit, spool)
+                return await self._make(request, caller, edit.request, keep)
+        except AssetUnavailableError as error:
+            raise StorageUnavailable from error
+
+    async def _keep(self, caller: Caller, edit: Edit, spool: Spool) -> None:
+        """Put what an edit brought where every replica finds it, if the edit can be made at all."""
+        self._images.plan(caller, edit.request)
+        await self._references.keep(caller.team.id, edit.brought)
+        spool.close()
+
+    async def _make(
+        self,
+        request: Request,
+        caller: Caller,
+        asked: ImageRequest,
+        keep: Callable[[], Awaitable[None]] | None = None,
+    ) -> Response:
+        """Admit a call, after what it needs is kept, and answer it."""
+        record = record_of(request)
         call = call_of(
             caller,
             request.url.path,
@@ -88,13 +125,15 @@ class ImageRoutes:
         try:
             with ExitStack() as held:
                 held.enter_context(self._drain.call())
+                if keep is not None:
+                    await keep()
                 if not call.detached:
                     await still_connected(request)
                 ticket = await self._start(request, caller, asked, call)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)
                 return await self._answer(request, ticket, asked, held)
-        except ShuttingDown:
+        except (ShuttingDown, StorageUnavailable):
             if not record.task:
                 self._images.turned_away(caller, call)
             raise

@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.body_limit import (
+    MAX_BODY_SIZE_SCOPE_KEY,
+    RequestBodyLimitMiddleware,
+)
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -157,7 +160,9 @@ class BodyLimitMiddleware:
             nonlocal replaced
             if message["type"] == "http.response.start" and _is_plain_413(message):
                 replaced = True
-                answer = to_http(BodyTooLarge(self._limit_bytes), scope["path"])
+                # A route may have a limit of its own.
+                limit_bytes = scope.get(MAX_BODY_SIZE_SCOPE_KEY, self._limit_bytes)
+                answer = to_http(BodyTooLarge(limit_bytes), scope["path"])
                 scope["state"]["record"].error_code = answer.code
                 await respond(answer)(scope, receive, send)
             if not replaced:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.routing import BaseRoute, Route
 
 from gateway.edge.assets import AssetRoutes
@@ -34,8 +36,9 @@ class Handlers:
     assets: AssetRoutes
 
 
-def routes(by: Handlers) -> list[BaseRoute]:
-    """Return the route table."""
+def routes(by: Handlers, *, max_upload_bytes: int) -> list[BaseRoute]:
+    """Return the route table; bodies with pictures in them may be larger than others."""
+    uploads = [Middleware(RequestBodyLimitMiddleware, max_body_size=max_upload_bytes)]
     return [
         Route(
             "/v1/images/generations",
@@ -43,7 +46,20 @@ def routes(by: Handlers) -> list[BaseRoute]:
             methods=["POST"],
             name="images.generations",
         ),
-        Route("/v1/images/quotes", by.quotes.quotes, methods=["POST"], name="images.quotes"),
+        Route(
+            "/v1/images/edits",
+            by.images.edits,
+            methods=["POST"],
+            name="images.edits",
+            middleware=uploads,
+        ),
+        Route(
+            "/v1/images/quotes",
+            by.quotes.quotes,
+            methods=["POST"],
+            name="images.quotes",
+            middleware=uploads,
+        ),
         Route("/v1/images/tasks", by.tasks.list_tasks, methods=["GET"], name="tasks.list"),
         Route("/v1/images/tasks/{task}", by.tasks.show, methods=["GET"], name="tasks.show"),
         Route("/v1/images/tasks/{task}", by.tasks.delete, methods=["DELETE"], name="tasks.delete"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import quote
@@ -173,6 +173,13 @@ class EvolinkProvider:
         if not url.startswith("https://") and self._base_url.startswith("https://"):
             return order
         return replace(order, body=order.body | {"callback_url": url})
+
+    def with_references(self, order: SubmitOrder, urls: Sequence[str]) -> SubmitOrder:
+        """Return the order with `image_urls`, and `mask_url` where it has a mask (§2.3)."""
+        if order.references.mask is None:
+            return replace(order, body=order.body | {"image_urls": [*urls]})
+        *pictures, mask = urls
+        return replace(order, body=order.body | {"image_urls": pictures, "mask_url": mask})
 
     async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
         """Post the order once, whatever happens."""

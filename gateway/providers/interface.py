@@ -14,12 +14,13 @@ A provider never retries a submit and never decides about money.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
 from gateway.domain.catalog import Offer
-from gateway.domain.images import Picture, TokenUsage
+from gateway.domain.images import Picture, PictureFormat, TokenUsage
 from gateway.domain.task import FailureKind, SubmitOrder
 
 
@@ -106,6 +107,42 @@ PollOutcome = Running | Finished | Failed | Missing | PollFailed
 
 
 @dataclass(frozen=True, slots=True)
+class FileToUpload:
+    """A picture's bytes on their way to an upstream; `chunks` can be read once."""
+
+    format: PictureFormat
+    size_bytes: int
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The file is there under this link, until `expires_ms` (Unix ms)."""
+
+    url: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFailed:
+    """There is no file, or nobody knows; `reason` is for the operator's log only."""
+
+    kind: FailureKind
+    reason: str
+
+
+UploadOutcome = Uploaded | UploadFailed
+
+
+class FileService(Protocol):
+    """Where an upstream takes files that orders refer to; it costs nothing."""
+
+    async def upload(self, file: FileToUpload) -> UploadOutcome:
+        """Bring one file up. Never raises for what the network or the upstream does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """The account is served. `credits` is what it has left in the upstream's own unit.
 
@@ -170,6 +207,10 @@ class Provider(Protocol):
 
     def with_callback(self, order: SubmitOrder, url: str) -> SubmitOrder:
         """Return the order with the wish to be called back there, if the upstream grants it."""
+        ...
+
+    def with_references(self, order: SubmitOrder, urls: Sequence[str]) -> SubmitOrder:
+        """Return the order with links to its references, in their order, the mask's last."""
         ...
 
     async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:

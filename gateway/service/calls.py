@@ -43,7 +43,7 @@ def call_of(
             param=None,
             code="invalid_idempotency_key",
         )
-    said = [caller.key_name, path, asdict(request)]
+    said = [caller.key_name, path, _said(request)]
     return Call(
         fingerprint=_digest(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)),
         waiter=waiter,
@@ -54,6 +54,15 @@ def call_of(
         surface=surface,
         base_url=base_url if request.callback_url else "",
     )
+
+
+def _said(request: ImageRequest) -> dict[str, object]:
+    """Return what a call says, the pictures that it brings along by their digests."""
+    pictures, mask = request.references.pictures, request.references.mask
+    return asdict(request) | {
+        "references": [each.said for each in pictures],
+        "mask": None if mask is None else mask.said,
+    }
 
 
 def _count(text: str) -> int:

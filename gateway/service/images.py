@@ -155,11 +155,29 @@ class ImageService:
         picture = model.picture(
             request, default_size=team.default_size, default_quality=team.default_quality
         )
+        if picture.masked:
+            self._check_mask(caller, model)
         best = model.best(picture)
         if best is None:
             raise unmade(model, picture)
         offer, price = best
         return Plan(model=model, offer=offer, picture=picture, quote=price)
+
+    def _check_mask(self, caller: Caller, model: Model) -> None:
+        """Raise InvalidRequest when nobody who makes this model's edits takes a mask."""
+        if model.takes_masks:
+            return
+        others = [
+            each.name
+            for each in self.models_for(caller.team)
+            if each.takes_masks and caller.may_use(each.name)
+        ]
+        instead = f" These models do: {', '.join(others)}." if others else ""
+        raise InvalidRequest(
+            f"The model '{model.name}' does not take a mask here.{instead}",
+            param="mask",
+            code="mask_not_supported",
+        )
 
     async def start(self, caller: Caller, request: ImageRequest, plan: Plan, call: Call) -> Ticket:
         """Hold the price and hand the task to the engine, or join the task this is a retry of.
@@ -182,7 +200,10 @@ class ImageService:
             size=str(plan.picture.size),
             quality=plan.picture.quality,
             hold_microusd=plan.quote.total_microusd,
-            order=self._providers[plan.offer.provider].compose(plan.offer, plan.picture),
+            order=replace(
+                self._providers[plan.offer.provider].compose(plan.offer, plan.picture),
+                references=request.references,
+            ),
             call=call,
             references=plan.picture.references,
             callback_url=request.callback_url or "",

@@ -10,13 +10,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.domain.clock import Clock
-from gateway.domain.images import PictureFormat
+from gateway.domain.ids import TeamId
+from gateway.domain.images import KeptReference, PictureFormat
+from gateway.domain.references import reference_key
 from gateway.domain.task import Task
 from gateway.domain.tokens import Purpose, Signer
 from gateway.tasks.live import Outcome
 
 #: Where links lead to, below the server's address.
 PATH = "/v1/assets/"
+
+#: How long an upstream may open a link to a reference: its own queue included.
+REFERENCE_MS = 6 * 3_600_000
 
 _ENDINGS = frozenset(each.value for each in PictureFormat)
 
@@ -63,16 +68,25 @@ class Links:
         ]
         if not pictures:
             return ()
-        signer = await self._signer()
         until_s = (
             (task.ended_ms or self._clock.now_ms()) + (task.keep_ms or self._keep_ms)
         ) // 1000
-        root = (self._public_url or base_url).rstrip("/") + PATH
-        return tuple(
-            f"{root}{signer.token(Purpose.ASSET, f'{until_s}/{picture.format}/{picture.key}')}"
-            f".{picture.format}"
-            for picture in pictures
+        root = self._public_url or base_url
+        return tuple([await self._url(each.key, each.format, until_s, root) for each in pictures])
+
+    async def reference_url(self, team: TeamId, reference: KeptReference) -> str:
+        """Return a link to a reference for an upstream. Raises StoreUnavailable."""
+        until_s = (self._clock.now_ms() + REFERENCE_MS) // 1000
+        return await self._url(
+            reference_key(team, reference.digest), reference.format, until_s, self._public_url
         )
+
+    async def _url(
+        self, key: str, picture_format: PictureFormat, until_s: int, base_url: str
+    ) -> str:
+        payload = f"{until_s}/{picture_format}/{key}"
+        token = (await self._signer()).token(Purpose.ASSET, payload)
+        return f"{base_url.rstrip('/')}{PATH}{token}.{picture_format}"
 
     async def opened(self, token: str) -> LinkedPicture | None:
         """Return what the last part of a link opens; None for one that is forged.

@@ -7,6 +7,8 @@ their own, ``{org}``; books may belong to a team or to it.
 
 from __future__ import annotations
 
+import hashlib
+
 from gateway.domain.ids import ORGANIZATION, TaskId, TeamId
 
 
@@ -23,6 +25,14 @@ def task_key(team: TeamId, task: TaskId) -> str:
 def prompt_key(team: TeamId, task: TaskId) -> str:
     """Name the string with a prompt that is kept beyond its task's end; expires by itself."""
     return f"{{t:{team}}}:prompt:{task}"
+
+
+def deleted_key(team: TeamId, task: TaskId) -> str:
+    """Name the string that says that a task was deleted, so that nobody writes it again; an hour.
+
+    It does not name the task: nothing of it is to be found.
+    """
+    return f"{{t:{team}}}:deleted:{hashlib.sha256(task.encode()).hexdigest()[:32]}"
 
 
 def live_key(team: TeamId, owner: str) -> str:
@@ -63,6 +73,14 @@ def refused_key(team: TeamId, call: str) -> str:
     Expires in two minutes.
     """
     return f"{{t:{team}}}:refused:{call}"
+
+
+def upload_key(team: TeamId, account: str, digest: str) -> str:
+    """Name the string with the link to a reference that was brought up to an upstream's files.
+
+    `digest` is of its bytes. While somebody is about it, it holds who; it expires before the link.
+    """
+    return f"{{t:{team}}}:upload:{account}:{digest}"
 
 
 def idempotency_key(team: TeamId, digest: str) -> str:

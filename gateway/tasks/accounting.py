@@ -12,7 +12,7 @@ from gateway.tasks.live import LiveRender, LiveTask
 from gateway.telemetry.metrics import OTHER, Metrics, usd
 
 #: Phases in which the gateway waits for the upstream; the rest of a request is its own overhead.
-UPSTREAM_PHASES = ("submit", "render", "fetch")
+UPSTREAM_PHASES = ("upload", "submit", "render", "fetch")
 
 #: Sizes that are told apart of models that make any (protocols/openai_images.md §2).
 USUAL_SIZES = frozenset(

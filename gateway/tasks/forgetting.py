@@ -13,6 +13,7 @@ from gateway.store.keyspace import (
     callback_key,
     callbacks_key,
     claim_key,
+    deleted_key,
     live_key,
     prompt_key,
     task_key,
@@ -23,6 +24,9 @@ from gateway.tasks.admissions import call_keys
 from gateway.tasks.redis_reader import text_of
 from gateway.tasks.unfetched import unfetched_keys
 
+#: How long it is known that a task was deleted: longer than any process remembers one that is over
+#: (`reconciling.py`) and would write it again, with its money, as one that the store has lost.
+DELETED_MS = 3_600_000
 #: Tasks that are looked at with one question.
 LOOK_AT = 500
 
@@ -49,9 +53,10 @@ class Forgetting:
                 *unfetched_keys(team),
                 callbacks_key(team),
                 prompt_key(team, task.id),
+                deleted_key(team, task.id),
                 *(callback_key(team, delivery) for delivery in deliveries),
             ],
-            [task.id, live_key(team, ""), *deliveries],
+            [task.id, live_key(team, ""), DELETED_MS, *deliveries],
         )
         if text_of(reply) != "gone":
             return False

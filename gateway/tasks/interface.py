@@ -224,8 +224,13 @@ class TaskStore(Protocol):
         """Note that a call was sent away before it was a task: its retry is a new call."""
         ...
 
-    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
-        """Win the right to post this render. Raises OwnershipLostError, RecordMissingError."""
+    async def begin_submit(
+        self, task: Task, render: Render, attempt_id: str, urls: Sequence[str] = ()
+    ) -> Render:
+        """Win the right to post this render, with these links to its references.
+
+        Raises OwnershipLostError, RecordMissingError.
+        """
         ...
 
     async def record_submitted(self, task: Task, render: Render, upstream_id: str) -> Render:

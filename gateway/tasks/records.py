@@ -22,6 +22,7 @@ from gateway.domain.images import (
 )
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import PICTURE, Charge, ChargeBasis
+from gateway.domain.references import parse_references, references_said
 from gateway.domain.task import (
     SCHEMA,
     Event,
@@ -85,10 +86,10 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "provider": task.order.provider,
         "account": task.order.account,
         "order": _json(task.order.body),
+        **({"files": _json(references_said(task.order.references))} if task.references else {}),
+        **({"subject": task.subject} if task.subject else {}),
         **call,
     }
-    if task.subject:
-        record["subject"] = task.subject
     if task.keep_ms is not None:
         record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
@@ -124,6 +125,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
                 provider=fields["provider"],
                 account=fields["account"],
                 body=orjson.loads(fields.get("order", "{}")),
+                references=parse_references(orjson.loads(fields.get("files", "{}"))),
             ),
             hold=Hold(
                 amount_microusd=int(fields["0:hold"]) - int(fields.get("0:raised", "0")),
@@ -182,6 +184,7 @@ def _parse_render(team: TeamId, task: TaskId, index: int, fields: Mapping[str, s
         submitted_ms=int(field("submitted_ms", "0")),
         raised_microusd=int(field("raised", "0")),
         result=result,
+        urls=tuple(orjson.loads(field("urls", "[]"))),
     )
 
 
@@ -247,6 +250,7 @@ def render_fields(render: Render) -> dict[str, str]:
         "upstream_id": render.upstream_id,
         "tries": str(render.tries),
         "submitted_ms": str(render.submitted_ms),
+        **({"urls": _json(render.urls)} if render.urls else {}),
     }
 
 

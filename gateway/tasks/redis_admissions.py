@@ -15,6 +15,7 @@ from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
     account_key,
     active_teams_key,
+    deleted_key,
     idempotency_key,
     in_flight_key,
     ledger_key,
@@ -140,6 +141,8 @@ class RedisTaskAdmissions(RedisTaskOwnership):
             )
             match reply:
                 case [b"missing"]:
+                    if await self._store.command("EXISTS", deleted_key(task.team, task.id)):
+                        raise OwnershipLostError(task.id)
                     await self._write_anew(task, call)
                     behind = True
                 case [b"done", int(changed), *unsettled]:

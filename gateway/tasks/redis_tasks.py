@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import orjson
@@ -72,9 +72,12 @@ class RedisTaskStore(RedisTaskAdmissions):
         self._raise = load_script("tasks/lua/raise.lua")
         self._shelve = load_script("tasks/lua/shelve.lua")
 
-    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
-        """Win the right to post this render."""
-        return await self._move(task, render, Event.BEGIN, attempt_id=attempt_id)
+    async def begin_submit(
+        self, task: Task, render: Render, attempt_id: str, urls: Sequence[str] = ()
+    ) -> Render:
+        """Win the right to post this render, with these links to its references."""
+        with_urls = replace(render, urls=tuple(urls))
+        return await self._move(task, with_urls, Event.BEGIN, attempt_id=attempt_id)
 
     async def record_submitted(self, task: Task, render: Render, upstream_id: str) -> Render:
         """Write down the upstream's id."""
@@ -106,6 +109,8 @@ class RedisTaskStore(RedisTaskAdmissions):
         fields = {f"{event}_ms": str(now_ms)}
         if event is Event.BEGIN:
             fields["tries"] = str(moved.tries)
+            if moved.urls:
+                fields["urls"] = orjson.dumps(moved.urls).decode()
         if event in (Event.SUBMIT, Event.RETRY):
             moved = replace(moved, submitted_ms=now_ms if event is Event.SUBMIT else 0)
             fields |= {"upstream_id": upstream_id, "submitted_ms": str(moved.submitted_ms)}

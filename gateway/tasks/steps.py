@@ -34,6 +34,7 @@ from gateway.tasks.latencies import Latencies
 from gateway.tasks.live import LiveRender, LiveTask, MovedError
 from gateway.tasks.patience import until_stored
 from gateway.tasks.poller import Poller
+from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
 from gateway.tasks.restoring import Restoring
 from gateway.tasks.shelf import Shelf
@@ -87,6 +88,7 @@ class Surroundings:
     accounting: Accounting
     patience: Patience
     chance: Chance
+    references: ReferenceLinks
     #: Where the upstream is to call back about a render; None where it cannot reach us.
     callback_url: Callable[[Task, int], str] | None = None
     #: Writes down what a client is to be told; may raise StoreUnavailable.
@@ -143,6 +145,8 @@ class Steps:
         self, one: LiveRender, event: Event, failure: FailureKind, *, charge: Charge = NO_CHARGE
     ) -> None:
         """End a render without a picture."""
+        if failure is FailureKind.BAD_REFERENCE:
+            await self.house.references.forget(one.live.task.team, one.live.task.order)
         await self.conclude(one, Ending(event=event, charge=charge, failure=failure))
         self.settled(one)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -30,6 +30,7 @@ from gateway.tasks.gate import DeadlinePassedError
 from gateway.tasks.interface import OwnershipLostError
 from gateway.tasks.live import LiveRender
 from gateway.tasks.patience import until_stored
+from gateway.tasks.reference_links import NoLinkError
 from gateway.tasks.steps import Steps
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,11 @@ class Submitting:
 
     async def submit(self, one: LiveRender) -> None:
         """Bring a queued render to the upstream, or end it. Raises OwnershipLostError."""
+        urls = await self._linked(one)
+        if urls is not None:
+            await self._submit(one, urls)
+
+    async def _submit(self, one: LiveRender, urls: Sequence[str]) -> None:
         live = one.live
         provider = self._steps.provider(one)
         for tries in itertools.count(1):
@@ -77,7 +83,7 @@ class Submitting:
             won_s = self._steps.clock.monotonic_s()
             attempt_id = make_attempt_id(self._steps.house.chance.random_bytes(ID_BYTES))
             await self._steps.move(
-                one, partial(self._steps.store.begin_submit, attempt_id=attempt_id)
+                one, partial(self._steps.store.begin_submit, attempt_id=attempt_id, urls=urls)
             )
             self._steps.phase(one, "queue", self._steps.clock.monotonic_s() - one.queued_s)
             self._steps.note(one, "submitting", attempt=attempt_id)
@@ -107,9 +113,42 @@ class Submitting:
     def _order(self, one: LiveRender) -> SubmitOrder:
         """Return what is sent for a render: the same however often it is."""
         task, callback_url = one.live.task, self._steps.house.callback_url
+        order, provider = task.order, self._steps.provider(one)
+        if one.render.urls:
+            order = provider.with_references(order, one.render.urls)
         if callback_url is None:
-            return task.order
-        return self._steps.provider(one).with_callback(task.order, callback_url(task, one.index))
+            return order
+        return provider.with_callback(order, callback_url(task, one.index))
+
+    async def _linked(self, one: LiveRender) -> tuple[str, ...] | None:
+        """Return links to what the render is made from; None when it has ended without them.
+
+        They are there before it waits for its turn: whoever has it posts within seconds.
+        """
+        order = one.live.task.order
+        if not order.references.pictures:
+            return ()
+        started_s = self._steps.clock.monotonic_s()
+        for tries in itertools.count(1):
+            left_s = self._steps.house.patience.deadline_s - self._steps.age_s(one)
+            try:
+                async with asyncio.timeout(max(left_s, 0.0)):
+                    urls = await self._steps.house.references.urls(one.live.task.team, order)
+            except TimeoutError:
+                await self._steps.end(one, Event.EXPIRE, FailureKind.DEADLINE)
+                return None
+            except NoLinkError as error:
+                self._steps.note(one, "no_link", kind=error.kind, detail=str(error))
+                if error.kind is not FailureKind.UPSTREAM_DOWN or tries >= SUBMIT_TRIES:
+                    await self._steps.end(one, Event.EXPIRE, error.kind)
+                    return None
+                await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=1.0))
+                continue
+            one.queued_s = self._steps.clock.monotonic_s()
+            self._steps.phase(one, "upload", one.queued_s - started_s)
+            self._steps.house.reached("uploaded")
+            return urls
+        raise AssertionError("the loop only ends by returning")
 
     async def _entered(self, one: LiveRender, *, returning: bool) -> bool:
         """Wait until the account takes one more render; False when the deadline passes first.

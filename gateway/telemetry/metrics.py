@@ -80,8 +80,8 @@ class Metrics:
         )
         self.phase_duration = histogram(
             "phase_duration_seconds",
-            "Seconds a picture spent in a phase: admit, queue, submit, render, fetch, store; and"
-            " an answer with pictures in deliver.",
+            "Seconds a picture spent in a phase: admit, upload, queue, submit, render, fetch,"
+            " store; and an answer with pictures in deliver.",
             RENDER_BUCKETS,
             *("phase", "provider", "model"),
         )

@@ -37,6 +37,15 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404]
 include-operation-id = "images.generations"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 422]
 
+# As well, and bytes that are no picture: no schema can say what one is.
+[[operations]]
+include-operation-id = "images.edits"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 422]
+
+[[operations]]
+include-operation-id = "images.quotes"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400]
+
 # Days that are the wrong way round or too far apart.
 [[operations]]
 include-operation-id = "usage"

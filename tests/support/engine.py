@@ -22,6 +22,7 @@ from gateway.assets.place import AssetPlace
 from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.catalog import Offer
+from gateway.domain.ids import TeamId
 from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
@@ -39,6 +40,7 @@ from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poller import Due, Poller
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
 from gateway.tasks.shelf import Shelf
 from gateway.tasks.steps import Chance, Patience, Surroundings
@@ -136,6 +138,10 @@ class ScriptedProvider:
         """Name the address in the body."""
         return replace(order, body=order.body | {"callback_url": url})
 
+    def with_references(self, order: SubmitOrder, urls: Sequence[str]) -> SubmitOrder:
+        """Name the links in the body."""
+        return replace(order, body=order.body | {"image_urls": [*urls]})
+
     async def submit(self, order: SubmitOrder, *, idempotency_key: str) -> SubmitOutcome:
         """Answer the next submit."""
         self.orders.append(order)
@@ -185,6 +191,26 @@ class ScriptedFetcher:
         if self.dead_links:
             raise LinkDeadError("HTTP 404")
         return OpenPicture(output.format, 3, only(b"abc"))
+
+
+@dataclass
+class ScriptedLinks:
+    """Links to references: each answer once, or a name for each where there are no answers."""
+
+    answers: list[Exception] = field(default_factory=list)
+    asked: int = 0
+    forgotten: list[SubmitOrder] = field(default_factory=list)
+
+    async def urls(self, team: TeamId, order: SubmitOrder) -> tuple[str, ...]:
+        """Fail once for each answer, then name a link for each reference."""
+        self.asked += 1
+        if self.answers:
+            raise self.answers.pop(0)
+        return tuple(f"https://files/{number}" for number in range(len(order.references.all)))
+
+    async def forget(self, team: TeamId, order: SubmitOrder) -> None:
+        """Note it."""
+        self.forgotten.append(order)
 
 
 class HandPoller(Poller):
@@ -351,6 +377,7 @@ async def open_house(
     provider: ScriptedProvider | None = None,
     offer: Offer | None = OFFER,
     callback_url: Callable[[Task, int], str] | None = None,
+    references: ReferenceLinks | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,
     acknowledgement: Acknowledgement | None = None,
@@ -406,6 +433,7 @@ async def open_house(
             accounting=Accounting(metrics),
             patience=PATIENCE,
             chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
+            references=references or ScriptedLinks(),
             callback_url=callback_url,
             reached=points.append,
         )

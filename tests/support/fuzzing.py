@@ -104,6 +104,11 @@ class _Drawn(Generic[T]):
     value: T = field(repr=False)
 
 
+@st.composite
+def _unprinted(draw: st.DrawFn, drawn: st.SearchStrategy[T]) -> _Drawn[T]:
+    return _Drawn(draw(drawn))
+
+
 async def tried_with(
     drawn: st.SearchStrategy[T], attempt: Callable[[T], Awaitable[None]], tried: settings
 ) -> None:
@@ -111,7 +116,7 @@ async def tried_with(
     loop = asyncio.get_running_loop()
 
     @tried
-    @given(one=drawn.map(_Drawn))
+    @given(one=_unprinted(drawn))
     def every(one: _Drawn[T]) -> None:
         asyncio.run_coroutine_threadsafe(attempt(one.value), loop).result()
 

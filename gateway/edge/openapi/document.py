@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from gateway.domain.catalog import Model
 from gateway.edge.evolink_errors import ROOT as EVOLINK_ROOT
 from gateway.edge.openapi import admin, errors, headers, images, ops
-from gateway.edge.openapi.parts import ADMIN, ANYBODY, JSON, TEAM, Operation, Schema
+from gateway.edge.openapi.parts import ADMIN, ANYBODY, FORM, JSON, TEAM, Operation, Schema
 from gateway.edge.openapi.schemas import SCHEMAS
 from gateway.edge.parse import FieldRules
 
@@ -79,11 +79,13 @@ def document(
         path = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", route.path), {})
         for method in sorted((route.methods or set()) - {"HEAD"}):
             path[method.lower()] = _operation(route, operation)
+    by_name = sorted(models, key=lambda model: model.name)
     shown = [operation for _, operation in _described(routes)]
     schemas: dict[str, Schema] = {
         "Error": errors.envelope(),
         **SCHEMAS,
-        **images.generation_schemas(sorted(models, key=lambda model: model.name), rules),
+        **images.generation_schemas(by_name, rules),
+        **images.edit_schemas(by_name, rules),
     }
     callers = {
         TEAM: "A team's key.",
@@ -159,10 +161,10 @@ def _operation(route: Route, operation: Operation) -> dict[str, object]:
         "parameters": [*in_path, *(each.described() for each in operation.parameters)],
     }
     if operation.body is not None:
-        told["requestBody"] = {
-            "required": operation.body_required,
-            "content": {JSON: {"schema": dict(operation.body)}},
-        }
+        content = {JSON: {"schema": dict(operation.body)}}
+        if operation.form is not None:
+            content[FORM] = {"schema": dict(operation.form)}
+        told["requestBody"] = {"required": operation.body_required, "content": content}
     answers = {
         str(status): {
             "description": answer.description,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gateway.domain.catalog import Model
 from gateway.domain.errors import (
@@ -25,6 +26,7 @@ from gateway.domain.errors import (
     RateLimited,
     ShuttingDown,
     StillRunning,
+    StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
@@ -33,10 +35,12 @@ from gateway.domain.errors import (
     UpstreamUnavailable,
 )
 from gateway.domain.images import Operation as Made
+from gateway.edge.edits import FORM_PICTURES, JSON_PICTURES
 from gateway.edge.fields import field_table, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
     JSON,
+    ONE_PIXEL,
     TEAM,
     TEXT,
     Answer,
@@ -53,6 +57,7 @@ from gateway.edge.openapi.parts import (
     record,
     ref,
 )
+from gateway.edge.params import Param
 from gateway.edge.parse import FieldRules
 from gateway.edge.sse import MEDIA_TYPE
 from gateway.service.calls import MAX_KEY_CHARS
@@ -72,6 +77,9 @@ _REFUSED = (*BODY, UnsupportedImage, ModelNotAllowed)
 _MEANINGS = {
     "model": "The model, of those that /v1/models lists.",
     "prompt": "What is on the picture.",
+    "images": "The pictures to edit: links, or data URLs of png, jpeg or webp.",
+    "image": "The pictures to edit, png, jpeg or webp; also as image[].",
+    "mask": "A png as large as the first picture; what is transparent is painted anew.",
     "n": "How many pictures.",
     "size": "WIDTHxHEIGHT in pixels; auto is the team's or the model's default.",
     "quality": "auto is the team's or the model's default.",
@@ -98,39 +106,70 @@ _COMPRESSION: Sequence[Schema] = (
 
 def generation_schemas(models: Sequence[Model], rules: FieldRules) -> dict[str, Schema]:
     """Return the body of a generation, one component for each model that can do one."""
-    bodies = {
-        _component(model): _generation(model, rules)
-        for model in models
-        if model.offers_for(Made.GENERATION)
+    return _schemas("Generation", Made.GENERATION, models, rules, ())
+
+
+def edit_schemas(models: Sequence[Model], rules: FieldRules) -> dict[str, Schema]:
+    """Return the bodies of an edit, as JSON and as a form, as those of generations."""
+    return {
+        **_schemas("Edit", Made.EDIT, models, rules, JSON_PICTURES),
+        **_schemas("EditForm", Made.EDIT, models, rules, FORM_PICTURES),
     }
-    return {"Generation": {"anyOf": [ref(name) for name in bodies]}, **bodies}
 
 
-def _component(model: Model) -> str:
-    """Name a component; a model's name may hold what a component's may not."""
-    return "Generation_" + re.sub(r"[^A-Za-z0-9._-]", "_", model.name)
+def _schemas(
+    name: str,
+    operation: Made,
+    models: Sequence[Model],
+    rules: FieldRules,
+    pictures: Sequence[Param],
+) -> dict[str, Schema]:
+    # A model's name may hold what a component's may not.
+    bodies = {
+        f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '_', model.name)}": _body(
+            model, operation, rules, pictures
+        )
+        for model in models
+        if model.offers_for(operation)
+    }
+    # Where no model can do it, nothing is taken.
+    any_of: Schema = {"anyOf": [ref(each) for each in bodies]} if bodies else {"not": {}}
+    return {name: any_of, **bodies}
 
 
-def _generation(model: Model, rules: FieldRules) -> Schema:
+def _body(model: Model, operation: Made, rules: FieldRules, pictures: Sequence[Param]) -> Schema:
     is_default = model.name == rules.default_model and not rules.strict
     name = const(model.name)
     fields: dict[str, Schema] = {
         "model": _told("model", nullable(name) if is_default else name),
-        "prompt": _told("prompt", prompt_field(model, Made.GENERATION).check.schema),
-        **_fields(model, strict=rules.strict),
+        "prompt": _told("prompt", prompt_field(model, operation).check.schema),
+        **{param.name: _told(param.name, _picture(param)) for param in pictures},
+        **_fields(model, operation, strict=rules.strict),
     }
     example = {"model": model.name, "prompt": "a small red fox", "quality": "low"}
-    required = ("prompt",) if is_default else ("model", "prompt")
+    required = {"prompt", *(param.name for param in pictures if not param.nullable)}
+    if not is_default:
+        required.add("model")
     optional = tuple(name for name in fields if name not in required)
-    examples = [example, example | {"stream": True}]
-    return {**record(fields, optional=optional), "anyOf": [*_COMPRESSION], "examples": examples}
+    body = {**record(fields, optional=optional), "anyOf": [*_COMPRESSION]}
+    if operation is Made.GENERATION:
+        return {**body, "examples": [example, example | {"stream": True}]}
+    if pictures is JSON_PICTURES:
+        return {**body, "examples": [{**example, "images": [{"image_url": ONE_PIXEL}]}]}
+    return body
 
 
-def _fields(model: Model, *, strict: bool) -> Mapping[str, Schema]:
+def _picture(param: Param) -> Schema:
+    """Return what a field with pictures may be; a form has no null."""
+    is_null_allowed = param.nullable and param in JSON_PICTURES
+    return nullable(param.check.schema) if is_null_allowed else param.check.schema
+
+
+def _fields(model: Model, operation: Made, *, strict: bool) -> Mapping[str, Schema]:
     """Return the fields beside model and prompt."""
-    made = offered(model, Made.GENERATION, strict=strict)
+    made = offered(model, operation, strict=strict)
     fields = {}
-    for param in field_table(model, Made.GENERATION, strict=strict):
+    for param in field_table(model, operation, strict=strict):
         values = made.get(param.name)
         if values == ():
             schema: Schema = {"type": "null"}
@@ -164,69 +203,85 @@ _EVENT: Schema = record(
 #: A query without a value is one that was left out.
 _DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
 
+_MAKING = Operation(
+    summary="Make pictures from words",
+    description=(
+        "Answers when the pictures are done, or with the task at once when the call says"
+        " `Prefer: respond-async`. A retry of a call is attached to the task of the call.\n\n"
+        "With `stream` the answer is events (`StreamEvent`): one `image_generation.completed`"
+        " for each picture, or one `error` that ends it with what the status would have been."
+        " Comments keep it awake."
+    ),
+    tag="images",
+    caller=TEAM,
+    parameters=(
+        header("prefer", TEXT, "`respond-async` answers 202 at once (RFC 7240 §4.1)."),
+        header(
+            "idempotency-key",
+            {"type": "string", "maxLength": MAX_KEY_CHARS},
+            "The same key with the same body is the same call, for a day.",
+        ),
+        header("x-stainless-retry-count", TEXT, "Which retry this is, as OpenAI's clients say it."),
+    ),
+    body=ref("Generation"),
+    answers={
+        200: Answer(
+            "The pictures, or a stream of them.",
+            {JSON: ref("Images"), MEDIA_TYPE: _EVENT},
+            (*TASK, *RATES, *STREAM),
+        ),
+        202: ok(
+            ref("Task"),
+            "The task, which goes on without the call.",
+            *(*TASK, *RATES, "location", "preference-applied"),
+        ),
+    },
+    errors=(
+        *CALL,
+        *_REFUSED,
+        ModerationBlocked,
+        BadReference,
+        BudgetExceeded,
+        CostLimitExceeded,
+        DailyQuotaExceeded,
+        RateLimited,
+        IdempotencyConflict,
+        PictureExpired,
+        UpstreamUnavailable,
+        UpstreamFailed,
+        SubmitUnknown,
+        StillRunning,
+        ShuttingDown,
+    ),
+    error_headers=(*TASK, *RATES),
+)
+
 OPERATIONS: Mapping[str, Operation] = {
-    "images.generations": Operation(
-        summary="Make pictures from words",
+    "images.generations": _MAKING,
+    "images.edits": replace(
+        _MAKING,
+        summary="Make pictures from words and pictures",
         description=(
-            "Answers when the pictures are done, or with the task at once when the call says"
-            " `Prefer: respond-async`. A retry of a call is attached to the task of the call.\n\n"
-            "With `stream` the answer is events (`StreamEvent`): one `image_generation.completed`"
-            " for each picture, or one `error` that ends it with what the status would have been."
-            " Comments keep it awake."
+            "As a form or as JSON, with one to sixteen pictures. The boundary of a form does not"
+            " matter to what is a retry of what. With `stream` the events are"
+            " `image_edit.completed`; for the rest it is as /v1/images/generations."
         ),
-        tag="images",
-        caller=TEAM,
-        parameters=(
-            header("prefer", TEXT, "`respond-async` answers 202 at once (RFC 7240 §4.1)."),
-            header(
-                "idempotency-key",
-                {"type": "string", "maxLength": MAX_KEY_CHARS},
-                "The same key with the same body is the same call, for a day.",
-            ),
-            header(
-                "x-stainless-retry-count", TEXT, "Which retry this is, as OpenAI's clients say it."
-            ),
-        ),
-        body=ref("Generation"),
-        answers={
-            200: Answer(
-                "The pictures, or a stream of them.",
-                {JSON: ref("Images"), MEDIA_TYPE: _EVENT},
-                (*TASK, *RATES, *STREAM),
-            ),
-            202: ok(
-                ref("Task"),
-                "The task, which goes on without the call.",
-                *(*TASK, *RATES, "location", "preference-applied"),
-            ),
-        },
-        errors=(
-            *CALL,
-            *_REFUSED,
-            ModerationBlocked,
-            BadReference,
-            BudgetExceeded,
-            CostLimitExceeded,
-            DailyQuotaExceeded,
-            RateLimited,
-            IdempotencyConflict,
-            PictureExpired,
-            UpstreamUnavailable,
-            UpstreamFailed,
-            SubmitUnknown,
-            StillRunning,
-            ShuttingDown,
-        ),
-        error_headers=(*TASK, *RATES),
+        body=ref("Edit"),
+        form=ref("EditForm"),
+        errors=(*_MAKING.errors, StorageUnavailable),
     ),
     "images.quotes": Operation(
-        summary="Price a generation",
-        description="Takes the body of a generation, refuses what that would, and spends nothing.",
+        summary="Price a generation or an edit",
+        description=(
+            "Takes the body of a generation or an edit, refuses what those would, and spends"
+            " nothing. What an edit links to is not looked at."
+        ),
         tag="images",
         caller=TEAM,
-        body=ref("Generation"),
+        body={"anyOf": [ref("Generation"), ref("Edit")]},
+        form=ref("EditForm"),
         answers={200: ok(ref("Quote"), "The price.", "x-gateway-budget-remaining-usd")},
-        errors=(*CALL, *_REFUSED),
+        errors=(*CALL, *_REFUSED, BadReference, StorageUnavailable),
     ),
     "tasks.list": Operation(
         summary="List the team's tasks",

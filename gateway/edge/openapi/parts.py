@@ -14,6 +14,13 @@ Schema = Mapping[str, object]
 TEAM, ADMIN, ANYBODY = "teamKey", "adminKey", ""
 
 JSON = "application/json"
+FORM = "multipart/form-data"
+
+#: A picture as small as a picture can be, for examples.
+ONE_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
+    "WjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Operation:
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: Schema | None = None
+    form: Schema | None = None
     body_required: bool = True
     error_headers: tuple[str, ...] = ()
 

@@ -88,6 +88,7 @@ redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'cost', int(
 for name, value in pairs(order.fields) do
   redis.call('HSET', task_key, prefix .. name, value)
 end
+redis.call('HDEL', task_key, prefix .. 'urls')
 redis.call('HINCRBY', task_key, 'version', 1)
 if order.fetch then
   redis.call('HINCRBY', task_key, 'unstored', 1)
@@ -109,7 +110,7 @@ end
 -- That was the last render. The order carries the prompt; nothing can be submitted any more.
 redis.call('ZREM', in_flight_key, order.id)
 redis.call('HSET', task_key, 'ended_ms', int(order.now_ms))
-redis.call('HDEL', task_key, 'order')
+redis.call('HDEL', task_key, 'order', 'files')
 redis.call('PEXPIRE', task_key, int(order.keep_ms))
 local ending = redis.call('HMGET', task_key, 'unstored', 'replay', 'keyed')
 if tonumber(ending[1] or '0') < 1 then

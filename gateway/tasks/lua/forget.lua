@@ -7,10 +7,12 @@
 -- KEYS[6,7]  pictures of the team that nobody has fetched (hash, sorted set)
 -- KEYS[8]    callbacks of the team that are not over (sorted set)
 -- KEYS[9]    the prompt that is kept
--- KEYS[10..] its callbacks, whose names end in their ids (hashes)
+-- KEYS[10]   says that it was deleted, so that whoever remembers it does not write it again
+-- KEYS[11..] its callbacks, whose names end in their ids (hashes)
 -- ARGV[1]    task id
 -- ARGV[2]    prefix of the keys of tasks by who has to see to them
--- ARGV[3..]  ids of its callbacks, in the order of their keys
+-- ARGV[3]    how long that is said, ms
+-- ARGV[4..]  ids of its callbacks, in the order of their keys
 -- Returns    'gone' | 'running' when something may still come of it
 -- Idempotent.
 -- include: tasks/lua/calls.lua
@@ -33,7 +35,8 @@ end
 redis.call('DEL', task_key, KEYS[9])
 redis.call('ZREM', KEYS[2], id)
 forget_unfetched({paid = KEYS[6], ends = KEYS[7]}, id)
-for position = 10, #KEYS do
+redis.call('SET', KEYS[10], '1', 'PX', ARGV[3])
+for position = 11, #KEYS do
   redis.call('DEL', KEYS[position])
   redis.call('ZREM', KEYS[8], ARGV[position - 7])
 end

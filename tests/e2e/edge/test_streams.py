@@ -45,7 +45,9 @@ async def slow_gateway(folder: Path, **options: object) -> AsyncIterator[Running
 @asynccontextmanager
 async def sdk(running: Running) -> AsyncIterator[openai.AsyncOpenAI]:
     """Connect a stock client."""
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key=TEAM_KEY) as client:
+    async with openai.AsyncOpenAI(
+        base_url=f"{running.url}/v1", api_key=TEAM_KEY, max_retries=8
+    ) as client:
         yield client
 
 
@@ -162,19 +164,19 @@ async def test_both_clients_of_the_sdk_read_n_pictures(tmp_path: Path) -> None:
 
 
 async def test_a_picture_does_not_wait_for_its_slower_sisters(tmp_path: Path) -> None:
-    """Each is sent when it is there; the stream goes on to the last one."""
-    rules = [Rule("submit", "[[latency:4]]", nth=frozenset({1}))]
+    """Each is sent when it is there, whether the others ever come or not."""
+    rules = [Rule("submit", "[[stuck:processing]]", nth=frozenset({1}))]
     async with (
         running_gateway(tmp_path, simulator=QUICK, rules=rules) as running,
         sdk(running) as client,
     ):
         stream = await client.images.generate(**CALL, n=2, stream=True)  # type: ignore[call-overload]
         async with aclosing(aiter(stream)) as events:
-            await anext(events)
+            event = await anext(events)
             [task] = running.gateway.engine.running.values()
-            assert 1 == len(task.outcome.delivered)
-            assert 1 == len([event async for event in events])
-        assert (2 * COST_MICROUSD, 0) == await running.budget()
+
+        assert isinstance(event, openai.types.ImageGenCompletedEvent)
+        assert (1, False) == (len(task.outcome.delivered), task.over)
 
 
 async def test_a_stream_that_waits_is_kept_awake_by_comments(tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ async def test_a_late_refusal_raises_in_the_sdk(tmp_path: Path) -> None:
 
 async def test_a_wait_that_is_over_is_an_error_and_the_next_call_joins(tmp_path: Path) -> None:
     """The picture goes on being made, is paid for once, and is there for whoever asks again."""
-    async with slow_gateway(tmp_path, wait="700ms") as running:
+    async with slow_gateway(tmp_path, wait="400ms") as running:
         with pytest.raises(openai.APIError) as over:
             await collected(running)
         events: list[object] = []
@@ -283,7 +285,7 @@ async def test_a_wait_that_is_over_is_an_error_and_the_next_call_joins(tmp_path:
 
 async def test_a_wait_that_is_over_before_the_head_is_a_504(tmp_path: Path) -> None:
     """Which the SDK tries again by itself, and is attached."""
-    async with slow_gateway(tmp_path, wait="700ms", server='heartbeat = "20s"') as running:
+    async with slow_gateway(tmp_path, wait="400ms", server='heartbeat = "20s"') as running:
         answer, body = await streamed(running)
         [event] = await collected(running)
         stats = await running.simulated()
@@ -316,7 +318,7 @@ async def test_a_connection_that_is_cut_leaves_the_picture_to_the_next_call(
 
 async def test_a_connection_that_is_cut_between_two_pictures(tmp_path: Path) -> None:
     """The next call gets both of them, and neither is made again."""
-    rules = [Rule("submit", "[[latency:3]]", nth=frozenset({1}))]
+    rules = [Rule("submit", "[[latency:5]]", nth=frozenset({1}))]
     async with running_gateway(tmp_path, simulator=QUICK, rules=rules) as running:
         body = CALL | {"stream": True, "n": 2}
         async with running.client.stream("POST", "/v1/images/generations", json=body) as answer:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -83,3 +85,45 @@ async def test_a_disk_without_room_is_told_as_full(tmp_path: Path) -> None:
         os.system(f"umount -l {tmp_path}")  # noqa: S605
 
     assert (full, store.is_full, left) == (True, False, [])
+
+
+#: Writes a picture of three megabytes, says so when most of it is written, and waits to be killed.
+WRITER = """
+import asyncio, sys
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
+
+async def chunks():
+    for _ in range(8):
+        yield bytes(1 << 20)
+    await asyncio.sleep(0.2)
+    print("written", flush=True)
+    await asyncio.sleep(60)
+
+async def main():
+    await ObjectAssetStore.open(AssetPlace("file:" + sys.argv[1])).put("design/task/0", chunks())
+
+asyncio.run(main())
+"""
+
+
+async def test_a_writer_that_is_killed_leaves_no_picture_and_the_next_one_no_trace(
+    tmp_path: Path,
+) -> None:
+    """Half of a picture is never seen under its key, and what it was written to goes."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WRITER, str(tmp_path)), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        assert b"written\n" == await process.stdout.readline()
+    process.kill()
+    await process.communicate()
+    left = files(tmp_path)
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    found = await store.find("design/task/0")
+    await store.put("design/task/0", bytes_of(b"picture"))
+
+    assert ["design", "design/task", "design/task/0#1"] == left
+    assert found is None
+    assert ["design", "design/task", "design/task/0"] == files(tmp_path)

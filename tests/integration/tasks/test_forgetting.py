@@ -10,7 +10,8 @@ from gateway.domain.task import Task
 from gateway.store.client import Store
 from gateway.tasks import forgetting
 from gateway.tasks.forgetting import Forgetting
-from gateway.tasks.interface import Joined, ShelfNote
+from gateway.tasks.interface import Joined, OwnershipLostError, ShelfNote
+from tests.support.engine import open_house, over
 from tests.support.factories import a_call, an_admission
 from tests.support.journal import a_journal, admitted, finished, keys_in, submitted
 
@@ -41,7 +42,7 @@ async def test_a_task_that_is_over_is_forgotten_and_what_it_cost_is_not(store: S
     left = {
         key.rpartition("}:")[2].partition(":")[0] for key in await keys_in(store, "{t:design}*")
     }
-    assert left <= {"ledger", "rollup", "spent", "budget", "rate", "owners"}
+    assert left <= {"ledger", "rollup", "spent", "budget", "rate", "owners", "deleted"}
     assert await Forgetting(store).forget(task)
 
 
@@ -78,3 +79,21 @@ async def test_tasks_of_an_end_user_are_found(
 
     assert ["task1", "task3", "task5"] == await Forgetting(store).tasks_of(team, ADA)
     assert [] == await Forgetting(store).tasks_of(team, "c" * 32)
+
+
+async def test_whoever_remembers_a_task_does_not_write_it_again(store: Store) -> None:
+    """It is no record that the store has lost: its money would be booked a second time."""
+    async with open_house(store) as house:
+        live = await house.admit()
+        await house.poller.poll()
+        await over(live)
+        await house.shelf.flush()
+        money = await house.money()
+        assert await Forgetting(store).forget(await house.written())
+        await house.engine.reconciler.compare(live.task.team)
+        await house.shelf.flush()
+
+        assert await house.journal.read(live.task.team, live.task.id) is None
+        assert money == await house.money()
+        with pytest.raises(OwnershipLostError):
+            await house.journal.restore(live.current, live.call)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from gateway.domain.task import FailureKind, Render, RenderState, Task
+from gateway.domain.ids import TeamId
+from gateway.domain.images import KeptReference, PictureFormat, References
+from gateway.domain.task import FailureKind, Render, RenderState, SubmitOrder, Task
 from gateway.providers.interface import (
     Accepted,
     Missing,
@@ -18,13 +22,17 @@ from gateway.store.client import Store
 from gateway.tasks.interface import OwnershipLostError
 from gateway.tasks.live import LiveTask
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.reference_links import NoLinkError
 from gateway.tasks.submitting import BUSY_TRIES, POST_WITHIN_S, SUBMIT_TRIES, WORTH_WAITING_S
 from gateway.tasks.wake import Kind, Message
 from tests.support.engine import (
     COST,
     HOLD,
+    OFFER,
     PATIENCE,
+    TEAM,
     House,
+    ScriptedLinks,
     ScriptedProvider,
     failures_of,
     open_house,
@@ -32,7 +40,8 @@ from tests.support.engine import (
     over_when_stirred,
     until,
 )
-from tests.support.journal import LaterClock, a_journal
+from tests.support.factories import an_admission
+from tests.support.journal import LaterClock, a_journal, admitted
 
 LOST_ANSWER = Unknown("no answer")
 BLOCKED = Rejected(FailureKind.MODERATION, "content_filter")
@@ -96,9 +105,11 @@ class SlowToBegin(RedisTaskStore):
 
     slow = True
 
-    async def begin_submit(self, task: Task, render: Render, attempt_id: str) -> Render:
+    async def begin_submit(
+        self, task: Task, render: Render, attempt_id: str, urls: Sequence[str] = ()
+    ) -> Render:
         """Win, and let the time pass."""
-        won = await super().begin_submit(task, render, attempt_id)
+        won = await super().begin_submit(task, render, attempt_id, urls)
         if self.slow and isinstance(self._clock, LaterClock):
             self._clock.advance(POST_WITHIN_S + 0.1)
             self.slow = False
@@ -493,3 +504,127 @@ async def test_a_raised_hold_stays_its_renders_own(house: House, raised: int) ->
     costs = [render.result.cost_microusd for render in outcome.task.renders if render.result]
 
     assert [HOLD + 2_000 * (index == raised) for index in (0, 1)] == costs
+
+
+PICTURES = References((KeptReference("0a", PictureFormat.PNG, 3),) * 2)
+
+
+async def edit(house: House) -> LiveTask:
+    """Admit a call for one picture that is made from two."""
+    admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
+    order = replace(admission.order, references=PICTURES)
+    ticket = await house.engine.admit(replace(admission, order=order, references=2), OFFER)
+    assert ticket.live is not None
+    return ticket.live
+
+
+async def test_the_journal_has_the_links_before_the_post(house: House) -> None:
+    """What is sent is what is written down, and it is there before anything leaves."""
+    seen: list[Task] = []
+
+    async def look() -> None:
+        seen.append(await house.written())
+
+    house.provider.before_submit = look
+    live = await edit(house)
+    await house.poller.poll()
+    await over(live)
+
+    [order] = house.provider.orders
+    assert ["https://files/0", "https://files/1"] == order.body["image_urls"]
+    [task] = seen
+    assert (("https://files/0", "https://files/1"), PICTURES) == (
+        task.renders[0].urls,
+        task.order.references,
+    )
+    assert ["admitted", "uploaded", "queued", "submitting"] == house.points[:4]
+    # Links are capabilities: the record of what is over has none.
+    written = await house.written()
+    assert ((), References()) == (written.renders[0].urls, written.order.references)
+
+
+async def test_a_replica_that_died_before_it_submitted_costs_nothing(store: Store) -> None:
+    """Whoever takes its task over finds links by itself, and submits once."""
+    async with open_house(store) as house:
+        dead = a_journal(store, owner="replica_0", clock=house.clock)
+        admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
+        order = replace(admission.order, references=PICTURES)
+        left = (await admitted(dead, replace(admission, order=order, references=2))).task
+        live = await house.take(left)
+        await house.until_in(RenderState.SUBMITTED)
+        await house.poller.poll()
+        await over(live)
+
+        assert 1 == len(house.provider.orders)
+        assert 2 == len(house.provider.orders[0].body["image_urls"])  # type: ignore[arg-type]
+        assert (COST, 0) == await house.money()
+
+
+async def test_what_may_have_been_posted_is_sent_again_to_the_byte(store: Store) -> None:
+    """Under its old key with its old links, also when there are others by now."""
+    provider = ScriptedProvider(proves_idempotency=True)
+    async with open_house(store, provider=provider) as house:
+        dead = a_journal(store, owner="replica_0", clock=house.clock)
+        admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
+        order = replace(admission.order, references=PICTURES)
+        left = (await admitted(dead, replace(admission, order=order, references=2))).task
+        render = await dead.begin_submit(left, left.renders[0], "run_0", ("https://old/0",))
+        await house.take(left.with_render(render))
+        await house.until_in(RenderState.SUBMITTED)
+
+        assert (["run_0"], ["https://old/0"]) == (
+            provider.keys,
+            provider.orders[0].body["image_urls"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        (FailureKind.UPSTREAM_DOWN, SUBMIT_TRIES),
+        (FailureKind.AUTH, 1),
+        (FailureKind.BAD_REFERENCE, 1),
+    ],
+)
+async def test_references_that_cannot_be_brought_up(
+    store: Store, kind: FailureKind, asked: int
+) -> None:
+    """Tried again where that may help; then it ends, and nothing was submitted or paid."""
+    links = ScriptedLinks([NoLinkError(kind, "HTTP 1")] * asked)
+    async with open_house(store, references=links) as house:
+        outcome = await over(await edit(house))
+
+        assert ([kind], asked, []) == (failures_of(outcome), links.asked, house.provider.keys)
+        assert (0, 0) == await house.money()
+        assert (1 if kind is FailureKind.BAD_REFERENCE else 0) == len(links.forgotten)
+
+
+async def test_a_file_service_that_is_down_for_a_moment(store: Store) -> None:
+    """The next try succeeds."""
+    links = ScriptedLinks([NoLinkError(FailureKind.UPSTREAM_DOWN, "HTTP 503")])
+    async with open_house(store, references=links) as house:
+        await edit(house)
+        await house.until_in(RenderState.SUBMITTED)
+
+        assert (2, 1) == (links.asked, len(house.provider.keys))
+
+
+async def test_references_that_take_longer_than_the_deadline(store: Store) -> None:
+    """The task ends as one that waited too long, free of charge."""
+
+    class Endless(ScriptedLinks):
+        async def urls(self, team: TeamId, order: SubmitOrder) -> tuple[str, ...]:
+            """Take for ever."""
+            await asyncio.Event().wait()
+            raise AssertionError(team, order)
+
+    async with open_house(store, references=Endless()) as house:
+        admission = an_admission("task1", team=TEAM, hold_microusd=HOLD)
+        order = replace(admission.order, references=PICTURES)
+        dead = a_journal(store, owner="replica_0", clock=house.clock)
+        left = (await admitted(dead, replace(admission, order=order, references=2))).task
+        house.clock.advance(PATIENCE.deadline_s - 0.2)
+        outcome = await over(await house.take(left))
+
+        assert [FailureKind.DEADLINE] == failures_of(outcome)
+        assert (0, 0) == await house.money()

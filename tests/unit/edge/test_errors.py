@@ -28,6 +28,7 @@ from gateway.domain.errors import (
     RateLimited,
     ShuttingDown,
     StillRunning,
+    StorageUnavailable,
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
@@ -139,6 +140,11 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
     (
         StoreUnavailable(),
         *(503, "service_unavailable_error", "ledger_unavailable", None, {"retry-after": "2"}),
+    ),
+    (
+        StorageUnavailable(),
+        *(503, "service_unavailable_error", "storage_unavailable", None),
+        {"retry-after": "2"},
     ),
     (
         ShuttingDown(),

@@ -18,6 +18,7 @@ from gateway.domain.tokens import Signer
 from gateway.edge.assets import AssetRoutes
 from gateway.edge.callbacks import CallbackRoutes
 from gateway.edge.drain import Drain
+from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.images import ImageRoutes
@@ -35,6 +36,7 @@ from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
 from gateway.service.links import Links
 from gateway.service.quotes import QuoteService
+from gateway.service.references import References
 from gateway.service.tasks import TaskService
 from gateway.service.usage import UsageService
 from gateway.telemetry.metrics import Metrics
@@ -61,12 +63,16 @@ class Edge:
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
         rules = FieldRules(images.find_model)
+        references = cast("References", None)
+        edits = EditReader(references, rules, max_rest_bytes=LIMIT_BYTES)
         self.metrics = Metrics(CollectorRegistry(), version="1")
         links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
         orders = ImageRoutes(
             keys=keys,
             images=images,
             rules=rules,
+            edits=edits,
+            references=references,
             tasks=cast("TaskService", None),
             assets=cast("AssetStore", None),
             links=links,
@@ -79,7 +85,11 @@ class Edge:
                 document=DocumentRoutes([], rules, version="1"),
                 images=orders,
                 quotes=QuoteRoutes(
-                    keys=keys, rules=rules, quotes=cast("QuoteService", None), help_url=""
+                    keys=keys,
+                    edits=edits,
+                    references=references,
+                    quotes=cast("QuoteService", None),
+                    help_url="",
                 ),
                 models=ModelRoutes(keys=keys, images=images, help_url=""),
                 usage=UsageRoutes(keys=keys, usage=cast("UsageService", None), help_url=""),
@@ -106,7 +116,8 @@ class Edge:
                     tasks=cast("TaskService", None),
                     assets=cast("AssetStore", None),
                 ),
-            )
+            ),
+            max_upload_bytes=LIMIT_BYTES,
         )
         app = Starlette(
             routes=self.routes,
@@ -151,6 +162,7 @@ def test_the_table() -> None:
 
     assert table == [
         ("/v1/images/generations", ["POST"], "images.generations"),
+        ("/v1/images/edits", ["POST"], "images.edits"),
         ("/v1/images/quotes", ["POST"], "images.quotes"),
         ("/v1/images/tasks", ["GET", "HEAD"], "tasks.list"),
         ("/v1/images/tasks/{task}", ["GET", "HEAD"], "tasks.show"),

@@ -4,7 +4,13 @@ import pytest
 
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.images import ImageRequest
+from gateway.domain.images import (
+    ImageRequest,
+    KeptReference,
+    LinkedReference,
+    PictureFormat,
+    References,
+)
 from gateway.domain.task import Surface
 from gateway.service.calls import MAX_KEY_CHARS, call_of
 from gateway.tasks.interface import Call
@@ -50,6 +56,8 @@ def test_a_retry_is_the_same_call() -> None:
     )
 
 
+PICTURE = KeptReference("0a", PictureFormat.PNG, 1)
+
 DIFFERENT = [
     {"model": "gpt-image-2"},
     {"prompt": "a dog"},
@@ -67,6 +75,11 @@ DIFFERENT = [
     {"safety_identifier": "kim"},
     {"max_cost_microusd": 10_000},
     {"callback_url": "https://client.example/done"},
+    {"references": References((PICTURE,))},
+    {"references": References((replace(PICTURE, digest="0b"),))},
+    {"references": References((PICTURE, PICTURE))},
+    {"references": References((PICTURE,), mask=PICTURE)},
+    {"references": References((LinkedReference("https://a.example/a.png"),))},
 ]
 
 
@@ -74,6 +87,15 @@ DIFFERENT = [
 def test_another_parameter_makes_another_call(change: dict[str, object]) -> None:
     """Whatever the client may say differently, it is not given the other call's picture."""
     assert _call().fingerprint != _call(replace(REQUEST, **change)).fingerprint  # type: ignore[arg-type]
+
+
+def test_a_link_is_the_same_link_whatever_it_gives() -> None:
+    """A retry whose picture was fetched anew, and is another by now, is the same call."""
+    first = replace(PICTURE, url="https://a.example/a.png")
+    again = replace(first, digest="0c", size_bytes=9)
+    calls = [_call(replace(REQUEST, references=References((each,)))) for each in (first, again)]
+
+    assert calls[0].fingerprint == calls[1].fingerprint
 
 
 def test_every_parameter_is_in_the_table_above() -> None:

@@ -61,7 +61,7 @@ def every_route(*, admin_key: str = "k") -> list[BaseRoute]:
         clock=FixedClock(),
         admin_key=admin_key,
     )
-    return [*routes(handlers), *admin.routes()]
+    return [*routes(handlers, max_upload_bytes=1), *admin.routes()]
 
 
 def made(**keywords: Any) -> dict[str, Any]:

@@ -1,0 +1,388 @@
+"""Bodies of `POST /v1/images/edits`, as forms and as JSON → the request and its pictures.
+
+Refused with OpenAI's words where they are on record (protocols/openai_images.md §3 and §7), and in
+its order: pictures after the prompt and before `n`. So pictures that are here are looked at before
+the fields are, and what is wrong with them is told when it is their turn; what a link leads to is
+fetched when everything else is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+
+from gateway.assets.interface import AssetUnavailableError
+from gateway.assets.spool import Spool, SpooledFile
+from gateway.domain.errors import BadReference, GatewayError, InvalidRequest, UnsupportedImage
+from gateway.domain.images import (
+    ImageRequest,
+    LinkedReference,
+    Operation,
+    PictureFormat,
+    Reference,
+    References,
+)
+from gateway.domain.references import MAX_REFERENCE_BYTES, MAX_REFERENCES
+from gateway.edge.params import Checker, Param, missing, unknown, wrong_type
+from gateway.edge.parse import FieldRules, Reading, json_object, read_fields
+from gateway.edge.spooled_json import MAX_URL_CHARS, DataUrl, decode_data_url, read_json
+from gateway.edge.uploads import Form, Upload, boundary_of, read_form
+from gateway.service.references import Brought, unsupported_type
+from gateway.service.references import References as ReferenceService
+
+#: Types of files that OpenAI takes, by what they are said to be.
+DECLARED_TYPES = tuple(each.media_type for each in PictureFormat)
+
+#: A picture that was given: its name in messages, and what it is or why it is refused.
+Given = tuple[str, "Brought | LinkedReference | GatewayError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A call and the pictures that it brought; those are in files until they are kept."""
+
+    request: ImageRequest
+    brought: tuple[Brought, ...] = ()
+
+
+class EditReader:
+    """Reads bodies of edits; `max_rest_bytes` is what JSON may have beside its pictures."""
+
+    def __init__(
+        self, references: ReferenceService, rules: FieldRules, *, max_rest_bytes: int
+    ) -> None:
+        self._references = references
+        self._rules = rules
+        self._max_rest_bytes = max_rest_bytes
+
+    async def read(self, request: Request, spool: Spool) -> Edit:
+        """Read the body of an edit, and fetch what it links to.
+
+        Raises InvalidRequest, UnsupportedImage, BadReference, BodyTooLarge and
+        AssetUnavailableError.
+        """
+        boundary = boundary_of(request.headers.get("content-type", ""))
+        if boundary is not None:
+            reading = await self._read_form(request.stream(), boundary, spool)
+        else:
+            reading = await self._read_json(request.stream(), spool)
+        return await self._edit(reading, spool)
+
+    async def read_to_price(self, request: Request, spool: Spool) -> ImageRequest:
+        """Read the body of a generation or an edit; what an edit links to is not looked at.
+
+        Raises what `read` does.
+        """
+        boundary = boundary_of(request.headers.get("content-type", ""))
+        if boundary is not None:
+            return _counted(await self._read_form(request.stream(), boundary, spool))
+        fields, strings = await self._fields(request.stream(), spool)
+        if not any(name in fields for name in ("images", "image", "image[]", "mask")):
+            return read_fields(fields, self._rules, Operation.GENERATION).request
+        return _counted(await self._read_edit_fields(fields, strings, spool))
+
+    async def _read_form(self, body: AsyncIterator[bytes], boundary: str, spool: Spool) -> Reading:
+        form = await read_form(body, boundary, spool, max_file_bytes=MAX_REFERENCE_BYTES)
+        images, masks = await self._uploaded(form)
+        fields: dict[str, object] = {"image": images, **form.fields}
+        if masks:
+            fields["mask"] = masks[-1]
+        return read_fields(fields, self._rules, Operation.EDIT, own=FORM_PICTURES, as_text=True)
+
+    async def _uploaded(self, form: Form) -> tuple[list[Given], list[Given]]:
+        """Return the pictures and masks of a form. Raises InvalidRequest for other files."""
+        files = [each for each in form.files if each.file.size_bytes or each.named]
+        images = [each for each in files if each.field in ("image", "image[]")]
+        is_list = len(images) > 1 or any(each.field == "image[]" for each in images)
+        pictures: list[Given] = []
+        masks: list[Given] = []
+        for each in files:
+            match each.field:
+                case "image" | "image[]":
+                    name = f"image[{len(pictures)}]" if is_list else "image"
+                    pictures.append((name, await self._seen(each, name)))
+                case "mask":
+                    masks.append(("mask", await self._seen(each, "mask")))
+                case "images":
+                    raise InvalidRequest(
+                        "Unknown parameter: 'images'. For multipart/form-data use 'image' or"
+                        " 'image[]'.",
+                        param="images",
+                        code="invalid_value",
+                    )
+                case "markup":
+                    raise UnsupportedImage(
+                        "'markup' is not supported by the models here.",
+                        param="markup",
+                        code="invalid_value",
+                    )
+                case name:
+                    raise unknown(name[:100])
+        return pictures, masks
+
+    async def _seen(self, upload: Upload, param: str) -> Brought | GatewayError:
+        """Return a picture that was uploaded, or what is wrong with it."""
+        if self._rules.strict and upload.declared_type not in DECLARED_TYPES:
+            return unsupported_type(param, upload.declared_type or "application/octet-stream")
+        return await self._looked_at(upload.file, upload.declared_type, param)
+
+    async def _looked_at(
+        self, file: SpooledFile, declared_type: str, param: str
+    ) -> Brought | GatewayError:
+        if not file.size_bytes:
+            return InvalidRequest(
+                f"Invalid file '{param}': the file is empty.", param=param, code="empty_file"
+            )
+        try:
+            return await self._references.looked_at(file, param=param, declared_type=declared_type)
+        except GatewayError as refusal:
+            return refusal
+
+    async def _read_json(self, body: AsyncIterator[bytes], spool: Spool) -> Reading:
+        fields, strings = await self._fields(body, spool)
+        return await self._read_edit_fields(fields, strings, spool)
+
+    async def _fields(
+        self, body: AsyncIterator[bytes], spool: Spool
+    ) -> tuple[dict[str, object], Mapping[str, DataUrl]]:
+        spooled = await read_json(body, spool, max_rest_bytes=self._max_rest_bytes)
+        fields = json_object(spooled.text)
+        for name, value in fields.items():
+            if isinstance(value, str) and value in spooled.strings:
+                raise _too_long(name, 32_000, spooled.strings[value].chars)
+        return fields, spooled.strings
+
+    async def _read_edit_fields(
+        self, fields: dict[str, object], strings: Mapping[str, DataUrl], spool: Spool
+    ) -> Reading:
+        for name in ("image", "image[]"):
+            if name in fields:
+                raise InvalidRequest(
+                    f"Unknown parameter: '{name}'. For application/json on /v1/images/edits, use"
+                    " 'images' (array).",
+                    param=name,
+                    code="invalid_value",
+                )
+        fields = dict(fields)
+        if "images" in fields and isinstance(fields["images"], list):
+            fields["images"] = [
+                await self._entry(each, f"images[{index}]", strings, spool)
+                for index, each in enumerate(fields["images"][: MAX_REFERENCES + 1])
+            ]
+        elif "images" not in fields:
+            fields["images"] = MISSING
+        if fields.get("mask") is not None:
+            fields["mask"] = await self._entry(fields["mask"], "mask", strings, spool)
+        return read_fields(fields, self._rules, Operation.EDIT, own=JSON_PICTURES)
+
+    async def _entry(
+        self, entry: object, name: str, strings: Mapping[str, DataUrl], spool: Spool
+    ) -> Given:
+        """Return one entry of `images`, or the mask, as the table of fields takes it."""
+        try:
+            url = _url_of(entry, name)
+        except InvalidRequest as refusal:
+            return name, refusal
+        param = f"{name}.image_url"
+        picture = strings.get(url)
+        if picture is None and url[:5].lower() == "data:":
+            picture = await decode_data_url(url, spool)
+        if picture is None:
+            is_link = url[:8].lower().startswith(("http://", "https://"))
+            return param, LinkedReference(url) if is_link else _no_url(param)
+        if picture.chars > MAX_URL_CHARS:
+            return param, _too_long(param, MAX_URL_CHARS, picture.chars)
+        if picture.broken:
+            return param, _no_url(param)
+        return param, await self._looked_at(picture.file, picture.declared_type, param)
+
+    async def _edit(self, reading: Reading, spool: Spool) -> Edit:
+        """Fetch what links lead to, and check the mask against what it is of."""
+        images, mask = _pictures_of(reading)
+        found = await self._found([*images, *([] if mask is None else [mask])], reading, spool)
+        masked = None if mask is None else found.pop()
+        if isinstance(masked, Brought):
+            _check_mask(masked, found[0])
+        references = References(
+            tuple(_reference(each) for each in found),
+            None if masked is None else _reference(masked),
+        )
+        everything = found if masked is None else [*found, masked]
+        return Edit(
+            replace(reading.request, references=references),
+            tuple(each for each in everything if isinstance(each, Brought)),
+        )
+
+    async def _found(
+        self, given: Sequence[Given], reading: Reading, spool: Spool
+    ) -> list[Brought | LinkedReference]:
+        """Return pictures with those that are linked to fetched, unless links are handed on."""
+        fetches = not self._references.passes_links(reading.model)
+        async with asyncio.TaskGroup() as group:
+            finding = [group.create_task(self._one(each, spool, fetches=fetches)) for each in given]
+        found: list[Brought | LinkedReference] = []
+        for task in finding:
+            picture = task.result()
+            if isinstance(picture, GatewayError | AssetUnavailableError):
+                raise picture
+            found.append(picture)
+        return found
+
+    async def _one(
+        self, given: Given, spool: Spool, *, fetches: bool
+    ) -> Brought | LinkedReference | GatewayError | AssetUnavailableError:
+        param, picture = given
+        if not isinstance(picture, LinkedReference):
+            return picture
+        try:
+            if not fetches:
+                self._references.check_link(picture.url, param=param)
+                return picture
+            file = await self._references.fetch(picture.url, spool, param=param)
+            brought = await self._references.looked_at(file, param=param)
+            return replace(brought, url=picture.url)
+        except (GatewayError, AssetUnavailableError) as error:
+            return error
+
+
+#: Stands for `images` that were left out: they are told as missing when it is their turn.
+MISSING = object()
+
+
+def _checked_list(name: str, value: object) -> list[Given]:
+    """Take pictures that were looked at; refuse what is wrong with the first that is."""
+    if value is MISSING or (name == "image" and value == []):
+        raise missing(name)
+    if not isinstance(value, list):
+        raise wrong_type(name, "an array of objects", value)
+    if not value:
+        raise InvalidRequest(
+            f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
+            " empty array instead.",
+            param=name,
+            code="empty_array",
+        )
+    if len(value) > MAX_REFERENCES:
+        raise InvalidRequest(
+            f"Invalid '{name}': array too long. Expected an array with maximum length"
+            f" {MAX_REFERENCES}, but got an array with length {len(value)} instead.",
+            param=name,
+            code="array_above_max_length",
+        )
+    return [_checked_one(name, each) for each in value]
+
+
+def _checked_one(_: str, value: object) -> Given:
+    match value:
+        case (str(param), (Brought() | LinkedReference()) as picture):
+            return param, picture
+        case (str(), GatewayError() as refusal):
+            raise refusal
+    raise AssertionError("the reader looks at every picture")
+
+
+#: What an entry of `images` is, for `/openapi.json`.
+ENTRY: Mapping[str, object] = {
+    "type": "object",
+    "properties": {
+        "image_url": {"type": "string", "maxLength": MAX_URL_CHARS, "pattern": "^(https?://|data:)"}
+    },
+    "required": ["image_url"],
+    "additionalProperties": False,
+}
+_FILE = {"type": "string", "format": "binary"}
+_ENTRIES, _FILES = (
+    {"type": "array", "items": each, "minItems": 1, "maxItems": MAX_REFERENCES}
+    for each in (ENTRY, _FILE)
+)
+
+JSON_PICTURES = (
+    Param("images", Checker(_checked_list, _ENTRIES), nullable=False),
+    Param("mask", Checker(_checked_one, ENTRY)),
+)
+FORM_PICTURES = (
+    Param("image", Checker(_checked_list, _FILES), nullable=False),
+    Param("mask", Checker(_checked_one, _FILE)),
+)
+
+
+def _pictures_of(reading: Reading) -> tuple[list[Given], Given | None]:
+    images = reading.own.get("images", reading.own.get("image"))
+    mask = reading.own.get("mask")
+    # Both were made by the checkers above.
+    return images, mask  # type: ignore[return-value]
+
+
+def _counted(reading: Reading) -> ImageRequest:
+    """Return a request with as many references as it has, whatever they are."""
+    images, mask = _pictures_of(reading)
+    one = LinkedReference("")
+    references = References((one,) * len(images), None if mask is None else one)
+    return replace(reading.request, references=references)
+
+
+def _reference(picture: Brought | LinkedReference) -> Reference:
+    return picture.reference if isinstance(picture, Brought) else picture
+
+
+def _check_mask(mask: Brought, first: Brought | LinkedReference) -> None:
+    """Raise BadReference for a mask that says nothing of the first picture.
+
+    The first and the last text are those of EvoLink's documents (protocols/evolink.md §2.3).
+    """
+    if not mask.header.has_alpha:
+        reason = "mask image missing alpha channel"
+    elif mask.header.format is not PictureFormat.PNG:
+        reason = "mask must be a PNG image"
+    elif isinstance(first, Brought) and mask.header.size != first.header.size:
+        reason = "mask size does not match image size"
+    else:
+        return
+    raise BadReference(f"Invalid mask image format - {reason}", param="mask")
+
+
+def _url_of(entry: object, name: str) -> str:
+    """Return the `image_url` of an entry. Raises InvalidRequest."""
+    if not isinstance(entry, dict):
+        raise wrong_type(name, "an object", entry)
+    for key in entry:
+        if key not in ("image_url", "file_id"):
+            raise unknown(f"{name}.{key}")
+    given = [key for key in ("image_url", "file_id") if entry.get(key) is not None]
+    if len(given) != 1:
+        raise InvalidRequest(
+            f"Invalid '{name}': expected exactly one of 'image_url' or 'file_id'.",
+            param=name,
+            code="invalid_value",
+        )
+    if given == ["file_id"]:
+        raise InvalidRequest(
+            "Files are not kept here: give an 'image_url', which may be a data URL.",
+            param=f"{name}.file_id",
+            code="unsupported_value",
+        )
+    url = entry["image_url"]
+    if not isinstance(url, str):
+        raise wrong_type(f"{name}.image_url", "a string", url)
+    return url
+
+
+def _no_url(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid '{param}': expected a link that begins with https:// or http://, or a data URL"
+        " with base64 in it.",
+        param=param,
+        code="invalid_value",
+    )
+
+
+def _too_long(name: str, maximum: int, length: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid '{name}': string too long. Expected a string with maximum length {maximum},"
+        f" but got a string with length {length} instead.",
+        param=name,
+        code="string_above_max_length",
+    )

@@ -1,0 +1,126 @@
+"""Pictures that a call brings along: fetched, looked at, and kept where all replicas find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.assets.inspection import (
+    MAX_EDGE,
+    MAX_PIXELS,
+    Header,
+    NotAPictureError,
+    TooManyPixelsError,
+    UnknownFormatError,
+    inspect,
+)
+from gateway.assets.interface import AssetStore, AssetUnavailableError
+from gateway.assets.remote import CannotFetchError, RemotePictures
+from gateway.assets.spool import Spool, SpooledFile
+from gateway.domain.catalog import Model
+from gateway.domain.errors import BadReference, InvalidRequest, StorageUnavailable
+from gateway.domain.ids import TeamId
+from gateway.domain.images import KeptReference
+from gateway.domain.references import reference_key
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A picture as a call brought it: its bytes, what its header says, and the reference to it."""
+
+    file: SpooledFile
+    header: Header
+    url: str = ""
+
+    @property
+    def reference(self) -> KeptReference:
+        """What the journal knows it by."""
+        return KeptReference(self.file.digest, self.header.format, self.file.size_bytes, self.url)
+
+
+class References:
+    """Takes in references of calls.
+
+    `passes_links` tells of a model whether links to its references are the upstream's to fetch.
+    """
+
+    def __init__(
+        self,
+        assets: AssetStore,
+        remote: RemotePictures,
+        *,
+        spool_dir: Path,
+        passes_links: Callable[[Model], bool],
+    ) -> None:
+        self._assets = assets
+        self._remote = remote
+        self._spool_dir = spool_dir
+        self._passes_links = passes_links
+
+    def spool(self) -> Spool:
+        """Return a place for the files of one call, which goes with it."""
+        return Spool(self._spool_dir)
+
+    def passes_links(self, model: Model) -> bool:
+        """Tell whether links are handed on as they are."""
+        return self._passes_links(model)
+
+    def check_link(self, url: str, *, param: str) -> None:
+        """Raise BadReference for a link that leads where nothing is fetched from."""
+        try:
+            self._remote.check(url)
+        except CannotFetchError as error:
+            raise _unfetched(error, param) from None
+
+    async def fetch(self, url: str, spool: Spool, *, param: str) -> SpooledFile:
+        """Return what is behind a link. Raises BadReference, AssetUnavailableError."""
+        try:
+            return await self._remote.fetch(url, spool)
+        except CannotFetchError as error:
+            raise _unfetched(error, param) from None
+
+    async def looked_at(self, file: SpooledFile, *, param: str, declared_type: str = "") -> Brought:
+        """Return a picture with what its header says. Raises BadReference and InvalidRequest."""
+        try:
+            return Brought(file, await inspect(file))
+        except UnknownFormatError:
+            raise unsupported_type(param, declared_type or "application/octet-stream") from None
+        except NotAPictureError:
+            raise BadReference(
+                f"Invalid image file '{param}': it is not a picture that can be read, or it is"
+                " broken. Supported are png, jpeg and webp.",
+                param=param,
+            ) from None
+        except TooManyPixelsError:
+            raise BadReference(
+                f"Invalid image file '{param}': it has more than {MAX_PIXELS} pixels, or an edge"
+                f" above {MAX_EDGE}.",
+                param=param,
+            ) from None
+
+    async def keep(self, team: TeamId, brought: Sequence[Brought]) -> None:
+        """Put pictures where every replica finds them; again when they are there already.
+
+        So they are kept from now on for as long as pictures are. Raises StorageUnavailable.
+        """
+        for each in {one.file.digest: one for one in brought}.values():
+            key = reference_key(team, each.file.digest)
+            try:
+                await self._assets.put(key, each.file.chunks())
+            except AssetUnavailableError as error:
+                raise StorageUnavailable from error
+
+
+def unsupported_type(param: str, declared_type: str) -> InvalidRequest:
+    """Return OpenAI's refusal of a file that is no picture (protocols/openai_images.md §3.1)."""
+    return InvalidRequest(
+        f"Invalid file '{param}': unsupported mimetype ('{declared_type[:100]}'). Supported file"
+        " formats are 'image/jpeg', 'image/png', and 'image/webp'.",
+        param=param,
+        code="unsupported_file_mimetype",
+    )
+
+
+def _unfetched(error: CannotFetchError, param: str) -> BadReference:
+    return BadReference(f"The image at '{param}' could not be fetched: {error}.", param=param)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.assets.object_store import ObjectAssetStore
+from gateway.assets.place import AssetPlace
+from gateway.assets.remote import RemoteLimits, RemotePictures
+from gateway.assets.spool import Spool
+from gateway.domain.errors import BadReference, InvalidRequest, StorageUnavailable
+from gateway.domain.ids import TeamId
+from gateway.domain.images import KeptReference, PictureFormat, Size
+from gateway.domain.references import reference_key
+from gateway.network.clients import build_guarded_client
+from gateway.network.guard import Guard
+from gateway.service.references import Brought, References
+from tests.support.uploads import a_bomb, a_picture
+
+TEAM = TeamId("design")
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> ObjectAssetStore:
+    """Keep pictures in a folder."""
+    return ObjectAssetStore.open(AssetPlace(f"file:{tmp_path / 'assets'}"))
+
+
+@pytest.fixture
+async def references(assets: ObjectAssetStore, tmp_path: Path) -> AsyncIterator[References]:
+    """Take in what calls bring along."""
+    guard = Guard()
+    async with build_guarded_client(guard) as client:
+        remote = RemotePictures(client, guard, RemoteLimits(1000, total_timeout_s=1.0))
+        yield References(assets, remote, spool_dir=tmp_path, passes_links=lambda _: False)
+
+
+async def _brought(references: References, spool: Spool, content: bytes) -> Brought:
+    file = spool.open()
+    await file.write(content)
+    await file.finish()
+    return await references.looked_at(file, param="image", declared_type="image/png")
+
+
+async def test_pictures_are_kept_by_their_bytes(
+    references: References, assets: ObjectAssetStore
+) -> None:
+    """Under a name that is theirs, once however often they were brought, and again later."""
+    picture, other = a_picture(), a_picture("WEBP", (20, 10))
+    with references.spool() as spool:
+        brought = [await _brought(references, spool, each) for each in (picture, other, picture)]
+        await references.keep(TEAM, brought)
+        await references.keep(TEAM, brought)
+
+    first, second, third = (each.reference for each in brought)
+    assert first == third == KeptReference(first.digest, PictureFormat.PNG, len(picture))
+    assert (PictureFormat.WEBP, Size(20, 10)) == (second.format, brought[1].header.size)
+    read = assets.read(reference_key(TEAM, second.digest), chunk_bytes=1000)
+    assert other == b"".join([chunk async for chunk in read])
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        (b"hello", InvalidRequest, "unsupported mimetype .'image/png'."),
+        (a_picture()[:20], BadReference, "broken"),
+        (a_bomb(), BadReference, "pixels"),
+    ],
+)
+async def test_what_is_no_picture(
+    references: References, content: bytes, error: type[Exception], words: str
+) -> None:
+    """Told with the name of its field."""
+    with references.spool() as spool, pytest.raises(error, match=words) as caught:
+        await _brought(references, spool, content)
+
+    assert "image" == caught.value.param  # type: ignore[attr-defined]
+
+
+async def test_a_store_that_does_not_take_it(references: References, tmp_path: Path) -> None:
+    """The call may be tried again: nothing was ordered."""
+    (tmp_path / "assets" / "design").touch()
+    with references.spool() as spool:
+        brought = await _brought(references, spool, a_picture())
+        with pytest.raises(StorageUnavailable):
+            await references.keep(TEAM, [brought])
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/a", "https://[::1]/a", "gopher://a/b"])
+async def test_links_that_are_not_followed(references: References, url: str) -> None:
+    """Whether they are fetched here or handed on, with the name of their field."""
+    with references.spool() as spool:
+        with pytest.raises(BadReference, match=r"'images.0.'"):
+            references.check_link(url, param="images[0]")
+        with pytest.raises(BadReference):
+            await references.fetch(url, spool, param="images[0]")
