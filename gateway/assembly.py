@@ -387,6 +387,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 correct=partial(_correct, books),
                 call_back=partial(_call_back, told, deliveries, courier),
                 callback_url=None if callbacks is None else callbacks.url,
+                logs_prompt_hashes=settings.log.prompt_hashes,
                 reached=reached,
             ),
             wake,

@@ -28,6 +28,7 @@ from gateway.config.addresses import (
 )
 from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
 from gateway.config.keep_settings import LedgerSettings, PrivacySettings
+from gateway.config.operator_settings import AlertsSettings, LogSettings
 from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
 from gateway.config.provider_settings import ProviderSettings
 from gateway.config.team_settings import OrganizationSettings, TeamSettings
@@ -301,15 +302,6 @@ class ModelSettings(Section):
     )
 
 
-class AlertsSettings(Section):
-    """Where spending is announced."""
-
-    webhook_url_env: EnvironmentName = Field(
-        default="",
-        description="Environment variable with the URL of a Slack-compatible webhook.",
-    )
-
-
 class Settings(Section):
     """The whole file. Made by `load.load`, which alone makes relative paths absolute."""
 
@@ -356,6 +348,7 @@ class Settings(Section):
     ledger: LedgerSettings = Field(
         default_factory=LedgerSettings, description="What becomes of the books."
     )
+    log: LogSettings = Field(default_factory=LogSettings, description="What it writes to stderr.")
     alerts: AlertsSettings = Field(
         default_factory=AlertsSettings, description="Where spending is announced."
     )

@@ -86,6 +86,7 @@ class Submitting:
                 one, partial(self._steps.store.begin_submit, attempt_id=attempt_id, urls=urls)
             )
             self._steps.phase(one, "queue", self._steps.clock.monotonic_s() - one.queued_s)
+            self._steps.note(one, "submitting", attempt=attempt_id)
             self._steps.house.reached("submitting")
             if self._steps.clock.monotonic_s() - won_s > POST_WITHIN_S:
                 await self._steps.move(one, self._steps.store.record_not_sent)
