@@ -38,6 +38,15 @@ async function links() {
   checkPicture(image.uint8Array);
 }
 
+// One picture, then two.
+async function edit() {
+  const { image } = await ask(PROMPT);
+  for (const images of [[image.uint8Array], [image.uint8Array, image.uint8Array]]) {
+    const edited = await ask({ text: 'make it blue', images });
+    checkPicture(edited.image.uint8Array);
+  }
+}
+
 async function refused(status, prompt, apiKey) {
   const error = await rejected(() => ask(prompt, { maxRetries: 0 }, apiKey));
   assert.ok(APICallError.isInstance(error), error.name);
@@ -63,4 +72,4 @@ async function retry() {
   }
 }
 
-await run({ generate, n: several, url: links, errors, retry });
+await run({ generate, n: several, url: links, edit, errors, retry });

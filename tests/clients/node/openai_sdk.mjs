@@ -1,6 +1,7 @@
 // The stock `openai` package, any major version that there is.
 import assert from 'node:assert/strict';
-import OpenAI from 'openai';
+import { Buffer } from 'node:buffer';
+import OpenAI, { toFile } from 'openai';
 import {
   API_KEY, BASE_URL, BLOCKED_PROMPT, DOWN_PROMPT, FAILED_PROMPT, HURRIED_KEY, MODEL, OLD_MODEL,
   OTHER_KEY, POOR_KEY, PROMPT, SLOW_PROMPT, WRONG_KEY, checkBase64, checkLink, rejected, run,
@@ -52,6 +53,17 @@ async function links() {
   await checkLink((await client.images.generate(fields)).data[0].url);
 }
 
+// One picture, then two: forms of one field and of a list.
+async function edit() {
+  const made = (await client.images.generate({ prompt: PROMPT, ...LOW })).data[0].b64_json;
+  const file = () => toFile(Buffer.from(made, 'base64'), 'fox.png', { type: 'image/png' });
+  for (const image of [await file(), [await file(), await file()]]) {
+    const answer = await client.images.edit({ image, prompt: 'make it blue', ...LOW });
+    checkBase64(answer.data[0].b64_json);
+    assert.ok(answer.usage.input_tokens_details.image_tokens > 0);
+  }
+}
+
 async function refused(kind, code, fields = {}, apiKey = API_KEY) {
   const asking = new OpenAI({ baseURL: BASE_URL, apiKey, maxRetries: 0 });
   const error = await rejected(() => asking.images.generate({ prompt: PROMPT, ...LOW, ...fields }));
@@ -98,4 +110,4 @@ async function models() {
   assert.equal(error.code, 'model_not_found');
 }
 
-await run({ generate, n: several, stream, url: links, errors, retry, models });
+await run({ generate, n: several, stream, url: links, edit, errors, retry, models });

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import tempfile
+
 import litellm
 from cases import (
     API_KEY,
@@ -50,6 +53,24 @@ def several() -> None:
         check_base64(picture.b64_json)
 
 
+def edit() -> None:
+    """A picture from a picture, through its own client for forms."""
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        file.write(base64.b64decode(_ask().data[0].b64_json))
+        file.seek(0)
+        answer = litellm.image_edit(
+            model=f"openai/{MODEL}",
+            image=[file],
+            prompt="make it blue",
+            size="1024x1024",
+            quality="low",
+            api_base=BASE_URL,
+            api_key=API_KEY,
+        )
+
+    check_base64(answer.data[0].b64_json)
+
+
 def links() -> None:
     """A link where the old model had one."""
     check_link(_ask(model=OLD_MODEL, quality="standard").data[0].url)
@@ -76,4 +97,13 @@ def retry() -> None:
     check_base64(_ask(SLOW_PROMPT, max_retries=3).data[0].b64_json)
 
 
-run({"generate": generate, "n": several, "url": links, "errors": errors, "retry": retry})
+run(
+    {
+        "generate": generate,
+        "n": several,
+        "url": links,
+        "edit": edit,
+        "errors": errors,
+        "retry": retry,
+    }
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import openai
 from cases import (
     API_KEY,
@@ -62,6 +64,16 @@ def stream() -> None:
     assert error.code == "moderation_blocked"
 
 
+def edit() -> None:
+    """One picture, then two: forms of one field and of a list."""
+    made = client.images.generate(prompt=PROMPT, **LOW).data[0].b64_json
+    file = ("fox.png", base64.b64decode(made), "image/png")
+    for images in (file, [file, file]):
+        answer = client.images.edit(image=images, prompt="make it blue", **LOW)
+        check_base64(answer.data[0].b64_json)
+        assert answer.usage.input_tokens_details.image_tokens > 0
+
+
 def links() -> None:
     """A link where the old model had one."""
     answer = client.images.generate(model=OLD_MODEL, prompt=PROMPT, quality="standard")
@@ -117,6 +129,7 @@ run(
         "n": several,
         "stream": stream,
         "url": links,
+        "edit": edit,
         "errors": errors,
         "retry": retry,
         "models": models,
