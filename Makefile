@@ -1,7 +1,7 @@
 # The commands of this repository; each sets up its own virtual environment first.
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
 #   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
-#   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster)
+#   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster TESTS=…)
 #   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
@@ -17,6 +17,7 @@
 .PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks
 
 STORES ?= redis7,redis8,sentinel,cluster
+TESTS ?= tests/integration
 
 demo: .venv/.demo
 	@.venv/bin/gateway demo $(ARGS)
@@ -25,7 +26,7 @@ test: .venv/.dev
 	@scripts/test $(ARGS)
 
 test-stores: .venv/.dev
-	@scripts/test -n 4 --stores=$(STORES) tests/integration $(ARGS)
+	@scripts/test -n 4 --stores=$(STORES) $(TESTS) $(ARGS)
 
 test-deploy: .venv/.dev .venv/.deploy
 	@scripts/test tests/deploy $(ARGS)

@@ -156,17 +156,33 @@ async def test_an_answer_reaches_a_client_that_has_not_stopped_sending(client: C
     assert (408, "request_timeout", "close") == (status, _code(told), headers["connection"])
 
 
-async def test_a_body_too_large_that_is_sent_to_its_end(client: Connection) -> None:
-    """A client that reads only then still reads 413, also when it wants the connection closed."""
-    size_bytes = 4 << 20
-    client.ask(f"Content-Length: {size_bytes}", "Connection: close")
-    for _ in range(64):
-        client.writer.write(bytes(size_bytes // 64))
+@pytest.mark.parametrize(
+    ("connection", "key", "refused"),
+    [
+        ("close", TEAM_KEY, (413, "request_too_large")),
+        ("keep-alive", TEAM_KEY, (413, "request_too_large")),
+        ("close", "sk-wrong", (401, "invalid_api_key")),
+    ],
+)
+async def test_a_body_that_is_sent_to_its_end_all_the_same(
+    client: Connection, connection: str, key: str, refused: tuple[int, str]
+) -> None:
+    """A client that reads only then still reads why it was refused."""
+    size_bytes = 4 << 20 if refused[0] == 413 else 1000
+    client.ask(f"Content-Length: {size_bytes}", f"Connection: {connection}", key=key)
+    for _ in range(50):
+        client.writer.write(bytes(size_bytes // 50))
         await client.writer.drain()
+    client.writer.write(bytes(size_bytes % 50))
     status, _, told = await client.answer()
 
-    assert (413, "request_too_large") == (status, _code(told))
-    assert await client.is_closed()
+    assert refused == (status, _code(told))
+    if connection == "close":
+        assert await client.is_closed()
+    else:
+        client.ask(f"Content-Length: {len(BODY)}")
+        client.writer.write(BODY)
+        assert 200 == (await client.answer())[0]
 
 
 async def test_waiting_for_a_picture_is_not_waiting_for_a_body(running: Running) -> None:

@@ -1,4 +1,4 @@
-"""Two gateway processes, one store, one budget: it is never exceeded, and it is used up."""
+"""Two gateway processes, one store: one budget for both, and streams that move between them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import httpx
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from gateway.simulator.rules import Rule
 from gateway.simulator.settings import SimulatorSettings
 from gateway.store.client import Store
 from tests.support.gateway import TEAM_KEY, serving_gateway, serving_simulator, write_config
@@ -108,3 +109,33 @@ async def budget(store: Store) -> tuple[int, int]:
     assert isinstance(reply, list)
     spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
     return spent, held
+
+
+async def test_a_stream_that_is_cut_goes_on_at_the_other_gateway(
+    valkey_process: ValkeyProcess, store: Store, tmp_path: Path
+) -> None:
+    """It sends what is there already, and the rest when the gateway that runs it has got it."""
+    settings = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
+    rules = [Rule("submit", "[[latency:6]]", nth=frozenset({1}))]
+    call = {"model": "gpt-image-1.5", "prompt": "a small red fox", "n": 2, "stream": True}
+    headers = {"Authorization": f"Bearer {TEAM_KEY}"}
+    async with (
+        serving_simulator(settings, rules) as upstream,
+        httpx.AsyncClient(timeout=60, headers=headers) as client,
+    ):
+        redis = f'url = "{valkey_process.url}"'
+        config = write_config(tmp_path, upstream, redis=redis, wait="50s")
+        async with serving_gateway(config) as one, serving_gateway(config) as two:
+            path = "images/generations"
+            async with client.stream("POST", f"{one.url}/{path}", json=call) as cut:
+                await anext(cut.aiter_bytes())
+            async with asyncio.timeout(10):
+                while not await store.command("KEYS", "{t:design}:orphans:*"):  # noqa: ASYNC110 - the store sets no event
+                    await asyncio.sleep(0.01)
+            answer = await client.post(f"{two.url}/{path}", json=call)
+        stats = (await client.get(f"{upstream}/_sim/stats")).json()
+
+    assert "true" == answer.headers["x-gateway-joined"]
+    assert cut.headers["x-gateway-task-id"] == answer.headers["x-gateway-task-id"]
+    assert 2 == answer.text.count("event: image_generation.completed\n")
+    assert 2 == stats["submits"]
