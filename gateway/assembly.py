@@ -387,6 +387,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 correct=partial(_correct, books),
                 call_back=partial(_call_back, told, deliveries, courier),
                 callback_url=None if callbacks is None else callbacks.url,
+                logs_prompt_hashes=settings.log.prompt_hashes,
                 reached=reached,
             ),
             wake,
@@ -427,7 +428,7 @@ async def build(  # noqa: PLR0915 - one for each part
             random_bytes=randomness.token_bytes,
             quantile=latencies.quantile,
         )
-        shown = TaskService(tasks, engine)
+        shown = TaskService(tasks, engine, keeps_prompts=bool(settings.privacy.keep_prompts_ms))
         admin = Admin(accounts, settings.teams, clock, randomness.token_bytes)
         usage = UsageService(ledger=ledger, rollups=books, clock=clock)
         yield Gateway(
@@ -520,6 +521,7 @@ def keeping_of(settings: Settings) -> Keeping:
         record_ms=keep_ms,
         answer_ms=min(keep_ms, JOINABLE_MS),
         listed_ms=keep_ms + settings.server.abandon_after_ms,
+        prompts_ms=settings.privacy.keep_prompts_ms,
     )
 
 

@@ -53,6 +53,7 @@ def serve(
     collect_seldom()
     try:
         loaded = load(config, process_environ())
+        configure_logging(form=loaded.settings.log.format)
         loaded.require_secrets()
         if workers > 1 and loaded.settings.assets.url == "memory:":
             refuse("assets.url: workers share no memory: set it to a folder, or serve with one.")

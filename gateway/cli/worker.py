@@ -63,6 +63,7 @@ def worker(
     with socket.socket(fileno=line) as parent:
         with parent.makefile("rb") as said:
             order: Order = pickle.load(said)  # noqa: S301 - our parent made it
+        configure_logging(form=order.loaded.settings.log.format)
         count_as_worker(order.slot)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -16,10 +16,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.config.addresses import check_optional_url, check_redis_url
+from gateway.config.operator_settings import AlertsSettings
 from gateway.config.problems import Place, Problem, dotted
 from gateway.config.provider_settings import ProviderSettings
 from gateway.config.settings import (
-    AlertsSettings,
     AssetsSettings,
     RedisSettings,
     ServerSettings,

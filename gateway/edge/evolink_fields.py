@@ -14,7 +14,7 @@ from gateway.domain.catalog import TRANSPARENT, Model, Offer
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.images import ImageRequest, Operation, PictureFormat, Size
 from gateway.domain.sizes import ONE_TIER, FreeSizes, size_of, tiers_of
-from gateway.edge.fields import PROMPT
+from gateway.edge.fields import prompt_field
 from gateway.edge.params import (
     Checker,
     Param,
@@ -114,7 +114,7 @@ def _table(model: Model) -> tuple[Param, ...]:
     is_quality = _tier_field(model) == "quality"
     transparent = [TRANSPARENT] if any(offer.transparent for offer in offers) else []
     return (
-        PROMPT,
+        prompt_field(model, Operation.GENERATION),
         Param("n", integer(1, 10)),
         Param("quality", tier if is_quality else choice([*qualities, "auto"])),
         *(() if is_quality else (Param("resolution", tier),)),

@@ -6,6 +6,7 @@ clients send beside it (§12). The gateway's own `max_cost_usd` and `callback_ur
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from gateway.domain.catalog import TRANSPARENT, Model, Offer
@@ -20,6 +21,7 @@ from gateway.edge.params import (
     dollars,
     integer,
     label,
+    links,
     mapping,
     text,
     wrong_type,
@@ -31,11 +33,11 @@ PROMPT_MAX_CHARS = 32_000
 #: EvoLink's limit of a callback's address (protocols/evolink.md §6).
 MAX_URL_CHARS = 2_048
 
+#: EvoLink's field for references by their links (protocols/evolink.md §2).
+LINKS = "image_urls"
+
 #: What the qualities of dall-e became (protocols/openai_images.md §2.1, §12).
 OLD_QUALITIES = {"standard": "medium", "hd": "high"}
-
-#: What every model takes at the most.
-PROMPT = Param("prompt", text(maximum_chars=PROMPT_MAX_CHARS), nullable=False)
 
 #: Fields of OpenAI's newest models, which nothing here makes anything of.
 NEWEST = ("complexity", "frame_count", "frame_duration_ms", "svg")
@@ -45,17 +47,28 @@ def prompt_field(model: Model, operation: Operation) -> Param:
     """Return the field for the prompt, as long as the most patient of the model's offers takes."""
     offers = model.offers_for(operation)
     chars = [offer.prompt.chars or PROMPT_MAX_CHARS for offer in offers]
-    sizes = [offer.prompt.bytes for offer in offers]
-    return Param(
-        "prompt",
-        text(
-            maximum_chars=min(max(chars, default=PROMPT_MAX_CHARS), PROMPT_MAX_CHARS),
-            maximum_bytes=max((size for size in sizes if size), default=None)
-            if all(sizes)
-            else None,
-        ),
-        nullable=False,
-    )
+    most = min(max(chars, default=PROMPT_MAX_CHARS), PROMPT_MAX_CHARS)
+    # Without a limit of one of them there is none.
+    sizes = [offer.prompt.bytes or sys.maxsize for offer in offers]
+    most_bytes = max(sizes, default=sys.maxsize)
+    return Param("prompt", text(maximum_chars=most, maximum_bytes=most_bytes), nullable=False)
+
+
+def links_field(model: Model) -> Param:
+    """Return EvoLink's field for references by their links: as many as an offer takes."""
+    most = max((offer.max_references for offer in model.offers_for(Operation.EDIT)), default=0)
+    taken = links(maximum=most, maximum_chars=MAX_URL_CHARS)
+
+    def check(name: str, value: object) -> object:
+        if not most:
+            raise UnsupportedImage(
+                f"The model '{model.name}' does not take references here.",
+                param=name,
+                code="invalid_value",
+            )
+        return taken(name, value)
+
+    return Param(LINKS, Checker(check, taken.schema if most else {"not": {}}))
 
 
 def field_table(model: Model, operation: Operation, *, strict: bool) -> tuple[Param, ...]:

@@ -6,6 +6,7 @@ Texts and codes are protocols/openai_images.md §7.3; a checker returns the valu
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,7 +152,7 @@ def choice(options: Sequence[str], *, also: Mapping[str, str] | None = None) -> 
     return Checker(check, {"type": "string", "enum": [*words]})
 
 
-def text(*, maximum_chars: int, maximum_bytes: int | None = None) -> Checker:
+def text(*, maximum_chars: int, maximum_bytes: int = sys.maxsize) -> Checker:
     """Take a string of at least one character; only white space is fine. Bytes are UTF-8's."""
 
     def check(name: str, value: object) -> str:
@@ -172,7 +173,7 @@ def text(*, maximum_chars: int, maximum_bytes: int | None = None) -> Checker:
                 code="string_above_max_length",
             )
         size_bytes = len(value.encode("utf-8", "surrogatepass"))
-        if maximum_bytes is not None and size_bytes > maximum_bytes:
+        if size_bytes > maximum_bytes:
             raise InvalidRequest(
                 f"Invalid '{name}': string too long. Expected a string of at most {maximum_bytes}"
                 f" bytes in UTF-8, but got a string of {size_bytes} bytes instead.",

@@ -7,14 +7,15 @@ fields, prompt, pictures, n, the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import orjson
 
 from gateway.domain.catalog import Model, no_such_model
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.images import ImageRequest, Operation
-from gateway.edge.fields import check_offered, field_table, prompt_field
+from gateway.domain.images import ImageRequest, LinkedReference, Operation, References
+from gateway.edge.fields import LINKS, check_offered, field_table, links_field, prompt_field
 from gateway.edge.params import Param, missing, unknown, wrong_type
 
 #: Models whose answers were links unless a call said otherwise; LangChain reads nothing else.
@@ -48,9 +49,20 @@ class Reading:
 def parse_generation(body: bytes, rules: FieldRules) -> ImageRequest:
     """Read the body of `POST /v1/images/generations`.
 
-    Raises InvalidRequest or UnsupportedImage for the first fault in OpenAI's order.
+    Leniently it may name references by their links, as EvoLink's clients do: such a picture is made
+    as an edit is, and the upstream fetches them itself. Raises InvalidRequest or UnsupportedImage
+    for the first fault in OpenAI's order.
     """
-    return read_fields(json_object(body), rules, Operation.GENERATION).request
+    fields = json_object(body)
+    if rules.strict:
+        return read_fields(fields, rules, Operation.GENERATION).request
+    _, model = _model(fields, rules)
+    is_edit = fields.get(LINKS) is not None
+    operation = Operation.EDIT if is_edit else Operation.GENERATION
+    reading = read_fields(fields, rules, operation, own=(links_field(model),))
+    links = cast("tuple[str, ...]", reading.own.get(LINKS, ()))
+    references = References(tuple(LinkedReference(link) for link in links))
+    return replace(reading.request, references=references)
 
 
 def read_fields(

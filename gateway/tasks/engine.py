@@ -8,6 +8,7 @@ what other replicas leave behind, and hands over what it has when its process is
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -121,6 +122,7 @@ class Engine:
             call=call,
         )
         self._house.accounting.phase(live, "admit", live.admitted_s - started_s)
+        self._log_admitted(live.task)
         self._house.reached("admitted")
         self._run(live)
         return ticket(task=live.task.id, joined=False, live=live)
@@ -137,6 +139,23 @@ class Engine:
                 await self.reconciler.catch_up(team)
         except TimeoutError as error:
             raise StoreUnavailable from error
+
+    def _log_admitted(self, task: Task) -> None:
+        told: dict[str, object] = {}
+        if self._house.logs_prompt_hashes:
+            prompt = str(task.order.body.get("prompt", ""))
+            told["prompt_sha256"] = hashlib.sha256(prompt.encode()).hexdigest()
+        log.info(
+            "task_admitted",
+            action="task_admitted",
+            task=task.id,
+            team=task.team,
+            provider=task.order.provider,
+            model=task.model,
+            renders=len(task.renders),
+            held_microusd=task.hold.amount_microusd * len(task.renders),
+            **told,
+        )
 
     def adopt(self, task: Task) -> None:
         """Go on with a task from what its record tells; nothing happens when it runs already."""

@@ -264,6 +264,7 @@ class Finishing:
             self._steps.phase(one, "fetch", elapsed_s - ingested.store_s)
             self._steps.phase(one, "store", ingested.store_s)
             self._steps.accounting.stored(one.live)
+            self._steps.note(one, "stored", size_bytes=ingested.picture.size_bytes)
         self._steps.house.shelf.stored(task.team, task.id, one.index, stored)
         self._steps.house.reached("stored")
         self._steps.settled(one)

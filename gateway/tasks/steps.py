@@ -95,6 +95,8 @@ class Surroundings:
     call_back: Callable[[Task], Awaitable[None]] | None = None
     #: Adds micro-dollars (or takes them back) to what was booked for a render, once.
     correct: Callable[[Task, int, int], Awaitable[None]] | None = None
+    #: Whether the log may tell prompts apart, by their hashes.
+    logs_prompt_hashes: bool = False
     #: Told where a render is, at every point where a crash would matter; for tests.
     reached: Callable[[str], None] = lambda _: None
 

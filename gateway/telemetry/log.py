@@ -1,4 +1,6 @@
-"""Logs: JSON lines in UTC, one event each, with an `action` that queries can rely on.
+"""Logs: lines in UTC, one event each, with an `action` that queries can rely on.
+
+They are JSON, or laid out for people to read.
 
 Prompts, keys and links are never passed to a logger; there is nothing here that would remove them.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Literal, TextIO
 
 import structlog
 from structlog.types import Processor
@@ -28,8 +30,13 @@ _QUIET = (
 _SAID_ALREADY = "ASGI callable returned without completing response."
 
 
-def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:
-    """Send our own events and everybody's warnings to `stream` as JSON lines."""
+def configure_logging(
+    stream: TextIO = sys.stderr,
+    *,
+    level: int = logging.INFO,
+    form: Literal["json", "console"] = "json",
+) -> None:
+    """Send our own events and everybody's warnings to `stream`; the last call of this decides."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -52,7 +59,9 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer()
+                if form == "json"
+                else structlog.dev.ConsoleRenderer(colors=stream.isatty()),
             ],
         )
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -33,6 +34,11 @@ GENERATING = [
     if any("generation" in offer.operations for offer in row.offers)
 ]
 
+#: Those that make pictures from pictures, by their links.
+EDITING = [
+    name for name, row in MODELS.items() if any("edit" in offer.operations for offer in row.offers)
+]
+
 #: All of them routed; the first one is by the settings of every test.
 OFFERED = "\n".join(f'[models."{name}"]\nroutes = ["evolink"]' for name in [*MODELS][1:])
 
@@ -49,36 +55,27 @@ def _sizes(name: str) -> list[str]:
 CASES = [(name, size) for name in GENERATING for size in _sizes(name)]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+@asynccontextmanager
+async def _serving(folder: Path) -> AsyncIterator[Running]:
     """Serve every model with an upstream that answers at once."""
+    simulator = SimulatorSettings(
+        latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
+    )
     async with running_gateway(
-        tmp_path_factory.mktemp("models"),
-        simulator=SimulatorSettings(
-            latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
-        ),
-        sections=OFFERED,
-        budget="1000",
-        team_models="*",
+        folder, simulator=simulator, sections=OFFERED, budget="1000", team_models="*"
     ) as served:
         yield served
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def made(running: Running) -> Mapping[tuple[str, str], httpx.Response]:
-    """Make a picture of each model and size, many at a time.
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """Serve every model for all tests that do not look at all the money there is."""
+    async with _serving(tmp_path_factory.mktemp("models")) as served:
+        yield served
 
-    The upstream is to refuse what its model does not know.
-    """
-    few = asyncio.Semaphore(16)
 
-    async def make(name: str, size: str) -> httpx.Response:
-        async with few:
-            prompt = f"a small red fox [[rules:no-unknown]] [[label:{name} {size}]]"
-            return await running.generate(prompt, model=name, size=size, quality="auto")
-
-    answers = await asyncio.gather(*(make(name, size) for name, size in CASES))
-    return dict(zip(CASES, answers, strict=True))
+def _cost_microusd(answer: httpx.Response) -> int:
+    return round(float(answer.headers["x-gateway-cost-usd"]) * 1_000_000)
 
 
 async def _billed(running: Running, label: str) -> list[int]:
@@ -88,31 +85,46 @@ async def _billed(running: Running, label: str) -> list[int]:
     return [task["cost_microusd"] for task in answer.json()["tasks"]]
 
 
-@pytest.mark.parametrize(("name", "size"), CASES)
-async def test_every_model_makes_what_is_asked_for_and_bills_what_it_costs(
-    running: Running, made: Mapping[tuple[str, str], httpx.Response], name: str, size: str
-) -> None:
-    """The pixels are those asked for, and both sides' books agree to the micro-dollar."""
-    answer = made[name, size]
-
-    assert 200 == answer.status_code, answer.text
-    told = answer.json()
-    picture = Image.open(io.BytesIO(base64.b64decode(told["data"][0]["b64_json"])))
-    assert (size, size) == (f"{picture.width}x{picture.height}", told["size"])
-    cost_microusd = round(float(answer.headers["x-gateway-cost-usd"]) * 1_000_000)
-    assert [cost_microusd] == await _billed(running, f"{name} {size}")
-    assert cost_microusd > 0
+def _pixels(answer: httpx.Response) -> str:
+    """Return the size that a picture has in truth; what is told where there is none."""
+    if answer.status_code != 200:
+        return answer.text
+    content = base64.b64decode(answer.json()["data"][0]["b64_json"])
+    with Image.open(io.BytesIO(content)) as picture:
+        return f"{picture.width}x{picture.height}"
 
 
-async def test_the_budget_is_what_the_upstream_billed_in_all(
-    running: Running, made: Mapping[tuple[str, str], httpx.Response]
-) -> None:
-    """Nothing is held any more, and no model is above or below its bill."""
-    billed = [await _billed(running, f"{name} {size}") for name, size in made]
+async def test_every_model_makes_what_is_asked_for_and_bills_what_it_costs(tmp_path: Path) -> None:
+    """The pixels are those asked for, and both sides' books agree to the micro-dollar.
 
-    assert (sum(map(sum, billed)), 0) == await running.budget()
-    drift = (await running.metrics())['gateway_billing_drift_usd_total{provider="evolink"}']
-    assert 0 == drift
+    All in one gateway, many at a time; the upstream refuses what its model does not know.
+    """
+    few = asyncio.Semaphore(16)
+    async with _serving(tmp_path) as running:
+
+        async def make(name: str, size: str) -> httpx.Response:
+            async with few:
+                prompt = f"a small red fox [[rules:no-unknown]] [[label:{name} {size}]]"
+                return await running.generate(prompt, model=name, size=size, quality="auto")
+
+        answers = dict(
+            zip(CASES, await asyncio.gather(*(make(*case) for case in CASES)), strict=True)
+        )
+        billed = {(name, size): await _billed(running, f"{name} {size}") for name, size in CASES}
+        budget = await running.budget()
+        metrics = await running.metrics()
+
+    assert {(name, size): size for name, size in CASES} == {
+        case: _pixels(answer) for case, answer in answers.items()
+    }
+    assert {(name, size): size for name, size in CASES} == {
+        case: answer.json()["size"] for case, answer in answers.items()
+    }
+    costs = {case: [_cost_microusd(answer)] for case, answer in answers.items()}
+    assert billed == costs
+    assert min(costs.values()) > [0]
+    assert (sum(map(sum, billed.values())), 0) == budget
+    assert 0 == metrics['gateway_billing_drift_usd_total{provider="evolink"}']
 
 
 def _house(name: str, retires: date) -> str:
@@ -230,6 +242,46 @@ async def test_strictly_there_are_no_other_names(tmp_path: Path) -> None:
         (error["param"], error["code"]) for error in (answer.json()["error"] for answer in answers)
     ]
     assert 200 == plain.status_code
+
+
+async def test_every_model_that_edits_does_from_links(running: Running) -> None:
+    """What EvoLink's clients send: references are fetched by the upstream, and priced."""
+    link = (await running.generate(response_format="url")).json()["data"][0]["url"]
+
+    async def make(name: str) -> httpx.Response:
+        prompt = f"in oil [[rules:no-unknown]] [[label:edit {name}]]"
+        return await running.generate(
+            prompt, model=name, size="auto", quality="auto", image_urls=[link]
+        )
+
+    answers = dict(zip(EDITING, await asyncio.gather(*map(make, EDITING)), strict=True))
+    costs = {
+        name: [_cost_microusd(answer)]
+        for name, answer in answers.items()
+        if answer.status_code == 200
+    }
+
+    assert {} == {name: answer.text for name, answer in answers.items() if name not in costs}
+    assert costs == {name: await _billed(running, f"edit {name}") for name in EDITING}
+    assert {name: str(MODELS[name].default_size) for name in EDITING} == {
+        name: answer.json()["size"] for name, answer in answers.items()
+    }
+
+
+async def test_links_that_lead_nowhere(running: Running) -> None:
+    """The upstream cannot fetch it: OpenAI's error of a bad image, and nothing is spent."""
+    before = await running.budget()
+    nowhere = await running.generate(
+        model="gpt-image-2", image_urls=[f"{running.upstream}/nothing.png"]
+    )
+    inside = await running.generate(model="gpt-image-2", image_urls=["file:///etc/passwd"])
+
+    assert (400, "image_generation_user_error", "invalid_image") == (
+        nowhere.status_code,
+        *(nowhere.json()["error"][key] for key in ("type", "code")),
+    )
+    assert (400, "image_urls[0]") == (inside.status_code, inside.json()["error"]["param"])
+    assert before == await running.budget()
 
 
 @pytest.mark.parametrize(

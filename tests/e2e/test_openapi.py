@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.simulator.settings import SimulatorSettings
+from gateway.simulator.settings import References, SimulatorSettings
 from tests.support.gateway import ENVIRON, TEAM_KEY, Running, running_gateway
 
 ADMIN_KEY = "Zk3vQ9-pW7xT2mN8bR5cY1dL"
@@ -85,7 +85,10 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setitem(ENVIRON, "GATEWAY_ADMIN_KEY", ADMIN_KEY)
     async with running_gateway(
         tmp_path,
-        simulator=SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7),
+        # Made-up links lead to nobody that is to be called.
+        simulator=SimulatorSettings(
+            latency_median_s=0.0, latency_sigma=0.0, seed=7, references=References.IGNORED
+        ),
         budget="1000000",
         server='public_url = "http://127.0.0.1:9"',
         team="limits = { requests_per_minute = 100_000, images_per_minute = 1_000_000 }",

@@ -36,7 +36,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.images import Operation as Made
 from gateway.edge.edits import FORM_PICTURES, JSON_PICTURES
-from gateway.edge.fields import field_table, offered, prompt_field
+from gateway.edge.fields import LINKS, field_table, links_field, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
     JSON,
@@ -89,6 +89,7 @@ _MEANINGS = {
     "stream": "Whether the pictures come as events, each as soon as it is there.",
     "partial_images": "How many unfinished pictures a stream may send; no upstream here has any.",
     "response_format": "What pictures are answered as; events always have the picture itself.",
+    "image_urls": "Links to pictures that it is made from, which the upstream fetches itself.",
     "style": "Taken from clients of other models, and without effect.",
     "input_fidelity": "Taken and without effect.",
     "user": "The end user, of whom only a hash is kept.",
@@ -177,6 +178,8 @@ def _fields(model: Model, operation: Made, *, strict: bool) -> Mapping[str, Sche
             schema = param.check.schema if values is None else one_of(*values)
             schema = nullable(schema) if param.nullable else schema
         fields[param.name] = _told(param.name, schema)
+    if operation is Made.GENERATION and not strict:
+        fields[LINKS] = _told(LINKS, nullable(links_field(model).check.schema))
     return fields
 
 
@@ -192,11 +195,7 @@ _TASK_ANSWER = ok(ref("Task"), "The task as it stands.", *TASK[:1])
 _EVENT: Schema = record(
     {
         "event": TEXT,
-        "data": {
-            "type": "string",
-            "contentMediaType": JSON,
-            "contentSchema": ref("StreamEvent"),
-        },
+        "data": {"type": "string", "contentMediaType": JSON, "contentSchema": ref("StreamEvent")},
     }
 )
 

@@ -9,7 +9,14 @@ import pytest
 
 from gateway.domain.catalog import Model, OpenAiRules, PromptLimits
 from gateway.domain.errors import InvalidRequest, UnsupportedImage
-from gateway.domain.images import ImageRequest, Operation, Size
+from gateway.domain.images import (
+    NO_REFERENCES,
+    ImageRequest,
+    LinkedReference,
+    Operation,
+    References,
+    Size,
+)
 from gateway.domain.sizes import RatioSizes, named_sizes
 from gateway.edge.parse import FieldRules, parse_generation, read_fields
 from tests.support.factories import FREE_SIZES, a_model, an_offer
@@ -410,3 +417,67 @@ def test_models_that_are_gone(strict: bool, told: str) -> None:
         *(type(error), error.message),
         *(error.param, error.code),
     )
+
+
+LINK = "https://files.example/a.png"
+
+#: A model that edits with three references, and longer prompts than it takes for generations.
+EDITING = a_model(
+    "editing",
+    offers=(
+        an_offer(prompt_max_chars=5),
+        an_offer(operation=Operation.EDIT, max_references=3, prompt_max_chars=9),
+    ),
+)
+
+
+def test_references_by_their_links() -> None:
+    """EvoLink's clients name them so; it is an edit then, with the limits of one."""
+    asked = _of(EDITING, prompt="long prom", image_urls=[LINK, "http://h:8080/b?c=d#e"])
+
+    assert References((LinkedReference(LINK), LinkedReference("http://h:8080/b?c=d#e"))) == (
+        asked.references
+    )
+    assert NO_REFERENCES == _of(EDITING, image_urls=None).references
+    assert "string_above_max_length" == _refused(EDITING, prompt="long prom").code
+
+
+@pytest.mark.parametrize(
+    ("links", "param", "code"),
+    [
+        ("https://x.example/a.png", "image_urls", "invalid_type"),
+        ([], "image_urls", "empty_array"),
+        ([LINK] * 4, "image_urls", "array_above_max_length"),
+        ([LINK, None], "image_urls[1]", "invalid_type"),
+        ([""], "image_urls[0]", "empty_string"),
+        (["x" * 3000], "image_urls[0]", "string_above_max_length"),
+        *(
+            ([link], "image_urls[0]", "invalid_value")
+            for link in (
+                "data:image/png;base64,AAAA",
+                "file:///etc/passwd",
+                "ftp://x.example/a.png",
+                "//x.example/a.png",
+                "https://",
+                "https://user:secret@x.example/a.png",
+                "https://x.example/a b.png",
+                "https://x.example/\n.png",
+                "HTTPS://x.example/a.png",
+            )
+        ),
+    ],
+)
+def test_links_that_no_upstream_is_given(links: object, param: str, code: str) -> None:
+    """Only what it can fetch over http or https, and no secrets in them."""
+    error = _refused(EDITING, image_urls=links)
+
+    assert (param, code) == (error.param, error.code)
+
+
+def test_references_of_a_model_that_takes_none() -> None:
+    """It says so; strictly there is no such field at all."""
+    assert (
+        "The model 'full' does not take references here."
+        == _refused(FULL, image_urls=[LINK]).message
+    )
+    assert "unknown_parameter" == _refused(EDITING, image_urls=[LINK], strict=True).code

@@ -108,3 +108,17 @@ def test_an_answer_that_is_cut_off_is_no_news(stream: io.StringIO) -> None:
 
     (line,) = _lines(stream)
     assert line["event"] == "ASGI callable returned without starting response."
+
+
+def test_lines_for_people(stream: io.StringIO) -> None:
+    """On a console an event is a line to read, with its fields, and no colours in a file."""
+    second = io.StringIO()
+    configure_logging(second, form="console")
+    structlog.get_logger("gateway.console").info("hello", action="greet", count=3)
+
+    (line,) = second.getvalue().splitlines()
+    assert "" == stream.getvalue()
+    assert "hello" in line
+    assert "action=greet" in line
+    assert "count=3" in line
+    assert "\x1b" not in line

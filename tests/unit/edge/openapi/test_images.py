@@ -73,6 +73,7 @@ def _parses(body: dict[str, Any], rules: FieldRules) -> bool:
         *({"complexity": complexity} for complexity in ("low", None)),
         *({"frame_count": frames} for frames in (4, None)),
         *({"svg": svg} for svg in ({"model": "x"}, None)),
+        *({"image_urls": links} for links in (["https://x.example/a"], ["ftp://x"], [], None)),
         {"model": "nope"},
         {"unknown": 1},
     ],
