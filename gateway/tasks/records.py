@@ -13,13 +13,7 @@ from datetime import UTC, datetime
 import orjson
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import (
-    Operation,
-    Output,
-    PictureFormat,
-    StoredPicture,
-    TokenUsage,
-)
+from gateway.domain.images import Operation, Output, PictureFormat, StoredPicture, TokenUsage
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import PICTURE, Charge, ChargeBasis
 from gateway.domain.references import parse_references, references_said
