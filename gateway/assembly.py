@@ -428,7 +428,7 @@ async def build(  # noqa: PLR0915 - one for each part
             random_bytes=randomness.token_bytes,
             quantile=latencies.quantile,
         )
-        shown = TaskService(tasks, engine)
+        shown = TaskService(tasks, engine, keeps_prompts=bool(settings.privacy.keep_prompts_ms))
         admin = Admin(accounts, settings.teams, clock, randomness.token_bytes)
         usage = UsageService(ledger=ledger, rollups=books, clock=clock)
         yield Gateway(
@@ -521,6 +521,7 @@ def keeping_of(settings: Settings) -> Keeping:
         record_ms=keep_ms,
         answer_ms=min(keep_ms, JOINABLE_MS),
         listed_ms=keep_ms + settings.server.abandon_after_ms,
+        prompts_ms=settings.privacy.keep_prompts_ms,
     )
 
 

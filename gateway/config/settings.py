@@ -27,6 +27,7 @@ from gateway.config.addresses import (
     RequiredPath,
 )
 from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
+from gateway.config.keep_settings import LedgerSettings, PrivacySettings
 from gateway.config.operator_settings import AlertsSettings, LogSettings
 from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
 from gateway.config.provider_settings import ProviderSettings
@@ -35,7 +36,6 @@ from gateway.config.values import (
     Count,
     DurationMs,
     EnvironmentName,
-    KeepMs,
     Name,
     OptionalAmountMicrousd,
     PositiveDurationMs,
@@ -302,16 +302,6 @@ class ModelSettings(Section):
     )
 
 
-class LedgerSettings(Section):
-    """What becomes of the books."""
-
-    keep_ms: KeepMs = Field(
-        default=None,
-        alias="keep",
-        description="How long entries are kept; older ones give way to a checkpoint.",
-    )
-
-
 class Settings(Section):
     """The whole file. Made by `load.load`, which alone makes relative paths absolute."""
 
@@ -323,6 +313,9 @@ class Settings(Section):
     )
     assets: AssetsSettings = Field(
         default_factory=AssetsSettings, description="Where pictures are kept."
+    )
+    privacy: PrivacySettings = Field(
+        default_factory=PrivacySettings, description="What is kept of what people write."
     )
     network: NetworkSettings = Field(default_factory=NetworkSettings, description="The way out.")
     callbacks: CallbacksSettings = Field(

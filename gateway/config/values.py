@@ -98,6 +98,20 @@ def parse_keep_ms(text: object) -> int | None:
     return int(match[1]) * _MS_PER_UNIT["d"]
 
 
+def parse_prompt_keep_ms(text: object) -> int | None:
+    """Return how long prompts are kept after a task's end, in ms: 0 for ``"until_done"``.
+
+    None for ``"never"``: not even until then. ``"0s"`` is ``"until_done"``. Raises ValueError for
+    what is no length of time.
+    """
+    if text in ("until_done", "never"):
+        return 0 if text == "until_done" else None
+    try:
+        return parse_duration_ms(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "until_done" or "never"') from None
+
+
 def parse_size_bytes(text: object) -> int:
     """Return the bytes in ``"4MiB"`` or ``"10MB"``; ValueError for anything else, and for zero."""
     match = _SIZE.fullmatch(text) if isinstance(text, str) else None
@@ -232,6 +246,11 @@ KeepMs = Annotated[
     int | None,
     BeforeValidator(parse_keep_ms),
     WithJsonSchema({"type": "string", "pattern": f"^({_DAYS.pattern})?$"}),
+]
+PromptKeepMs = Annotated[
+    int | None,
+    BeforeValidator(parse_prompt_keep_ms),
+    WithJsonSchema({"type": "string", "pattern": "^(until_done|never|[0-9]{1,9}(ms|s|m|h|d))$"}),
 ]
 PositiveDurationMs = Annotated[int, BeforeValidator(parse_positive_duration_ms), _LENGTH]
 SizeBytes = Annotated[

@@ -192,6 +192,16 @@ class SubmitOrder:
     body: dict[str, object]
     references: References = NO_REFERENCES
 
+    @property
+    def prompt(self) -> str | None:
+        """The words of the picture; None where they are known to nobody any more."""
+        prompt = self.body.get("prompt", "")
+        return prompt if isinstance(prompt, str) else None
+
+    def without_prompt(self) -> SubmitOrder:
+        """Return the order as it is written down where no prompt may be; it cannot be sent."""
+        return replace(self, body=self.body | {"prompt": None})
+
 
 @dataclass(frozen=True, slots=True)
 class HeldWindow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import orjson
 from starlette.requests import Request
@@ -68,18 +68,27 @@ class TaskRoutes:
         wanted = _wanted(request.query_params.get("data", "true"))
         task = await self._tasks.show(caller, request.path_params["task"])
         record_of(request).task = task.id
+        prompt = await self._tasks.prompt(task)
+        fields = task_fields(task) | ({} if prompt is None else {"prompt": prompt})
         if wanted == "false":
-            return Response(orjson.dumps(task_fields(task)), media_type="application/json")
+            return Response(orjson.dumps(fields), media_type="application/json")
         urls = await self._links.urls(task, str(request.base_url))
         if wanted == "links":
-            body = task_fields(task) | {"data": [{"url": url} for url in urls]}
+            body = fields | {"data": [{"url": url} for url in urls]}
             return Response(orjson.dumps(body), media_type="application/json")
-        return await self.answer(task, urls)
+        return await self.answer(task, urls, fields)
 
-    async def answer(self, task: Task, urls: Sequence[str], *, status_code: int = 200) -> Response:
-        """Return a task with its pictures, as chunks, and the links to them."""
+    async def answer(
+        self,
+        task: Task,
+        urls: Sequence[str],
+        fields: Mapping[str, object],
+        *,
+        status_code: int = 200,
+    ) -> Response:
+        """Return a task as `fields` with its pictures, as chunks, and the links to them."""
         pictures = pictures_of(Outcome(task))
-        body = task_fields(task) | {"data": [{"b64_json": "", "url": url} for url in urls]}
+        body = {**fields, "data": [{"b64_json": "", "url": url} for url in urls]}
         pieces = [
             await opened(self._assets.read(picture.key, chunk_bytes=CHUNK_BYTES))
             for picture in pictures

@@ -32,9 +32,10 @@ class Status(StrEnum):
 class TaskService:
     """Shows, lists and cancels a team's tasks. Every method raises StoreUnavailable."""
 
-    def __init__(self, store: TaskStore, engine: Engine) -> None:
+    def __init__(self, store: TaskStore, engine: Engine, *, keeps_prompts: bool = False) -> None:
         self._store = store
         self._engine = engine
+        self._keeps_prompts = keeps_prompts
 
     async def show(self, caller: Caller, task: str) -> Task:
         """Return a task of the caller's team. Raises NotFound for every other one."""
@@ -48,6 +49,10 @@ class TaskService:
         if read is None:
             raise NotFound(f"There is no task '{task[:100]}'.", param="id", code="task_not_found")
         return read
+
+    async def prompt(self, task: Task) -> str | None:
+        """Return the prompt of a task that is over, where prompts are kept for that."""
+        return await self._store.prompt(task.team, task.id) if self._keeps_prompts else None
 
     def fetched(self, pictures: Iterable[str]) -> None:
         """Note that pictures, by their keys, have left for somebody who asked for them."""

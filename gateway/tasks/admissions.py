@@ -58,6 +58,8 @@ class Keeping:
     record_ms: int
     answer_ms: int
     listed_ms: int
+    #: Prompts, after their task's end; None writes them down nowhere.
+    prompts_ms: int | None = 0
 
     def listed_of(self, task: Task) -> int:
         """Return how long the list of the task's team goes back at least."""

@@ -313,6 +313,10 @@ class TaskStore(Protocol):
         """Return a task as it is written down; None when there is no such record."""
         ...
 
+    async def prompt(self, team: TeamId, task: TaskId) -> str | None:
+        """Return the prompt of a task that is over; None where it is not kept."""
+        ...
+
     async def owned(self, team: TeamId, owner: str) -> Sequence[TaskId]:
         """Return the tasks that a replica has to see to, the oldest first; '' is nobody."""
         ...

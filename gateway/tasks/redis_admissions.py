@@ -214,7 +214,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
             "renders": len(unfinished),
             "created_ms": task.created_ms,
             "list_from_ms": now_ms - self._keeping.listed_of(task),
-            "fields": records.task_fields(task, owner=self._owner, call=call),
+            "fields": records.task_fields(self._written(task), owner=self._owner, call=call),
             "entries": [records.hold_entry(task, index) for index in unfinished],
         }
         return await self._store.run(
@@ -237,6 +237,12 @@ class RedisTaskAdmissions(RedisTaskOwnership):
             ],
             [orjson.dumps(full)],
         )
+
+    def _written(self, task: Task) -> Task:
+        """Return a task as it may be written down."""
+        if self._keeping.prompts_ms is not None:
+            return task
+        return replace(task, order=task.order.without_prompt())
 
     async def give_up(self, admission: Admission) -> bool:
         """Make sure that an admission nobody heard of holds nothing; True if it has begun."""

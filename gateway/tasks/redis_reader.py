@@ -12,6 +12,7 @@ from gateway.store.keyspace import (
     active_teams_key,
     live_key,
     owners_key,
+    prompt_key,
     task_key,
     tasks_key,
 )
@@ -39,6 +40,11 @@ class RedisTaskReader:
             raise TypeError("HGETALL answers a mapping")
         fields = {name.decode(): text_of(value) for name, value in reply.items()}
         return records.parse_task(team, task, fields) if fields else None
+
+    async def prompt(self, team: TeamId, task: TaskId) -> str | None:
+        """Return the prompt of a task that is over; None where it is not kept."""
+        reply = await self._store.command("GET", prompt_key(team, task))
+        return None if reply is None else text_of(reply)
 
     async def listed(self, team: TeamId, *, after: str, limit: int) -> Sequence[Task]:
         """Return the team's tasks from the newest on."""

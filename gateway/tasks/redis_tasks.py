@@ -27,6 +27,7 @@ from gateway.store.keyspace import (
     ledger_key,
     live_key,
     outbox_key,
+    prompt_key,
     rollup_key,
     spent_month_key,
     spent_total_key,
@@ -185,6 +186,9 @@ class RedisTaskStore(RedisTaskAdmissions):
             "fields": records.ending_fields(ending) | {f"{ending.event}_ms": str(now_ms)},
             "entry": records.ending_entry(task, render, ending),
         }
+        if self._keeping.prompts_ms and task.order.prompt:
+            keep_ms = min(self._keeping.prompts_ms, task.keep_ms or self._keeping.record_ms)
+            order["prompt"] = [prompt_key(task.team, task.id), task.order.prompt, keep_ms]
         if self._tells_organization:
             order["outbox"] = [
                 outbox_field(task.id, str(index)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.domain.task import RenderState
+from gateway.domain.task import Event, FailureKind, RenderState
 from gateway.tasks.finishing import Finishing
 from gateway.tasks.live import LiveRender
 from gateway.tasks.steps import Steps
@@ -23,6 +23,10 @@ class Rendering:
         Raises OwnershipLostError when somebody else decides about it by now.
         """
         match one.render.state:
+            case RenderState.QUEUED if one.live.task.order.prompt is None:
+                # Whoever knew it is gone. Nothing was ordered, and a retry brings it again.
+                self._steps.note(one, "prompt_gone")
+                await self._steps.end(one, Event.EXPIRE, FailureKind.WITHDRAWN)
             case RenderState.QUEUED:
                 await self._submitting.submit(one)
             case RenderState.SUBMITTING | RenderState.UNKNOWN if one.render.result is None:

@@ -262,15 +262,16 @@ class Submitting:
         where that is proven, the very same order may be sent again under the same key.
         """
         provider = self._steps.provider(one)
+        can_repeat = provider.proves_idempotency and one.live.task.order.prompt is not None
         until_s = self._steps.clock.monotonic_s() + self._steps.house.patience.unknown_s
         for tries in itertools.count(1):
             if one.candidate and await self._bind(one, one.candidate):
                 return None
-            if provider.proves_idempotency:
+            if can_repeat:
                 await self._until_steady(one)
             # Read before it asks: a process that stands still meanwhile asks once more.
             left_s = until_s - self._steps.clock.monotonic_s()
-            if provider.proves_idempotency and self._steps.house.replica.may_submit():
+            if can_repeat and self._steps.house.replica.may_submit():
                 outcome = await provider.submit(
                     self._order(one), idempotency_key=one.render.attempt_id
                 )

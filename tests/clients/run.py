@@ -138,7 +138,7 @@ async def product(folder: Path) -> AsyncIterator[Product]:
     """Serve the product from a folder: a gateway that sends calls away after some seconds."""
     async with simulating() as upstream:
         config = write_config(
-            folder, upstream, wait="4s", sections=SECTIONS, budget="1000", server=""
+            folder, upstream, wait="8s", sections=SECTIONS, budget="1000", submit_timeout="30s"
         )
         log = (folder / "gateway.log").open("wb")
         with log:

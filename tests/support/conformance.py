@@ -28,6 +28,7 @@ from tests.support.sockets import RawServer, answer, raw_server
 HURRIED_KEY = "sk-hurried-0123456789abcdef"
 POOR_KEY = "sk-poor-0123456789abcdef0123"
 CAPPED_KEY = "sk-capped-0123456789abcdef01"
+NARROW_KEY = "sk-narrow-0123456789abcdef01"
 
 PROMPT = "a small red fox"
 GENERATIONS = "/v1/images/generations"
@@ -52,6 +53,7 @@ TEAMS = "\n".join(
     [
         _team("hurried", HURRIED_KEY, "limits = { images_per_minute = 1 }"),
         _team("poor", POOR_KEY, 'budgets = [{ usd = "0.001", per = "month" }]'),
+        _team("narrow", NARROW_KEY, "limits = { in_flight_images = 1 }"),
         _team("capped", CAPPED_KEY, "per_call_usd = 0.001"),
     ]
 )
@@ -77,7 +79,13 @@ sizes = ["1024x1024"]
 prices = "evolink/gpt-image-2"
 """
 ALIASES = {Mode.STRICT: "[]", Mode.LENIENT: '["dall-e-3"]'}
-SERVER = 'compat = "{mode}"\npublic_url = "URL"\nhelp_url = "https://help.example/keys"'
+#: URL stands for where the gateway listens, so that its links lead back to it.
+SERVER = """
+compat = "{mode}"
+public_url = "URL"
+help_url = "https://help.example/keys"
+heartbeat = "300ms"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,8 @@ async def benches(folder: Path) -> AsyncIterator[dict[Mode, Bench]]:
                     place,
                     simulator=quick,
                     budget="1000",
+                    wait="60s",
+                    submit_timeout="30s",
                     team_models="*",
                     server=SERVER.format(mode=mode),
                     sections=MODELS.format(aliases=ALIASES[mode]) + sections,

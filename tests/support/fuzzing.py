@@ -158,7 +158,8 @@ class Fuzzed:
 async def fuzzed_gateway(folder: Path, upstream: str, **placeholders: str) -> AsyncIterator[Fuzzed]:
     """Serve with money for everything; fail when it logged an error that nobody foresaw."""
     team = "limits = { requests_per_minute = 10_000_000, images_per_minute = 10_000_000 }"
-    config = write_config(folder, upstream, **{"budget": "1000000", "team": team} | placeholders)
+    roomy = {"budget": "1000000", "team": team, "submit_timeout": "20s", "wait": "25s"}
+    config = write_config(folder, upstream, **roomy | placeholders)
     log = folder / "log"
     with log.open("wb") as opened:
         async with (

@@ -117,6 +117,7 @@ _TASK = record(
         "completed": nullable(COUNT),
         "model": TEXT,
         "operation": one_of("generation", "edit"),
+        "prompt": TEXT,
         "size": _SIZE,
         "quality": TEXT,
         "output_format": one_of("png", "jpeg", "webp"),
@@ -138,7 +139,7 @@ _TASK = record(
         "usage": ref("TokenUsage"),
         "data": each(record({"b64_json": TEXT, "url": TEXT}, optional=("b64_json",))),
     },
-    optional=("usage", "data"),
+    optional=("prompt", "usage", "data"),
 )
 
 _QUOTE = record(

@@ -26,6 +26,7 @@
 --   fields            table of what to write, without the render's prefix
 --   entry             flat array of names and values of the ledger's line
 --   outbox            field and value of its entry there | absent
+--   prompt            key, prompt, and how long it is kept (ms) | absent when it is not
 -- Returns  {'done', cost booked, {spent, held, topped up, ..} of each window, who watches}
 --          {'missing'} | {'fenced'} | {'illegal', state}
 -- Idempotent: once the hold is gone nothing moves any more, and the booked cost is answered.
@@ -111,6 +112,9 @@ end
 redis.call('ZREM', in_flight_key, order.id)
 redis.call('HSET', task_key, 'ended_ms', int(order.now_ms))
 redis.call('HDEL', task_key, 'order', 'files')
+if order.prompt then
+  redis.call('SET', order.prompt[1], order.prompt[2], 'PX', int(order.prompt[3]))
+end
 redis.call('PEXPIRE', task_key, int(order.keep_ms))
 local ending = redis.call('HMGET', task_key, 'unstored', 'replay', 'keyed')
 if tonumber(ending[1] or '0') < 1 then

@@ -10,7 +10,7 @@ export const MODEL = 'gpt-image-1.5';
 export const OLD_MODEL = 'dall-e-3';
 export const PROMPT = 'a small red fox';
 // Longer than this client, or the gateway, waits for one answer.
-export const SLOW_PROMPT = `${PROMPT} [[latency:5]][[label:${LABEL}]]`;
+export const SLOW_PROMPT = `${PROMPT} [[latency:10]][[label:${LABEL}]]`;
 export const BLOCKED_PROMPT = `${PROMPT} [[fail:content_policy_violation]]`;
 export const FAILED_PROMPT = `${PROMPT} [[empty-results]]`;
 export const DOWN_PROMPT = `${PROMPT} [[submit:unauthorized]]`;

@@ -28,7 +28,7 @@ MODEL = "gpt-image-1.5"
 OLD_MODEL = "dall-e-3"
 PROMPT = "a small red fox"
 #: Longer than this client, or the gateway, waits for one answer.
-SLOW_PROMPT = f"{PROMPT} [[latency:5]][[label:{LABEL}]]"
+SLOW_PROMPT = f"{PROMPT} [[latency:10]][[label:{LABEL}]]"
 BLOCKED_PROMPT = f"{PROMPT} [[fail:content_policy_violation]]"
 FAILED_PROMPT = f"{PROMPT} [[empty-results]]"
 DOWN_PROMPT = f"{PROMPT} [[submit:unauthorized]]"

@@ -7,6 +7,7 @@ callbacks (§17.7) in tests/e2e/test_upstream_callbacks.py, refunds and charges 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from gateway.providers.interface import (
     SubmitOutcome,
     Unknown,
 )
+from gateway.simulator.rules import read_rules
 from gateway.simulator.settings import (
     Envelope,
     Idempotency,
@@ -455,20 +457,29 @@ class World:
     async def url(self, *settings: tuple[str, object]) -> str:
         """Return a simulator with these settings; one that was started serves again."""
         if settings not in self._urls:
-            quick = {"latency_median_s": 0.0, "latency_sigma": 0.0, "seed": 7}
-            simulator = SimulatorSettings(**quick | dict(settings))  # type: ignore[arg-type]
-            served = serving_simulator(simulator)
+            served = serving_simulator(self.quick(*settings))
             self._urls[settings] = await self._stack.enter_async_context(served)
         return self._urls[settings]
 
-    async def provider(self, *settings: tuple[str, object]) -> EvolinkProvider:
+    def quick(self, *settings: tuple[str, object]) -> SimulatorSettings:
+        """Return these settings of a simulator that is done at once."""
+        quick = {"latency_median_s": 0.0, "latency_sigma": 0.0, "seed": 7}
+        return SimulatorSettings(**quick | dict(settings))  # type: ignore[arg-type]
+
+    async def provider(
+        self, *settings: tuple[str, object], timeout_s: float = 20.0
+    ) -> EvolinkProvider:
         """Return the provider for such a simulator."""
+        return self.provider_at(await self.url(*settings), timeout_s)
+
+    def provider_at(self, url: str, timeout_s: float = 20.0) -> EvolinkProvider:
+        """Return the provider for what serves there."""
         account = EvolinkSettings(
             name="evolink",
-            base_url=await self.url(*settings),
+            base_url=url,
             api_key="sk-evo-secret",
-            submit_timeout_s=SHORT_S,
-            poll_timeout_s=SHORT_S,
+            submit_timeout_s=timeout_s,
+            poll_timeout_s=timeout_s,
         )
         return EvolinkProvider(
             account,
@@ -480,7 +491,7 @@ class World:
     def fetcher(self, folder: Path, url: str) -> HttpPictureFetcher:
         """Return the fetcher that a simulator's links are let to."""
         hosts = frozenset([url.removeprefix("http://")])
-        settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=5.0)
+        settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=60.0)
         store = ObjectAssetStore.open(AssetPlace(url=f"file:{folder}"))
         return HttpPictureFetcher(
             self._fetch_client, store, self.converter, settings, SystemClock()
@@ -511,13 +522,16 @@ def order(markers: str = "", body: dict[str, object] = NOTHING) -> SubmitOrder:
     return SubmitOrder(provider="evolink", account="evolink:abc", body=whole | body)
 
 
-async def end_of(provider: EvolinkProvider, submitted: SubmitOutcome) -> PollOutcome:
-    """Poll what was accepted; once more for each answer that a fetch of references delays."""
+async def end_of(
+    provider: EvolinkProvider, submitted: SubmitOutcome, expected: object = Finished
+) -> PollOutcome:
+    """Poll what was accepted; again while references are fetched, and nobody expects it to run."""
     assert isinstance(submitted, Accepted)
     outcome = await provider.poll(submitted.upstream_id)
-    for _ in range(20):
-        if not isinstance(outcome, Running) or outcome.progress is None:
+    for _ in range(500):
+        if expected is Running or not isinstance(outcome, Running):
             break
+        await asyncio.sleep(0.02)
         outcome = await provider.poll(submitted.upstream_id)
     return outcome
 
@@ -528,7 +542,8 @@ ROWS = (*envelopes(), *refusals(), *CONTRADICTIONS, *lives(), *FAULTS, *UNKNOWNS
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.place) for row in ROWS])
 async def test_row(world: World, row: Row) -> None:
     """What is played is read as what it means."""
-    provider = await world.provider(*row.settings)
+    timeout_s = SHORT_S if "too slow" in row.place else 20.0
+    provider = await world.provider(*row.settings, timeout_s=timeout_s)
     if "too fast" in row.place:
         await provider.submit(order(), idempotency_key="first")
     last: SubmitOutcome | PollOutcome = await provider.submit(
@@ -537,10 +552,10 @@ async def test_row(world: World, row: Row) -> None:
 
     assert row.submit == told(last)
     if row.end is not None:
-        last = await end_of(provider, last)
+        last = await end_of(provider, last, row.end)
         assert row.end == (Failed if row.end is Failed else told(last))
     if isinstance(last, Rejected | PollFailed):
-        assert row.wait_s == pytest.approx(last.retry_after_s, abs=2.0)
+        assert row.wait_s == pytest.approx(last.retry_after_s, abs=10.0)
     if isinstance(last, Finished):
         assert bool(last.links) == ("empty" not in row.place)
 
@@ -702,3 +717,28 @@ async def test_result_hosts(world: World, tmp_path: Path, base: str) -> None:
     assert outcome.links[0].startswith(base)
     with pytest.raises(LinkDeadError):
         await world.fetcher(tmp_path, url).ingest(outcome.links[0], "a", PLAIN_PNG)
+
+
+async def test_a_file_of_faults(world: World, tmp_path: Path) -> None:
+    """§17.4: what a file says is played to whoever comes, without a word in a prompt."""
+    plays = {
+        "submit": "[[submit:rate_limit_exceeded]][[retry-after:date:60]]",
+        "poll": "[[poll:upstream_error]][[envelope:integer]]",
+        "result": "[[result:503]]",
+    }
+    rules = [{"route": route, "play": play, "first": 1} for route, play in plays.items()]
+    outcomes: list[object] = []
+    async with serving_simulator(world.quick(), read_rules({"rules": rules})) as url:
+        provider, fetcher = world.provider_at(url), world.fetcher(tmp_path, url)
+        outcomes += [told(await provider.submit(order(), idempotency_key="a"))]
+        submitted = await provider.submit(order(), idempotency_key="b")
+        assert isinstance(submitted, Accepted)
+        outcomes += [told(await provider.poll(submitted.upstream_id))]
+        finished = await provider.poll(submitted.upstream_id)
+        assert isinstance(finished, Finished)
+        with pytest.raises(LinkUnavailableError):
+            await fetcher.ingest(finished.links[0], "a", PLAIN_PNG)
+        fetched = await fetcher.ingest(finished.links[0], "a", PLAIN_PNG)
+
+    assert [Kind.RATE_LIMITED, PollFailed] == outcomes
+    assert PictureFormat.PNG is fetched.picture.format
