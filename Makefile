@@ -37,6 +37,9 @@ fuzz: .venv/.dev
 stall: .venv/.dev
 	@scripts/test -m stall tests/e2e/test_store_stall.py $(ARGS)
 
+clients: .venv/.dev
+	@.venv/bin/python -m tests.clients.run $(ARGS)
+
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)
 

@@ -13,13 +13,7 @@ from datetime import UTC, datetime
 import orjson
 
 from gateway.domain.ids import TaskId, TeamId
-from gateway.domain.images import (
-    Operation,
-    Output,
-    PictureFormat,
-    StoredPicture,
-    TokenUsage,
-)
+from gateway.domain.images import Operation, Output, PictureFormat, StoredPicture, TokenUsage
 from gateway.domain.limits import Scope
 from gateway.domain.pricing import PICTURE, Charge, ChargeBasis
 from gateway.domain.references import parse_references, references_said
@@ -107,7 +101,8 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
 def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
     """Return the task in a record. Raises UnreadableTaskError."""
     try:
-        if int(fields["schema"]) > SCHEMA:
+        # During a rolling upgrade the next release's records are read, and what they add is kept.
+        if int(fields["schema"]) > SCHEMA + 1:
             raise UnreadableTaskError(f"schema {fields['schema']} is of a newer gateway")
         return Task(
             id=task,

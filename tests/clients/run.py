@@ -28,7 +28,7 @@ from rich.table import Table
 from tests.clients.environments import Client, NotInstalledError, command_of, known_clients
 from tests.support.gateway import ENVIRON, TEAM_KEY, serving_gateway, write_config
 
-CASES = ("generate", "n", "edit", "stream", "url", "errors", "retry", "models")
+CASES = ("generate", "n", "stream", "url", "edit", "errors", "retry", "models")
 #: Clients that are tried at a time; most of it is waiting.
 LANES = 3
 #: How long one client may take for all of its cases.

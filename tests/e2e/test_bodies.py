@@ -25,9 +25,9 @@ class Connection:
         self.reader = reader
         self.writer = writer
 
-    def ask(self, *headers: str, key: str = TEAM_KEY) -> None:
-        """Send the head of a call for a quote."""
-        head = ["POST /v1/images/quotes HTTP/1.1", "Host: x", f"Authorization: Bearer {key}"]
+    def ask(self, *headers: str, key: str = TEAM_KEY, of: str = "quotes") -> None:
+        """Send the head of a call, for a quote unless told otherwise."""
+        head = [f"POST /v1/images/{of} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}"]
         self.writer.write("\r\n".join([*head, *headers, "", ""]).encode())
 
     async def head(self) -> tuple[int, dict[str, str]]:
@@ -113,7 +113,7 @@ async def test_a_client_that_asks_first_and_is_refused(
     client: Connection, key: str, length: int, status: int, code: str
 ) -> None:
     """A wrong key or a body too large is told instead of 100: the body need not be sent."""
-    client.ask(f"Content-Length: {length}", "Expect: 100-continue", key=key)
+    client.ask(f"Content-Length: {length}", "Expect: 100-continue", key=key, of="generations")
     told, _, body = await client.answer()
 
     assert (status, code) == (told, _code(body))

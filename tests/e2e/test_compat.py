@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+import structlog
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import Running, running_gateway
@@ -118,6 +120,17 @@ async def test_the_sdk_reads_why_a_picture_was_blocked(tmp_path: Path) -> None:
     assert ["input", "unknown"] == stages
 
 
+@pytest.fixture
+def plain_tracebacks() -> Iterator[None]:
+    """Show no values of variables where tracebacks are printed: the product's logs never do."""
+    before = structlog.get_config()
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before["processors"][:-1], console])
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("plain_tracebacks")
 async def test_a_defect_of_ours_is_tried_again_and_names_its_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +160,7 @@ async def test_a_defect_of_ours_is_tried_again_and_names_its_request(
     assert (0, 0) == spent
 
 
+@pytest.mark.usefixtures("plain_tracebacks")
 async def test_a_defect_after_the_picture_was_ordered_leaves_it_to_the_retry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

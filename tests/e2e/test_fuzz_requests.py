@@ -47,8 +47,8 @@ LIKELY: dict[str, list[object]] = {
     "style": ["vivid", None],
     "input_fidelity": ["high", None],
     "max_cost_usd": ["1", 0.5, 0, None],
-    "callback_url": ["https://192.0.2.1/", None],
-    "image_urls": [[], ["https://192.0.2.1/a.png"]],
+    "callback_url": ["http://127.0.0.1:1/", None],
+    "image_urls": [[], None],
     "images": [[]],
     "mask": [None],
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +117,17 @@ async def test_a_store_far_away_that_answers_503_loses_nothing(
     assert outage.refused > 0
     assert picture_of(during) == picture_of(task)
     assert picture_of(before) == picture_of(fetched)
+
+
+async def test_a_stream_of_events_has_its_picture_from_the_link(tmp_path: Path) -> None:
+    """Whoever asked for events does not wait for the store either."""
+    async with running_gateway(tmp_path, simulator=AT_ONCE) as running:
+        mend = broken(tmp_path / "assets")
+        answer = await running.generate(stream=True)
+        mend()
+
+    [completed] = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+    event = json.loads(completed.removeprefix("data: "))
+    assert "image_generation.completed" == event["type"]
+    with Image.open(io.BytesIO(base64.b64decode(event["b64_json"], validate=True))) as picture:
+        picture.load()

@@ -78,10 +78,8 @@ async def eighty(stack: Stack) -> None:
 
 async def full(stack: Stack) -> None:
     """Hold all of a budget for one slow picture, and ask for another."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(stack.order("full", prompt("[[latency:12]]", length=40)))
-        await asyncio.sleep(1)
-        await stack.order("full", prompt())
+    await stack.order("full", prompt("[[latency:10]]", length=40), prefer="respond-async")
+    await stack.order("full", prompt())
 
 
 async def burn(stack: Stack) -> None:

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { env } from 'node:process';
 import { APICallError, generateImage, RetryError } from 'ai';
 import {
-  API_KEY, BASE_URL, BLOCKED_PROMPT, FAILED_PROMPT, MODEL, OLD_MODEL, OTHER_KEY, PIXEL, POOR_KEY,
-  PROMPT, SLOW_PROMPT, WRONG_KEY, checkPicture, rejected, run,
+  API_KEY, BASE_URL, BLOCKED_PROMPT, FAILED_PROMPT, MODEL, OLD_MODEL, OTHER_KEY, POOR_KEY, PROMPT,
+  SLOW_PROMPT, WRONG_KEY, checkPicture, rejected, run,
 } from './cases.mjs';
 
 const provided = await import(env.PROVIDER);
@@ -32,16 +32,19 @@ async function several() {
   for (const image of images) checkPicture(image.uint8Array);
 }
 
-// Files are called blob.
-async function edit() {
-  const { image } = await ask({ text: PROMPT, images: [PIXEL, PIXEL] });
-  checkPicture(image.uint8Array);
-}
-
 // It reads a link where the old model had one.
 async function links() {
   const { image } = await generateImage({ model: modelOf(OLD_MODEL), prompt: PROMPT });
   checkPicture(image.uint8Array);
+}
+
+// One picture, then two.
+async function edit() {
+  const { image } = await ask(PROMPT);
+  for (const images of [[image.uint8Array], [image.uint8Array, image.uint8Array]]) {
+    const edited = await ask({ text: 'make it blue', images });
+    checkPicture(edited.image.uint8Array);
+  }
 }
 
 async function refused(status, prompt, apiKey) {
@@ -69,4 +72,4 @@ async function retry() {
   }
 }
 
-await run({ generate, n: several, edit, url: links, errors, retry });
+await run({ generate, n: several, url: links, edit, errors, retry });

@@ -16,13 +16,6 @@ export const FAILED_PROMPT = `${PROMPT} [[empty-results]]`;
 export const DOWN_PROMPT = `${PROMPT} [[submit:unauthorized]]`;
 export const WRONG_KEY = 'sk-wrong-0123456789abcdef';
 
-// A picture to edit, as small as a picture can be.
-export const PIXEL = Buffer.from(
-  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E'
-  + 'rkJggg==',
-  'base64',
-);
-
 export function checkPicture(content, [width, height] = [1024, 1024]) {
   const picture = Buffer.from(content);
   assert.equal(picture.subarray(1, 4).toString(), 'PNG');

@@ -34,12 +34,6 @@ FAILED_PROMPT = f"{PROMPT} [[empty-results]]"
 DOWN_PROMPT = f"{PROMPT} [[submit:unauthorized]]"
 WRONG_KEY = "sk-wrong-0123456789abcdef"
 
-#: A picture to edit, as small as a picture can be.
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
-    "rkJggg=="
-)
-
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import tempfile
+
 import litellm
 from cases import (
     API_KEY,
@@ -11,7 +14,6 @@ from cases import (
     MODEL,
     OLD_MODEL,
     OTHER_KEY,
-    PIXEL,
     POOR_KEY,
     PROMPT,
     SLOW_PROMPT,
@@ -52,16 +54,19 @@ def several() -> None:
 
 
 def edit() -> None:
-    """From one file; it always sends a list, and names files by their whole path."""
-    answer = litellm.image_edit(
-        model=f"openai/{MODEL}",
-        image=[PIXEL],
-        prompt=PROMPT,
-        size="1024x1024",
-        quality="low",
-        api_base=BASE_URL,
-        api_key=API_KEY,
-    )
+    """A picture from a picture, through its own client for forms."""
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        file.write(base64.b64decode(_ask().data[0].b64_json))
+        file.seek(0)
+        answer = litellm.image_edit(
+            model=f"openai/{MODEL}",
+            image=[file],
+            prompt="make it blue",
+            size="1024x1024",
+            quality="low",
+            api_base=BASE_URL,
+            api_key=API_KEY,
+        )
 
     check_base64(answer.data[0].b64_json)
 
@@ -96,8 +101,8 @@ run(
     {
         "generate": generate,
         "n": several,
-        "edit": edit,
         "url": links,
+        "edit": edit,
         "errors": errors,
         "retry": retry,
     }

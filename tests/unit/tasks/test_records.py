@@ -148,14 +148,16 @@ def test_a_task_that_is_over_has_no_order_any_more() -> None:
 
 
 def test_fields_of_a_newer_gateway_are_passed_over() -> None:
-    """A record of the same schema with more in it can be read (rule 23)."""
-    assert a_task() == read(a_task(), **{"colour": "blue", "0:colour": "red"})
+    """A record of the same schema, or of the next one, with more in it can be read (rule 23)."""
+    for schema in (records.SCHEMA, records.SCHEMA + 1):
+        more = {"schema": str(schema), "colour": "blue", "0:colour": "red"}
+        assert a_task() == read(a_task(), **more)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema": "2"},
+        {"schema": "3"},
         {"schema": ""},
         {"renders": "2"},
         {"0:state": "dancing"},
