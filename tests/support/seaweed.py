@@ -71,6 +71,8 @@ def run_seaweed(folder: Path) -> Iterator[Seaweed]:
     options += [f"-{name}.port.grpc={port}" for name, port in zip(names, ports[4:], strict=True)]
     log = folder / "log"
     options += [f"-dir={folder}", f"-s3.config={config}", "-volume.max=8"]
+    # These listen on ports of their own choice.
+    options += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     with log.open("wb") as written:
         process = subprocess.Popen(
             [binary, "server", "-ip=127.0.0.1", "-s3", "-master.volumeSizeLimitMB=64", *options],

@@ -263,7 +263,7 @@ def test_a_task_of_a_newer_gateway_is_told(
 
     async def newer(journal: RedisTaskStore, store: Store) -> None:
         await admitted(journal, an_admission())
-        await store.command("HSET", "{t:design}:task:task1", "schema", "2")
+        await store.command("HSET", "{t:design}:task:task1", "schema", "3")
 
     in_store(newer)
     done = run(config, *command)

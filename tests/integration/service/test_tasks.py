@@ -46,7 +46,7 @@ async def test_a_record_of_a_later_release_is_not_shown(house: House, store: Sto
     """What cannot be read is not there, rather than a defect."""
     service = TaskService(house.journal, house.engine)
     await house.picture()
-    await store.command("HSET", "{t:design}:task:task1", "schema", "2")
+    await store.command("HSET", "{t:design}:task:task1", "schema", "3")
 
     with pytest.raises(NotFound):
         await service.show(CALLER, "task1")

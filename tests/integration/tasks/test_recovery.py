@@ -106,7 +106,7 @@ async def test_a_record_of_a_later_release_is_left_to_it(house: House, store: St
     for name in ("task1", "task2"):
         task = (await admitted(left, an_admission(name))).task
         await left.hand_over(task)
-    await store.command("HSET", "{t:design}:task:task1", "schema", "2")
+    await store.command("HSET", "{t:design}:task:task1", "schema", "3")
     await looked(recovery_of(house))
 
     assert house.replica.id == (await record_in(store, "task2"))["owner"]

@@ -50,7 +50,7 @@ async def test_a_record_of_a_later_schema_is_refused(tasks: RedisTaskStore, stor
 
     assert None is not await tasks.read(DESIGN, task.id)
 
-    await store.command("HSET", "{t:design}:task:task1", "schema", "2")
+    await store.command("HSET", "{t:design}:task:task1", "schema", "3")
 
     with pytest.raises(UnreadableTaskError, match="newer"):
         await tasks.read(DESIGN, task.id)

@@ -100,7 +100,7 @@ async def test_the_journal_tells_what_memory_knows(tasks: RedisTaskStore) -> Non
 async def test_what_nobody_wrote_cannot_be_read(tasks: RedisTaskStore, store: Store) -> None:
     """There is no such task, or it is of a gateway that is newer than this one."""
     task = await a_new(tasks)
-    await store.command("HSET", "{t:design}:task:task1", "schema", "2")
+    await store.command("HSET", "{t:design}:task:task1", "schema", "3")
 
     assert None is await tasks.read(TEAM.id, TaskId("unheard-of"))
     with pytest.raises(UnreadableTaskError):
