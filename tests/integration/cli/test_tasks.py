@@ -269,7 +269,7 @@ def test_a_task_of_a_newer_gateway_is_told(
     done = run(config, *command)
 
     assert 1 == done.exit_code
-    assert "gateway: a task cannot be read: schema 2" in done.stderr
+    assert "gateway: a task cannot be read: schema 3" in done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
