@@ -38,14 +38,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gateway.domain.keys import without_keys
 from gateway.domain.money import format_usd
 
 
 class GatewayError(Exception):
-    """The gateway could not serve the request."""
+    """The gateway could not serve the request.
+
+    `message` may repeat what a caller sent: a key of ours that was put in the wrong place is cut.
+    """
 
     def __init__(self, message: str | None = None) -> None:
-        self.message = (
+        self.message = without_keys(
             message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
         )
         super().__init__(self.message)
@@ -60,7 +64,7 @@ class InvalidRequest(ClientFault):
 
     def __init__(self, message: str, *, param: str | None, code: str | None) -> None:
         super().__init__(message)
-        self.param = param
+        self.param = None if param is None else without_keys(param)
         self.code = code
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from gateway.access.bearer import SECRET_BYTES, digest_of, make_key, shown
+from gateway.access.bearer import SECRET_BYTES, digest_of, make_key
 from gateway.access.interface import AccountMovedError, Accounts, Amendment, AuditEntry
 from gateway.access.records import (
     TEAM_FIELD,
@@ -24,6 +24,7 @@ from gateway.access.terms import check_key, check_team, table_of
 from gateway.config.team_settings import TeamSettings
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
+from gateway.domain.keys import shown, without_keys
 
 T = TypeVar("T")
 
@@ -193,13 +194,15 @@ class Admin:
                 f"The key '{name}' of team '{account.team}' is in the settings file; change it"
                 " there."
             )
-        raise NoSuchError(f"The team '{account.team}' has no key '{name}'.")
+        # A key is easily given where its name belongs.
+        raise NoSuchError(f"The team '{account.team}' has no key '{without_keys(name)}'.")
 
     async def _existing(self, team: str) -> Account:
         account = await self._accounts.load(TeamId(team))
         if team not in self._file_teams and account.table is None:
+            told = without_keys(team)
             raise NoSuchError(
-                f"There is no team '{team}'; make it with `gateway teams set {team}`."
+                f"There is no team '{told}'; make it with `gateway teams set {told}`."
             )
         return account
 

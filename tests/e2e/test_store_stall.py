@@ -172,6 +172,9 @@ async def test_two_gateways_sit_out_a_stall(tmp_path: Path, stall_s: float, leas
             await asyncio.sleep(2.0)
             store.stop()
             try:
+                # Those that have called before wait for their pictures; these are not admitted.
+                for load in loads:
+                    group.create_task(load.call_again_and_again())
                 await asyncio.sleep(stall_s)
             finally:
                 store.cont()
