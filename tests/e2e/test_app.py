@@ -57,7 +57,9 @@ async def test_a_dead_loop_turns_readiness_red_and_stops_the_process(tmp_path: P
             await asyncio.wait({running.served}, timeout=20)
 
     with pytest.raises(ExceptionGroup) as ended:
-        async with running_gateway(tmp_path, simulator=settings, prepare=poison) as running:
+        async with running_gateway(
+            tmp_path, simulator=settings, prepare=poison, drain="20s"
+        ) as running:
             await watch(running)
 
     assert ended.group_contains(LoopDiedError, match="shelf")

@@ -29,7 +29,7 @@ CONFIG = """
 [server]
 port = 0
 wait = "{wait}"
-drain = "2s"
+drain = "{drain}"
 {server}
 
 [redis]
@@ -90,6 +90,7 @@ DEFAULTS = {
     "model": "",
     "team_models": "gpt-image-*",
     "key": "",
+    "drain": "2s",
 }
 
 #: How long a process may take to start or stop.
