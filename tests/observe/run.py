@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +34,8 @@ STRAY, STRAY_SHORT = 10_000, 600
 CALM_S = 9.0
 #: No alert may take longer after its fault.
 ALERT_WITHIN_S = 90.0
+#: Nor may what an earlier fault has set off as well stay for longer.
+QUIET_WITHIN_S = 60.0
 
 IMAGES = ROOT / "docs" / "images"
 
@@ -76,11 +78,20 @@ class Observation:
         self.problems += [f"{alert} did not fire" for alert in sorted(STANDING - firing)]
         self.fired += [("so from the start", alert, CALM_S) for alert in STANDING & firing]
 
+    async def _quiet(self, alerts: Collection[str]) -> frozenset[str]:
+        """Let what an earlier fault has set off as well pass; return what fires then."""
+        until_s = time.monotonic() + QUIET_WITHIN_S
+        while True:
+            firing = frozenset(await self.stack.firing())
+            if not firing & set(alerts) or time.monotonic() > until_s:
+                return firing
+            await asyncio.sleep(0.5)
+
     async def group(self, faults: Sequence[Fault]) -> None:
         """Do what a group of faults says, and wait until all of its alerts have fired."""
-        before = await self.stack.firing()
-        begun_s = time.monotonic()
         waited = {alert: fault for fault in faults for alert in fault.alerts}
+        before = await self._quiet(waited)
+        begun_s = time.monotonic()
         self.problems += [f"{one} fired before its fault" for one in waited if one in before]
         async with asyncio.TaskGroup() as group:
             for fault in faults:
