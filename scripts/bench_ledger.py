@@ -19,15 +19,18 @@ from rich.table import Table
 from gateway.background import SystemClock
 from gateway.domain.accounts import ApiKey, Caller, Team
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.images import Operation, TokenUsage
 from gateway.domain.limits import Budget, Period, Quotas
 from gateway.domain.pricing import Charge, ChargeBasis
-from gateway.domain.task import Event, SubmitOrder, Task
+from gateway.domain.task import Event, Render, SubmitOrder, Task
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
-from gateway.tasks.interface import Admission, Ending
+from gateway.tasks.admissions import Keeping
+from gateway.tasks.interface import Admission, Admitted, Call, Ending
 from gateway.tasks.redis_tasks import RedisTaskStore
 
 CALLS = 3_000
+KEEPING = Keeping(record_ms=60_000, answer_ms=60_000, listed_ms=60_000)
 CONCURRENCY = (1, 16, 64)
 BUDGETS = (
     Budget("day", 2**50, Period.DAY),
@@ -42,7 +45,9 @@ TEAM = Team(
 )
 CALLER = Caller(TEAM, ApiKey("bench", budgets=BUDGETS[:1]))
 CHARGE = Charge(7_852, {"image_output": 7_834, "text_input": 18}, ChargeBasis.CREDITS)
-ENDING = Ending(Event.FINISH, CHARGE, links=("https://files/x.png",), usage={"image_output": 272})
+ENDING = Ending(
+    Event.FINISH, CHARGE, links=("https://files/x.png",), usage=TokenUsage(image_output=272)
+)
 ORDER = SubmitOrder("evolink", "evolink:1", {"model": "gpt-image-1.5", "prompt": "a fox " * 20})
 
 
@@ -72,23 +77,28 @@ async def measure(tasks: RedisTaskStore, at_once: int) -> tuple[float, float]:
             user="",
             images=1,
             model="gpt-image-1.5",
+            operation=Operation.GENERATION,
             size="1024x1024",
             quality="low",
             hold_microusd=10_206,
             order=ORDER,
+            call=Call(f"call_{at_once}_{number}", waiter=f"req_{at_once}_{number}"),
         )
-        admitted.append((await tasks.admit(admission)).task)
+        answer = await tasks.admit(admission)
+        if not isinstance(answer, Admitted):
+            raise TypeError("every call of the bench is one of its own")
+        admitted.append(answer.task)
 
-    async def ready(task: Task) -> Task:
-        begun = await tasks.begin_submit(task, f"run_{task.id}")
-        return await tasks.record_submitted(begun, "task-unified-1")
+    async def ready(task: Task) -> tuple[Task, Render]:
+        begun = await tasks.begin_submit(task, task.renders[0], f"run_{task.id}")
+        return task, await tasks.record_submitted(task, begun, f"up-{task.id}")
 
-    async def settle(task: Task) -> None:
-        await tasks.conclude(task, ENDING)
+    async def settle(task: Task, render: Render) -> None:
+        await tasks.conclude(task, render, ENDING)
 
     admit_s = await spread([lambda n=n: admit(n) for n in range(CALLS)], at_once)
     submitted = [await ready(task) for task in admitted]
-    settle_s = await spread([lambda task=task: settle(task) for task in submitted], at_once)
+    settle_s = await spread([lambda one=one: settle(*one) for one in submitted], at_once)
     return CALLS / admit_s, CALLS / settle_s
 
 
@@ -107,7 +117,7 @@ async def main() -> None:
         await server.start()
         try:
             async with Store(server.url, timeout_ms=10_000) as store:
-                tasks = RedisTaskStore(store, SystemClock(), owner="bench", keep_ms=60_000)
+                tasks = RedisTaskStore(store, SystemClock(), owner="bench", keeping=KEEPING)
                 rows = [(at_once, *await measure(tasks, at_once)) for at_once in CONCURRENCY]
                 counts = await inner_commands(store)
         finally:
