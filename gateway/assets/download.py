@@ -111,7 +111,7 @@ class Download:
         made = cls(client, settings.checked(link), settings, clock)
         try:
             await made._begin()
-        except BaseException:
+        except BaseException:  # also when cancelled: no connection is left open
             await made.aclose()
             raise
         return made

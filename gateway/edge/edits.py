@@ -26,7 +26,7 @@ from gateway.domain.images import (
     References,
 )
 from gateway.domain.references import MAX_REFERENCE_BYTES, MAX_REFERENCES
-from gateway.edge.params import Checker, Param, missing, unknown, wrong_type
+from gateway.edge.params import Checker, Param, check_length, missing, unknown, wrong_type
 from gateway.edge.parse import FieldRules, Reading, json_object, read_fields
 from gateway.edge.spooled_json import MAX_URL_CHARS, DataUrl, decode_data_url, read_json
 from gateway.edge.uploads import Form, Upload, boundary_of, read_form
@@ -258,20 +258,7 @@ def _checked_list(name: str, value: object) -> list[Given]:
         raise missing(name)
     if not isinstance(value, list):
         raise wrong_type(name, "an array of objects", value)
-    if not value:
-        raise InvalidRequest(
-            f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
-            " empty array instead.",
-            param=name,
-            code="empty_array",
-        )
-    if len(value) > MAX_REFERENCES:
-        raise InvalidRequest(
-            f"Invalid '{name}': array too long. Expected an array with maximum length"
-            f" {MAX_REFERENCES}, but got an array with length {len(value)} instead.",
-            param=name,
-            code="array_above_max_length",
-        )
+    check_length(name, value, maximum=MAX_REFERENCES)
     return [_checked_one(name, each) for each in value]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 from gateway.domain.errors import InvalidRequest
@@ -185,6 +185,24 @@ def text(*, maximum_chars: int, maximum_bytes: int = sys.maxsize) -> Checker:
     return Checker(check, {"type": "string", "minLength": 1, "maxLength": maximum_chars})
 
 
+def check_length(name: str, value: Sized, *, maximum: int) -> None:
+    """Raise InvalidRequest for an array that is empty or holds more than `maximum`."""
+    if not value:
+        raise InvalidRequest(
+            f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
+            " empty array instead.",
+            param=name,
+            code="empty_array",
+        )
+    if len(value) > maximum:
+        raise InvalidRequest(
+            f"Invalid '{name}': array too long. Expected an array with maximum length"
+            f" {maximum}, but got an array with length {len(value)} instead.",
+            param=name,
+            code="array_above_max_length",
+        )
+
+
 def mapping() -> Checker:
     """Take a JSON object, whatever is in it."""
 
@@ -202,20 +220,7 @@ def links(*, maximum: int, maximum_chars: int) -> Checker:
     def check(name: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list):
             raise wrong_type(name, "an array of strings", value)
-        if not value:
-            raise InvalidRequest(
-                f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got"
-                " an empty array instead.",
-                param=name,
-                code="empty_array",
-            )
-        if len(value) > maximum:
-            raise InvalidRequest(
-                f"Invalid '{name}': array too long. Expected an array with maximum length"
-                f" {maximum}, but got an array with length {len(value)} instead.",
-                param=name,
-                code="array_above_max_length",
-            )
+        check_length(name, value, maximum=maximum)
         return tuple(each(f"{name}[{index}]", link) for index, link in enumerate(value))
 
     def each(name: str, link: object) -> str:

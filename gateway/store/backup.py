@@ -128,7 +128,7 @@ class _Change:
             self._journal.rename(self._aside)
         try:
             _unpack(self._file, self._snapshot)
-        except BaseException:
+        except BaseException:  # also when interrupted: the old books go back to their place
             self.__exit__()
             raise
 
@@ -175,7 +175,7 @@ def _pack(about: Backup, snapshot: Path, file: Path) -> None:
             out.flush()
             os.fsync(out.fileno())
         Path(name).replace(file)
-    except BaseException:
+    except BaseException:  # also when interrupted: half a backup must not be taken for one
         Path(name).unlink(missing_ok=True)
         raise
 

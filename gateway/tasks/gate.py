@@ -291,7 +291,7 @@ class Gate:
             await self._tell_refusal()
             await self._tell_adopted()
             await self._tell_leaving()
-        except BaseException:
+        except BaseException:  # also when cancelled: what was not told is told soon again
             self._tell_in(0.0)
             raise
 
