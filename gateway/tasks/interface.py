@@ -221,7 +221,10 @@ class TaskStore(Protocol):
         ...
 
     async def expect_retry(self, team: TeamId, call: Call) -> None:
-        """Note that a call was sent away before it was a task: its retry is a new call."""
+        """Note that a call was sent away before anybody looked whether it is a retry.
+
+        The retry that follows is a new call, if this was one.
+        """
         ...
 
     async def begin_submit(

@@ -273,9 +273,9 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         return reply == b"begun"
 
     async def expect_retry(self, team: TeamId, call: Call) -> None:
-        """Note that a call was sent away before it was a task: its retry is a new call."""
+        """Note that a call was sent away before anybody looked whether it is a retry."""
         keys = call_keys(team, place_of(call))
-        await self._store.run(self._expect_retry, keys[2:], [call.count + 1])
+        await self._store.run(self._expect_retry, keys[2:], [call.count])
 
 
 def _standing(told: str) -> Standing | None:

@@ -87,9 +87,7 @@ end
 for index, rate in ipairs(order.rates) do
   local wait_ms = check_rate(rate, now_ms)
   if wait_ms > 0 then
-    if wait_ms > order.call.patience_ms then
-      expect_retry(places, order.call.count + 1)
-    end
+    come_back(order.call, places, wait_ms)
     return {'too_fast', index, wait_ms}
   end
 end
@@ -100,9 +98,7 @@ if order.in_flight then
     images = images + (tonumber(score) or 0)
   end
   if images + order.images > order.in_flight then
-    if order.in_flight_retry_ms > order.call.patience_ms then
-      expect_retry(places, order.call.count + 1)
-    end
+    come_back(order.call, places, order.in_flight_retry_ms)
     return {'in_flight', images}
   end
 end

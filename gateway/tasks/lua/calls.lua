@@ -41,6 +41,15 @@ local function take_credit(places, count)
   return true
 end
 
+-- A call was sent away before anybody looked what it is a retry of. What a first try became is its
+-- retry's; a retry is a call of its own only if it was one already, for the try before it may be a
+-- task whose waiter is not known to have gone.
+local function expect_retry_unseen(places, count)
+  if count < 1 or take_credit(places, count) then
+    expect_retry(places, count + 1)
+  end
+end
+
 local function member_of(created_ms, id)
   return string.format('%013d:%s', created_ms, id)
 end
@@ -135,11 +144,24 @@ local function join(call, places, now_ms)
   if orphan then
     return attach(call, places, orphan)
   end
-  if call.count < 1 or take_credit(places, call.count) then
+  if call.count < 1 then
+    return nil
+  end
+  if take_credit(places, call.count) then
+    call.took_credit = true
     return nil
   end
   local earlier = earlier_of(call, places, now_ms)
   return earlier and attach(call, places, earlier)
+end
+
+-- A call that is no retry comes too fast: it comes back as one, or as itself if it waits so long.
+local function come_back(call, places, wait_ms)
+  if wait_ms > call.patience_ms then
+    expect_retry(places, call.count + 1)
+  elseif call.took_credit then
+    expect_retry(places, call.count)
+  end
 end
 
 -- Make a new task one that retries of its call find.

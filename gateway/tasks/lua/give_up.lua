@@ -32,15 +32,17 @@ local is_first = redis.call('SET', tombstone_key, '1', 'PX', int(order.tombstone
 local record = redis.call('HMGET', task_key, '0:hold', 'windows', 'open', 'renders')
 local hold, windows, open, renders = unpack(record)
 if not hold then
+  local was_attached = false
   for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, LOOK_AT)) do
     local key = order.call.prefix .. id_of(member)
     if redis.call('HGET', key, 'waiter') == order.call.waiter then
       redis.call('HSET', key, 'waiting', '0')
       redis.call('ZADD', places.orphans, order.created_ms, member)
+      was_attached = true
     end
   end
-  if is_first then
-    expect_retry(places, order.call.count + 1)
+  if is_first and not was_attached then
+    expect_retry_unseen(places, order.call.count)
   end
   return 'nothing'
 end

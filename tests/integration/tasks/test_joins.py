@@ -12,7 +12,7 @@ from gateway.domain.limits import Quotas
 from gateway.domain.pricing import NO_CHARGE
 from gateway.domain.task import Event, FailureKind, Task
 from gateway.store.client import Store
-from gateway.tasks.interface import Call, Ending, Joined, NotJoinedError, ShelfNote
+from gateway.tasks.interface import Admitted, Call, Ending, Joined, NotJoinedError, ShelfNote
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.factories import a_call, a_team, an_admission
 from tests.support.journal import LaterClock, a_journal, admitted, finished, ledger_in, submitted
@@ -156,9 +156,36 @@ async def test_a_refusal_leaves_a_credit_for_its_retry(tasks: RedisTaskStore) ->
     assert None is await joined(tasks, a_call("req_3", count=1), as_task="task3")
     assert "task1" == await joined(tasks, a_call("req_4", count=1), as_task="task4")
 
-    await tasks.expect_retry(team.id, a_call("req_5", count=1))
 
-    assert None is await joined(tasks, a_call("req_6", count=2), as_task="task6")
+async def test_a_call_sent_away_twice_comes_back_as_one_of_its_own(tasks: RedisTaskStore) -> None:
+    """A server that stops does not look whose retry a call is; its credit goes on with it."""
+    await begun(tasks, "task1")
+    await tasks.expect_retry(a_team().id, a_call("req_2"))
+    await tasks.expect_retry(a_team().id, a_call("req_3", count=1))
+
+    assert None is await joined(tasks, a_call("req_4", count=2), as_task="task4")
+    assert "task1" == await joined(tasks, a_call("req_5", count=1))
+
+
+async def test_a_retry_that_is_sent_away_still_finds_its_task(tasks: RedisTaskStore) -> None:
+    """Its first try was paid for, on a server that died; the next one it came to was stopping."""
+    await begun(tasks, "task1")
+    await tasks.expect_retry(a_team().id, a_call("req_2", count=1))
+
+    assert "task1" == await joined(tasks, a_call("req_3", count=2))
+
+
+async def test_a_retry_whose_answer_was_lost_still_finds_its_task(tasks: RedisTaskStore) -> None:
+    """Whether it ran or not: neither leaves a credit that would buy the picture again."""
+    await begun(tasks, "task1")
+    for count, does_run in ((1, False), (2, True)):
+        unheard = an_admission(f"lost{count}", call=a_call(f"lost{count}", count=count))
+        if does_run:
+            await tasks.admit(unheard)
+        await tasks.give_up(unheard)
+
+    assert "task1" == await joined(tasks, a_call("req_2", count=2))
+    assert "task1" == await joined(tasks, a_call("req_3", count=3))
 
 
 async def test_a_call_that_waits_by_itself_leaves_no_credit(tasks: RedisTaskStore) -> None:
@@ -169,6 +196,20 @@ async def test_a_call_that_waits_by_itself_leaves_no_credit(tasks: RedisTaskStor
         await tasks.admit(an_admission("task2", team=team, call=a_call("req_2"), patience_ms=5_000))
 
     assert "task1" == await joined(tasks, a_call("req_3", count=1), as_task="task3")
+
+
+async def test_a_retry_of_its_own_that_waits_by_itself_stays_one(tasks: RedisTaskStore) -> None:
+    """It was sent away before; while it waits for room, its credit is not lost."""
+    team = replace(a_team(), quotas=Quotas(in_flight_images=1))
+    first = await tasks.admit(an_admission("task1", team=team, call=a_call()))
+    await tasks.expect_retry(team.id, a_call("req_2"))
+    again = an_admission("task2", team=team, call=a_call("req_3", count=1), patience_ms=5_000)
+    with pytest.raises(RateLimited):
+        await tasks.admit(again)
+    assert isinstance(first, Admitted)
+    await tasks.conclude(first.task, await submitted(tasks, first.task), finished())
+
+    assert isinstance(await tasks.admit(again), Admitted)
 
 
 async def test_an_idempotency_key_decides_alone(tasks: RedisTaskStore, store: Store) -> None:
