@@ -89,7 +89,10 @@ class Evidence:
 async def gather(world: World, answers: Sequence[Answer]) -> Evidence:
     """Wait until everything is over, read it, and correct possible charges to the truth."""
     async with httpx.AsyncClient(
-        base_url=world.balancer.url, headers={"authorization": f"Bearer {TEAM_KEY}"}, timeout=30
+        base_url=world.balancer.url,
+        headers={"authorization": f"Bearer {TEAM_KEY}"},
+        timeout=30,
+        limits=httpx.Limits(max_keepalive_connections=0),
     ) as client:
         hanging = await _until_quiet(world, client)
         tasks = await _tasks(client)

@@ -29,7 +29,10 @@ class Balancer:
 
     async def look(self) -> None:
         """Ask every server again and again whether it is ready."""
-        async with httpx.AsyncClient(timeout=LOOK_WITHIN_S) as client:
+        # A connection for each look: of one that a server closed meanwhile, httpcore on uvloop asks
+        # for its peer, and breaks (anyio's SocketAttribute of a transport without a socket).
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=LOOK_WITHIN_S, limits=fresh) as client:
 
             async def is_ready(backend: str) -> bool:
                 with suppress(httpx.TransportError):
