@@ -33,6 +33,7 @@ from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
+from gateway.edge.evolink_edits import SubmitReader
 from gateway.edge.images import ImageRoutes
 from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
@@ -45,6 +46,7 @@ from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
+from gateway.edge.pictures import PictureReader
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.streams import PictureStreams
@@ -87,7 +89,8 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
         strict=is_strict,
         default_model=server.default_model,
     )
-    edits = EditReader(gateway.references, rules, max_rest_bytes=server.max_body_bytes)
+    pictures = PictureReader(gateway.references, strict=rules.strict)
+    edits = EditReader(pictures, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=gateway.keys,
         images=gateway.images,
@@ -127,7 +130,12 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
     )
     evolink = EvolinkRoutes(
         keys=gateway.keys,
-        images=gateway.images,
+        submits=SubmitReader(
+            PictureReader(gateway.references),
+            gateway.images.find_model,
+            max_rest_bytes=server.max_body_bytes,
+        ),
+        references=gateway.references,
         orders=images,
         evolink=gateway.evolink,
         links=gateway.links,

@@ -475,6 +475,7 @@ async def build(  # noqa: PLR0915 - one for each part
                         total_timeout_s=settings.references.fetch_timeout_ms / 1000,
                     ),
                 ),
+                links,
                 spool_dir=open_spool_folder(settings.references.spool_dir),
                 passes_links=partial(_passes_links, settings),
             ),
