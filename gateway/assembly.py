@@ -268,6 +268,7 @@ async def build(  # noqa: PLR0915 - one for each part
             observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
         )
         _show_assets(metrics, assets)
+        spool_dir = open_spool_folder(settings.references.spool_dir)
         converter = Converter()
         stack.callback(converter.close)
         clients = await _open_clients(stack, settings.network)
@@ -352,7 +353,8 @@ async def build(  # noqa: PLR0915 - one for each part
         )
         fetchers = {
             name: HttpPictureFetcher(
-                clients.fetch, assets, converter, _fetch_settings(provider), clock
+                *(clients.fetch, assets, converter, _fetch_settings(provider), clock),
+                spool_dir=spool_dir,
             )
             for name, provider in settings.providers.items()
         }
@@ -475,7 +477,7 @@ async def build(  # noqa: PLR0915 - one for each part
                         total_timeout_s=settings.references.fetch_timeout_ms / 1000,
                     ),
                 ),
-                spool_dir=open_spool_folder(settings.references.spool_dir),
+                spool_dir=spool_dir,
                 passes_links=partial(_passes_links, settings),
             ),
             assets=straight,
