@@ -48,7 +48,7 @@ async def test_links_to_references_are_in_the_price(tmp_path: Path) -> None:
 async def test_unpriced_pictures_are_refused_and_counted(tmp_path: Path) -> None:
     """A scrape shows how often nobody knew a price."""
     async with running_gateway(tmp_path) as running:
-        model = running.gateway.images.find_model("gpt-image-1.5")
+        model = running.gateway.front.images.find_model("gpt-image-1.5")
         assert model is not None
         for offer in model.offers:
             offer.book.billing.output.rows.clear()  # type: ignore[attr-defined, union-attr]
