@@ -216,7 +216,7 @@ class ObjectAssetStore:
                     for entry in batch
                     if entry["path"] != _PING_KEY
                     and entry["last_modified"].timestamp() * 1000
-                    < now_ms - keep_ms(entry["path"].partition("/")[0])
+                    < now_ms - keep_ms(entry["path"])
                 ]
                 if old:
                     await obstore.delete_async(self._store, old)

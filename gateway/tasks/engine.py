@@ -214,6 +214,9 @@ class Engine:
         live.resolve()
         self._running.pop(live.task.id, None)
         self.reconciler.remember(live)
+        if live.task.brought.pictures:
+            drop = self._house.references.drop(live.task.team, live.task.brought)
+            self._house.background.step("drop_references", drop)
         if live.task.callback_url:
             ended_ms = live.task.ended_ms or self._house.clock.now_ms()
             task = replace(live.current, ended_ms=ended_ms)
