@@ -62,7 +62,7 @@ def test_a_record_without_references() -> None:
 
 
 def test_a_key_is_a_teams_and_a_calls() -> None:
-    """The same bytes of two calls are two objects; an older gateway's are found as it named them."""
+    """The same bytes of two calls are two objects; an older gateway's are where it put them."""
     one = KeptReference("0a", PictureFormat.PNG, 1, place="call1")
     key, older = (reference_key(TeamId("design"), each) for each in (one, replace(one, place="")))
 
