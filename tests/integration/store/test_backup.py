@@ -10,7 +10,8 @@ import pytest
 
 from gateway.store.backup import BackupError, read_backup, restore_backup, write_backup
 from gateway.store.client import Store
-from gateway.store.embedded import DataDirInUseError, EmbeddedServer
+from gateway.store.data_dir import DataDirInUseError
+from gateway.store.embedded import EmbeddedServer
 
 NOW_MS = 1_790_000_000_000
 

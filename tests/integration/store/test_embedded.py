@@ -19,13 +19,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
-from gateway.store.embedded import (
-    DataDirInUseError,
-    EmbeddedServer,
-    EmbeddedServerError,
-    find_binary,
-    next_backoff_s,
-)
+from gateway.store.data_dir import DataDirInUseError, EmbeddedServerError
+from gateway.store.embedded import EmbeddedServer, find_binary, next_backoff_s
 
 ROOT = Path(__file__).parents[3]
 
