@@ -153,9 +153,9 @@ async def restoring(
                 await server.stop()
             (stage / JOURNAL / _ABOUT).write_bytes(_described(about))
             reached("ready")
-            replace_journal(data_dir, stage / JOURNAL, now_ms=now_ms, reached=reached)
+            replace_journal(data_dir, now_ms=now_ms, reached=reached)
         finally:
-            shutil.rmtree(stage)
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _origin(journal: Path) -> str:

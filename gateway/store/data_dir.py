@@ -148,10 +148,10 @@ async def _settle_restore(data_dir: Path, patience_s: float) -> None:
     stage, event = data_dir / STAGE, "restore_settled"
     with on_disk(data_dir):
         if (aside := finish_replacing(data_dir)) is not None:
-            reason = f"A restore was interrupted and is finished now; the books before are {aside}."
+            reason = f"A restore was interrupted and is finished now; older books are in {aside}."
             log.warning(event, action=event, reason=reason)
         elif stage.exists():
-            reason = "A restore was interrupted and is undone: these are the books from before it."
+            reason = "A restore was interrupted and is undone: the books are those from before it."
             log.warning(event, action=event, reason=reason)
     if stage.exists():
         # The server that was to read the backup may have outlived it.

@@ -1,14 +1,15 @@
 """The journals of a data directory: the one in force, and how another one takes its place.
 
-A server reads `appendonlydir` and nothing else. A restore makes another journal beside it and
-decides for it with one rename (to `appendonlydir.next.<moment>`); the two renames that are left
-are done by whoever comes next, should it be killed between them. So either the old books or the
-new ones are in force, never none.
+A server reads `appendonlydir` and nothing else. A restore makes another journal in a folder beside
+it, and decides for it by giving that folder another name; what is left to do is done by whoever
+comes next, should it be killed then. So either the old books or the new ones are in force, never
+none.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,19 +17,17 @@ from pathlib import Path
 JOURNAL, SNAPSHOT = "appendonlydir", "dump.rdb"
 #: Where a restore makes a journal; worth nothing before it is decided for.
 STAGE = "restoring"
+_DECIDED = "restored."
 #: What a server writes its snapshot to before it is whole.
 _UNFINISHED = "temp-*.rdb"
-_NEXT = f"{JOURNAL}.next."
 
 
-def replace_journal(
-    data_dir: Path, staged: Path, *, now_ms: int, reached: Callable[[str], None]
-) -> None:
-    """Put a whole journal in the place of the one in force, which goes to `appendonlydir.<now>`.
+def replace_journal(data_dir: Path, *, now_ms: int, reached: Callable[[str], None]) -> None:
+    """Put the journal of the stage in the place of the one in force, which is put aside.
 
-    No server may run. Raises OSError.
+    It goes to `appendonlydir.<now>`. No server may run. Raises OSError.
     """
-    staged.rename(data_dir / f"{_NEXT}{now_ms}")
+    (data_dir / STAGE).rename(data_dir / f"{_DECIDED}{now_ms}")
     _sync(data_dir)
     reached("decided")
     finish_replacing(data_dir, reached=reached)
@@ -37,19 +36,22 @@ def replace_journal(
 def finish_replacing(
     data_dir: Path, *, reached: Callable[[str], None] = lambda _: None
 ) -> Path | None:
-    """Do what is left of a replacement that was decided for; return where the old books went.
+    """Do what is left of a replacement that was decided for; return where older books are put.
 
     None when there was none to finish. No server may run. Raises OSError.
     """
-    for decided in sorted(data_dir.glob(f"{_NEXT}*")):
-        journal, aside = data_dir / JOURNAL, data_dir / f"{JOURNAL}.{decided.suffix[1:]}"
-        if journal.exists() and not aside.exists():
+    for decided in data_dir.glob(f"{_DECIDED}*"):
+        journal, new = data_dir / JOURNAL, decided / JOURNAL
+        aside = data_dir / f"{JOURNAL}{decided.suffix}"
+        if new.exists() and journal.exists():
             journal.rename(aside)
             _sync(data_dir)
             reached("aside")
-        decided.rename(journal)
-        _sync(data_dir)
-        reached("replaced")
+        if new.exists():
+            new.rename(journal)
+            _sync(data_dir)
+            reached("replaced")
+        shutil.rmtree(decided)
         return aside
     return None
 
