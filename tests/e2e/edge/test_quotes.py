@@ -37,7 +37,7 @@ async def test_a_quote_is_what_a_call_would_hold_and_spends_nothing(tmp_path: Pa
 async def test_unpriced_pictures_are_refused_and_counted(tmp_path: Path) -> None:
     """A scrape shows how often nobody knew a price."""
     async with running_gateway(tmp_path) as running:
-        model = running.gateway.images.find_model("gpt-image-1.5")
+        model = running.gateway.front.images.find_model("gpt-image-1.5")
         assert model is not None
         for offer in model.offers:
             offer.book.billing.output.rows.clear()  # type: ignore[attr-defined, union-attr]
