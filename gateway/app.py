@@ -32,6 +32,7 @@ from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
+from gateway.edge.evolink_edits import SubmitReader
 from gateway.edge.images import ImageRoutes
 from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
@@ -44,6 +45,7 @@ from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
+from gateway.edge.pictures import PictureReader
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.streams import PictureStreams
@@ -88,7 +90,8 @@ def create_app(
         strict=is_strict,
         default_model=server.default_model,
     )
-    edits = EditReader(front.references, rules, max_rest_bytes=server.max_body_bytes)
+    pictures = PictureReader(front.references, strict=rules.strict)
+    edits = EditReader(pictures, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=front.keys,
         images=front.images,
@@ -128,7 +131,12 @@ def create_app(
     )
     evolink = EvolinkRoutes(
         keys=front.keys,
-        images=front.images,
+        submits=SubmitReader(
+            PictureReader(front.references),
+            front.images.find_model,
+            max_rest_bytes=server.max_body_bytes,
+        ),
+        references=front.references,
         orders=images,
         evolink=front.evolink,
         links=front.links,

@@ -94,6 +94,7 @@ def make_front(gateway: Gateway, loaded: Loaded) -> Front:
         references=References(
             gateway.assets,
             gateway.remote_pictures,
+            links,
             spool_dir=open_spool_folder(settings.references.spool_dir),
             passes_links=partial(passes_links, settings),
         ),
