@@ -19,6 +19,7 @@ from gateway.store.keyspace import (
     task_key,
     tasks_key,
     upload_key,
+    waits_key,
 )
 from gateway.store.scripts import load_script
 from gateway.tasks.admissions import call_keys
@@ -61,6 +62,7 @@ class Forgetting:
                 callbacks_key(team),
                 prompt_key(team, task.id),
                 deleted_key(team, task.id),
+                waits_key(team, task.call),
                 *(callback_key(team, delivery) for delivery in deliveries),
             ],
             [task.id, live_key(team, ""), DELETED_MS, *deliveries],
