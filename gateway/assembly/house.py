@@ -143,6 +143,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             owner=replica.id,
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
+            attendance=replica.attendance,
             acknowledgement=acknowledgement,
         )
         assets = ObjectAssetStore.open(
