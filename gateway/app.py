@@ -174,6 +174,7 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
                 clock=gateway.clock,
                 metrics=gateway.metrics,
                 random_bytes=randomness.token_bytes,
+                tracer=gateway.tracer,
             ),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
             Middleware(

@@ -115,6 +115,7 @@ from gateway.tasks.unfetched import Unfetched
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import NO_TRACER, Tracer
 
 Providers = Mapping[str, Provider]
 
@@ -135,6 +136,7 @@ class Gateway:
     settings: Settings
     clock: Clock
     metrics: Metrics
+    tracer: Tracer
     background: Background
     keys: KeyDirectory
     admin: Admin
@@ -250,6 +252,7 @@ async def build(  # noqa: PLR0915 - one for each part
             id=make_replica_id(house + randomness.token_bytes(ID_BYTES - len(house))),
             lease_s=settings.server.lease_ms / 1000,
         )
+        tracer = await _open_tracer(stack, loaded, replica.id)
         wake = Wake(store, id=replica.id)
         organization = Organization(store, clock, organization_budgets(settings.organization))
         outbox = Outbox(store, organization, clock)
@@ -389,6 +392,7 @@ async def build(  # noqa: PLR0915 - one for each part
                 callback_url=None if callbacks is None else callbacks.url,
                 logs_prompt_hashes=settings.log.prompt_hashes,
                 reached=reached,
+                tracer=tracer,
             ),
             wake,
             find_offer,
@@ -435,6 +439,7 @@ async def build(  # noqa: PLR0915 - one for each part
             settings=settings,
             clock=clock,
             metrics=metrics,
+            tracer=tracer,
             background=background,
             keys=AccountKeys(
                 FileKeys(callers_from(settings, secrets.team_keys)),
@@ -586,6 +591,32 @@ async def _is_checked(store: Store, acknowledgement: Acknowledgement | None) -> 
     except StoreUnavailable:
         return False
     return True
+
+
+async def _open_tracer(stack: AsyncExitStack, loaded: Loaded, instance: str) -> Tracer:
+    """Return what traces calls, closed after everything that is traced. Raises ConfigError."""
+    traces = loaded.settings.traces
+    if not traces.endpoint:
+        return NO_TRACER
+    try:
+        # An extra, which takes its time to import.
+        from gateway.telemetry.otel import open_tracer  # noqa: PLC0415
+    except ImportError:
+        message = "needs OpenTelemetry: pip install 'image-gateway[otel]'"
+        raise ConfigError([Problem("traces.endpoint", message)]) from None
+    ca_file = loaded.settings.network.ca_file
+    headers = loaded.secrets.trace_headers
+    tracer = open_tracer(
+        traces.endpoint,
+        headers={name: value.get_secret_value() for name, value in headers.items()},
+        sample_ratio=traces.sample_ratio,
+        propagates=traces.propagate,
+        ca_file=None if ca_file is None else str(ca_file),
+        version=__version__,
+        instance=instance,
+    )
+    stack.push_async_callback(tracer.close)
+    return tracer
 
 
 def _refuse_weak(admin_key: SecretStr) -> None:

@@ -118,8 +118,8 @@ class Asked:
                     budgets=states_of(windows, integers(balances)),
                     rates=rate_states_of(self.rates, integers(rates)),
                 )
-            case [b"joined", bytes(task)]:
-                return Joined(TaskId(task.decode()))
+            case [b"joined", bytes(task), bytes(trace)]:
+                return Joined(TaskId(task.decode()), trace.decode())
             case [b"stale"]:
                 raise AccountChangedError(self.task.team)
             case [b"not_joined"]:
@@ -190,6 +190,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             output=admission.output,
             keep_ms=team.keep_ms,
             subject=admission.subject,
+            trace=admission.trace,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

@@ -26,6 +26,7 @@ from gateway.tasks.poller import Due
 from gateway.tasks.scouts import WAIT_MAX_S
 from gateway.tasks.steps import Steps
 from gateway.tasks.submitting import GoOn
+from gateway.telemetry.traces import active
 
 #: How often a render that fails at no charge is submitted in all.
 RENDER_TRIES = 3
@@ -94,7 +95,8 @@ class Finishing:
         if one.render.state is not RenderState.SUBMITTED:
             return
         one.asked_s = self._steps.clock.monotonic_s()
-        outcome = await self._steps.provider(one).poll(one.render.upstream_id)
+        with active(one.stage):
+            outcome = await self._steps.provider(one).poll(one.render.upstream_id)
         one.polls += 1
         followed_s = self._steps.clock.monotonic_s() - one.submitted_s
         if isinstance(outcome, Finished):
@@ -122,6 +124,7 @@ class Finishing:
 
     def _detected(self, one: LiveRender) -> None:
         """Note and learn how long the render took; nothing when others have begun it."""
+        one.stage.end()
         now_s = self._steps.clock.monotonic_s()
         self._steps.accounting.detected(one, now_s)
         if not one.live.adopted:
@@ -181,6 +184,7 @@ class Finishing:
     async def _finish(self, one: LiveRender, finished: Finished) -> None:
         self._steps.house.reached("finished")
         one.revised_prompt = finished.revised_prompt
+        self._steps.tracing.made_by(one, finished.model)
         # Completed and empty is charged, and is a failure (rule 4).
         failure = None if finished.links else FailureKind.GENERATION_FAILED
         ending = Ending(
@@ -233,6 +237,7 @@ class Finishing:
     async def ingest(self, one: LiveRender) -> None:
         """Copy the picture into the store; a picture that is paid for is tried until it is dead."""
         started_s = self._steps.clock.monotonic_s()
+        self._steps.tracing.stage(one, "fetch")
         task, result = one.live.task, one.render.result
         if result is None:
             raise AssertionError("only a concluded render has a picture")
@@ -263,6 +268,7 @@ class Finishing:
             elapsed_s = self._steps.clock.monotonic_s() - started_s
             self._steps.phase(one, "fetch", elapsed_s - ingested.store_s)
             self._steps.phase(one, "store", ingested.store_s)
+            self._steps.tracing.stored(one, ingested.store_s)
             self._steps.accounting.stored(one.live)
             self._steps.note(one, "stored", size_bytes=ingested.picture.size_bytes)
         self._steps.house.shelf.stored(task.team, task.id, one.index, stored)

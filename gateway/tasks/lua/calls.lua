@@ -84,7 +84,7 @@ local function attach(call, places, member)
   end
   redis.call('ZREM', places.orphans, member)
   redis.call('ZADD', places.calls, call.count, member)
-  return {'joined', id}
+  return {'joined', id, redis.call('HGET', key, 'trace') or ''}
 end
 
 -- The oldest task that nobody waits for.
