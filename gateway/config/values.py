@@ -170,9 +170,10 @@ def parse_ratio(written: object) -> float:
     """Return a number from 0 to 1 such as ``0.05``; ValueError for anything else."""
     if isinstance(written, bool) or not isinstance(written, int | float | Decimal):
         raise ValueError("expected a number from 0 to 1")  # noqa: TRY004 - pydantic reports ValueError
-    if not 0 <= written <= 1:
+    ratio = float(written)
+    if not 0 <= ratio <= 1:
         raise ValueError("expected a number from 0 to 1")
-    return float(written)
+    return ratio
 
 
 def check_name(name: str) -> str:

@@ -158,7 +158,7 @@ async def test_admission_is_a_phase_of_the_call(traced: House, recorder: Recorde
     admits = [span for span in recorder.spans if span.name == "admit"]
 
     assert (False, call.context) == (first.joined, first.trace)
-    assert (True, call.context, None) == (second.joined, second.trace, second.live and None)
+    assert (True, call.context) == (second.joined, second.trace)
     assert [call.context[36:52]] == [
         f"{span.parent.span_id:016x}" for span in admits if span.parent
     ]
