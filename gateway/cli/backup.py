@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import __version__
-from gateway.assembly import keeping_of, opened_providers
+from gateway.assembly.from_settings import keeping_of
+from gateway.assembly.ways_out import opened_providers
 from gateway.background import SystemClock
 from gateway.cli.books import books_on, refuse
 from gateway.cli.opened_store import opened_store

@@ -24,7 +24,7 @@ import uvloop
 from rich.console import Console
 
 from gateway.app import Server, listen, serve, stop_on_signals
-from gateway.assembly import build
+from gateway.assembly.build import build
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
 from gateway.simulator.settings import SimulatorSettings

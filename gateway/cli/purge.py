@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.assembly import asset_place, keeping_of
+from gateway.assembly.from_settings import asset_place, keeping_of
 from gateway.assets.interface import AssetUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.background import SystemClock

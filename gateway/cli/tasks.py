@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.assembly import keeping_of
+from gateway.assembly.from_settings import keeping_of
 from gateway.background import SystemClock
 from gateway.callbacks.deliveries import Deliveries
 from gateway.callbacks.interface import DeliveryState

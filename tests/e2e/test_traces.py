@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from gateway.app import listen
-from gateway.assembly import build
+from gateway.assembly.build import build
 from gateway.config.load import load
 from gateway.config.problems import ConfigError
 from gateway.simulator.settings import SimulatorSettings
@@ -262,11 +262,14 @@ async def test_who_decides_what_is_traced(tmp_path: Path) -> None:
     """Callers decide for their own traces; of the others it is the part that the settings say."""
     yes, no = Caller(), Caller(sampled=False)
     async with traced(tmp_path, "sample_ratio = 0") as (running, collector):
-        await generate(running, **yes.headers)
-        await generate(running, **no.headers)
-        await generate(running)
-        await generate(running, traceparent="00-nonsense", tracestate="also nonsense")
+        answers = await asyncio.gather(
+            generate(running, **yes.headers),
+            generate(running, **no.headers),
+            generate(running),
+            generate(running, traceparent="00-nonsense", tracestate="also nonsense"),
+        )
 
+    assert [200] * 4 == [answer.status_code for answer in answers]
     assert {yes.trace} == {span.trace for span in collector.spans}
 
 
@@ -292,12 +295,12 @@ async def test_the_log_and_the_headers_for_the_collector(tmp_path: Path) -> None
     assert "of-the-collector" not in errors.decode()
 
 
-@pytest.mark.parametrize("answers", [False, True])
-async def test_a_collector_that_is_gone_or_silent(tmp_path: Path, answers: bool) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_collector_that_is_gone_or_silent(tmp_path: Path, is_there: bool) -> None:
     """Pictures come as ever, and a stop waits for it no longer than it says."""
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces"
-    if not answers:
+    if not is_there:
         listener.close()
     async with running_gateway(tmp_path, sections=f'[traces]\nendpoint = "{url}"') as running:
         pictures = await asyncio.gather(*(generate(running) for _ in range(3)))
