@@ -19,13 +19,14 @@ def open_tracer(stack: AsyncExitStack, loaded: Loaded, instance: str) -> Tracer:
     if not traces.endpoint:
         return NO_TRACER
     try:
-        from gateway.telemetry import otel  # noqa: PLC0415 - an extra, and slow to import
+        # An extra, and slow to import.
+        from gateway.telemetry.otel import open_tracer as opened  # noqa: PLC0415
     except ImportError:
         message = "needs OpenTelemetry: pip install 'image-gateway[otel]'"
         raise ConfigError([Problem("traces.endpoint", message)]) from None
     ca_file = loaded.settings.network.ca_file
     headers = loaded.secrets.trace_headers
-    tracer = otel.open_tracer(
+    tracer = opened(
         traces.endpoint,
         headers={name: value.get_secret_value() for name, value in headers.items()},
         sample_ratio=traces.sample_ratio,
