@@ -255,6 +255,10 @@ class ImageService:
         """Note that the call no longer waits: the picture goes on being made for a retry."""
         await self._engine.leave(ticket)
 
+    def leaving(self) -> None:
+        """Say that some of an answer has left; its client may have all of it, or no more."""
+        self._engine.reached("leaving")
+
     def delivered(self, ticket: Ticket) -> None:
         """Note that the answer has left."""
         self._engine.delivered(ticket)

@@ -17,6 +17,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
 )
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.images import References
 from gateway.domain.task import HeldWindow, Hold, Render, Task
 from gateway.ledger.holds import ScopedBudget, budgets_of, state_of, states_of
 from gateway.ledger.quotas import DayQuota, Rate, day_quota_of, rates_of
@@ -191,6 +192,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             output=admission.output,
             keep_ms=team.keep_ms,
             subject=admission.subject,
+            brought=References(admission.order.references.kept),
             trace=admission.trace,
         ),
         budgets=budgets,

@@ -65,6 +65,8 @@ class Engine:
 
     def __init__(self, house: Surroundings, wake: Wake, find_offer: FindOffer) -> None:
         self._house = house
+        #: Told how far a call has come, where a crash would matter; for tests.
+        self.reached = house.reached
         self._store = house.store
         self._wake = wake
         self._find_offer = find_offer
@@ -105,6 +107,7 @@ class Engine:
         clock, team, call = self._house.clock, admission.caller.team.id, admission.call
         ticket = partial(Ticket, team=team, waiter=call.waiter, place=place_of(call))
         started_s = clock.monotonic_s()
+        self.reached("asked")
         with spanned("admit"):
             await self._catch_up(team)
             if call.count and self.reconciler.is_settling(team):
@@ -129,7 +132,7 @@ class Engine:
         )
         self._house.accounting.phase(live, "admit", live.admitted_s - started_s)
         self._log_admitted(live.task)
-        self._house.reached("admitted")
+        self.reached("admitted")
         self._run(live)
         return ticket(task=live.task.id, joined=False, live=live, trace=live.task.trace)
 
@@ -224,6 +227,9 @@ class Engine:
         live.resolve()
         self._running.pop(live.task.id, None)
         self.reconciler.remember(live)
+        if live.task.brought.pictures:
+            drop = self._house.references.drop(live.task.team, live.task.brought)
+            self._house.background.step("drop_references", drop)
         if live.task.callback_url:
             ended_ms = live.task.ended_ms or self._house.clock.now_ms()
             task = replace(live.current, ended_ms=ended_ms)

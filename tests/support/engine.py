@@ -23,7 +23,14 @@ from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.ids import TeamId
-from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
+from gateway.domain.images import (
+    PLAIN_PNG,
+    Output,
+    Picture,
+    References,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
 from gateway.ledger.organization import Organization
@@ -211,6 +218,7 @@ class ScriptedLinks:
     answers: list[Exception] = field(default_factory=list)
     asked: int = 0
     forgotten: list[SubmitOrder] = field(default_factory=list)
+    dropped: list[References] = field(default_factory=list)
 
     async def urls(self, team: TeamId, order: SubmitOrder) -> tuple[str, ...]:
         """Fail once for each answer, then name a link for each reference."""
@@ -222,6 +230,10 @@ class ScriptedLinks:
     async def forget(self, team: TeamId, order: SubmitOrder) -> None:
         """Note it."""
         self.forgotten.append(order)
+
+    async def drop(self, team: TeamId, references: References) -> None:
+        """Note it."""
+        self.dropped.append(references)
 
 
 class HandPoller(Poller):
