@@ -189,7 +189,7 @@ class Metrics:
         )
         self.poll_put_off = histogram(
             "poll_put_off_seconds",
-            "Seconds by which a poll's turn came after it was wanted: more are than can be managed.",
+            "Seconds between when a poll was wanted and its turn: more are wanted than can be managed.",
             LATENESS_BUCKETS,
             "provider",
         )
