@@ -189,7 +189,7 @@ class Metrics:
         )
         self.poll_put_off = histogram(
             "poll_put_off_seconds",
-            "Seconds between when a poll was wanted and its turn: more are wanted than can be managed.",
+            "Seconds between when a poll was wanted and its turn, where too many are wanted.",
             LATENESS_BUCKETS,
             "provider",
         )
