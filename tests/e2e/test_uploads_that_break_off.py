@@ -56,7 +56,7 @@ async def half_of(body: bytes, sent: asyncio.Event) -> AsyncIterator[bytes]:
 def files_below(folder: Path) -> list[str]:
     """Return every file in a folder, by its path in it; the probes of readiness left out."""
     found: Iterator[Path] = (each for each in folder.rglob("*") if each.is_file())
-    return sorted(str(each.relative_to(folder)) for each in found if each.name != ".ping")
+    return sorted(str(each.relative_to(folder)) for each in found if not each.name.startswith("."))
 
 
 def open_files(pid: int, folder: Path) -> int:
