@@ -181,6 +181,7 @@ def create_app(
                 clock=gateway.clock,
                 metrics=gateway.metrics,
                 random_bytes=randomness.token_bytes,
+                tracer=gateway.tracer,
             ),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
             Middleware(

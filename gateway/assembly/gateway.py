@@ -69,6 +69,7 @@ from gateway.tasks.turnstile import Turnstile
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ class Gateway:
     in_force: InForce
     clock: Clock
     metrics: Metrics
+    tracer: Tracer
     background: Background
     store: Store
     store_checked: bool

@@ -176,7 +176,7 @@ class ImageRoutes:
     async def _taken(self, request: Request, caller: Caller, ticket: Ticket) -> Task:
         """Note what became of a call that does not wait, and return its task."""
         record = record_of(request)
-        record.task, record.joined = ticket.task, ticket.joined
+        record.note_ticket(ticket)
         task = await self._tasks.show(caller, ticket.task)
         record.note_times(ticket)
         return task
@@ -226,7 +226,7 @@ class ImageRoutes:
     ) -> Response:
         """Wait for the task and answer with it, or begin to answer; `held` is until it is there."""
         record = record_of(request)
-        record.task, record.joined = ticket.task, ticket.joined
+        record.note_ticket(ticket)
         if asked.stream:
             return await self._streams.answer(request, ticket, asked, held)
         first, *more = silences(self._images.wait_s, self._keepalive_s)

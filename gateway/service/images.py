@@ -38,6 +38,7 @@ from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.interface import Admission, Call
 from gateway.tasks.live import Outcome
 from gateway.tasks.waiting import Waiting
+from gateway.telemetry.traces import current_span
 
 #: What `retry-after` says when the upstream did not: seconds, and never more than SDKs honour.
 RETRY_AFTER_S = 10
@@ -210,6 +211,7 @@ class ImageService:
             patience_ms=caller.team.quotas.queue_ms,
             output=Output(PictureFormat(request.output_format), request.output_compression),
             subject=subject_of(caller, request),
+            trace=current_span().context,
         )
         while True:
             try:

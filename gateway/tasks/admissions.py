@@ -120,8 +120,8 @@ class Asked:
                     budgets=states_of(windows, integers(balances)),
                     rates=rate_states_of(self.rates, integers(rates)),
                 )
-            case [b"joined", bytes(task)]:
-                return Joined(TaskId(task.decode()))
+            case [b"joined", bytes(task), bytes(trace)]:
+                return Joined(TaskId(task.decode()), trace.decode())
             case [b"stale"]:
                 raise AccountChangedError(self.task.team)
             case [b"not_joined"]:
@@ -193,6 +193,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             keep_ms=team.keep_ms,
             subject=admission.subject,
             brought=References(admission.order.references.kept),
+            trace=admission.trace,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

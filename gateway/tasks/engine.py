@@ -29,6 +29,7 @@ from gateway.tasks.reconciling import Reconciler
 from gateway.tasks.rendering import Rendering
 from gateway.tasks.steps import Steps, Surroundings
 from gateway.tasks.wake import Kind, Message, Wake
+from gateway.telemetry.traces import spanned, trace_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,10 @@ FindOffer = Callable[[Task], Offer | None]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What an admitted call waits for. `live` is None when another process runs the task."""
+    """What an admitted call waits for. `live` is None when another process runs the task.
+
+    `trace` is that of the call that became the task.
+    """
 
     team: TeamId
     task: TaskId
@@ -53,6 +57,7 @@ class Ticket:
     place: str
     joined: bool
     live: LiveTask | None
+    trace: str = ""
 
 
 class Engine:
@@ -103,18 +108,19 @@ class Engine:
         ticket = partial(Ticket, team=team, waiter=call.waiter, place=place_of(call))
         started_s = clock.monotonic_s()
         self.reached("asked")
-        await self._catch_up(team)
-        if call.count and self.reconciler.is_settling(team):
-            admitted: Admitted | Joined = await self._admitting.join(admission)
-        else:
-            admitted = await self._admitting.admit(admission)
+        with spanned("admit"):
+            await self._catch_up(team)
+            if call.count and self.reconciler.is_settling(team):
+                admitted: Admitted | Joined = await self._admitting.join(admission)
+            else:
+                admitted = await self._admitting.admit(admission)
         if isinstance(admitted, Joined):
             if self._house.shelf.holds(team, admitted.task):
                 await until_stored(self._house.shelf.flush)
             running = self._running.get(admitted.task)
             if running is not None:
                 running.call, running.left = call, False
-            return ticket(task=admitted.task, joined=True, live=running)
+            return ticket(task=admitted.task, joined=True, live=running, trace=admitted.trace)
         live = LiveTask(
             task=admitted.task,
             offer=offer,
@@ -128,7 +134,7 @@ class Engine:
         self._log_admitted(live.task)
         self.reached("admitted")
         self._run(live)
-        return ticket(task=live.task.id, joined=False, live=live)
+        return ticket(task=live.task.id, joined=False, live=live, trace=live.task.trace)
 
     async def _catch_up(self, team: TeamId) -> None:
         """Let the store know all that is known here, before a call may miss the task it is of.
@@ -145,6 +151,8 @@ class Engine:
 
     def _log_admitted(self, task: Task) -> None:
         told: dict[str, object] = {}
+        if task.trace:
+            told["trace_id"] = trace_id_of(task.trace)
         if self._house.logs_prompt_hashes:
             prompt = str(task.order.body.get("prompt", ""))
             told["prompt_sha256"] = hashlib.sha256(prompt.encode()).hexdigest()
@@ -192,6 +200,7 @@ class Engine:
             self._settled(live)
         for one in live.renders:
             if not one.render.settled:
+                self._steps.tracing.begun(one)
                 self._steps.start(one, "render", self._rendering.run(one))
 
     def _left(self, live: LiveTask, error: InternalError | MovedError) -> None:
@@ -204,6 +213,7 @@ class Engine:
             if one.due is not None:
                 one.due.drop()
             one.stir()
+            self._steps.tracing.left(one)
             # Whoever sees to it now has its permit.
             self._house.turnstile.forget(live.task.order.provider, one.id)
         live.break_off(error)
