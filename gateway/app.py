@@ -28,6 +28,7 @@ from gateway.edge.admin import AdminRoutes
 from gateway.edge.assets import AssetRoutes
 from gateway.edge.auth import OPENAI_KEYS_URL
 from gateway.edge.callbacks import CallbackRoutes
+from gateway.edge.connections import Connection, CrowdMiddleware
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
@@ -175,6 +176,7 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
                 metrics=gateway.metrics,
                 random_bytes=randomness.token_bytes,
             ),
+            Middleware(CrowdMiddleware),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
             Middleware(
                 BodyTimeoutMiddleware,
@@ -253,7 +255,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _config(app: Starlette, tls: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

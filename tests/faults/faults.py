@@ -40,6 +40,9 @@ AWAY = frozenset({"503 ledger_unavailable"})
 NO_UPSTREAM = frozenset({"503 upstream_unavailable"})
 PICTURE = frozenset({"200"})
 
+#: How many file descriptors a gateway has when they are few.
+DESCRIPTORS = 256
+
 #: Where no small disk can be made, pictures may take so much of the one there is.
 SPARE_MIB = 96
 
@@ -135,8 +138,8 @@ async def upstream_silent(folder: Path) -> AsyncIterator[Scene]:
 @asynccontextmanager
 async def upstream_slow(folder: Path) -> AsyncIterator[Scene]:
     """Let pictures take longer than a call waits."""
-    async with _with_upstream(folder, wait="1500ms") as stage:
-        yield Scene(stage, _act(lambda: None), markers="[[latency:4]]")
+    async with _with_upstream(folder, wait="2500ms") as stage:
+        yield Scene(stage, _act(lambda: None), markers="[[latency:5]]")
 
 
 @asynccontextmanager
@@ -309,10 +312,9 @@ async def descriptors_gone(folder: Path) -> AsyncIterator[Scene]:
         host, _, port = address.partition(":")
 
         async def begin() -> None:
-            few = len([*Path(f"/proc/{stage.pid}/fd").iterdir()]) + 20
             _, most = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (few, most))
-            for _ in range(60):
+            resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
+            for _ in range(DESCRIPTORS):
                 one = socket.socket()
                 one.setblocking(False)
                 with suppress(BlockingIOError):
@@ -401,8 +403,8 @@ def _small_disk(folder: Path) -> Iterator[tuple[str, Act]]:
 
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("store-down", "Redis is down", store_down, AWAY, 2, 3),
-    Fault("store-frozen", "Redis is frozen", store_frozen, AWAY, 2, 3, short_s=3),
+    Fault("store-down", "Redis is down", store_down, AWAY, 2, 5),
+    Fault("store-frozen", "Redis is frozen", store_frozen, AWAY, 3, 5, short_s=3),
     Fault("store-full", "Redis is full", store_full, AWAY, 2, 1),
     Fault(
         "store-failed-over",
@@ -413,7 +415,7 @@ FAULTS: tuple[Fault, ...] = (
         1,
         short_s=3,
     ),
-    Fault("store-resharded", "Redis is resharded", store_resharded, PICTURE, 2, 1),
+    Fault("store-resharded", "Redis is resharded", store_resharded, PICTURE, 3, 1),
     Fault("upstream-down", "the upstream is down", upstream_down, NO_UPSTREAM, 5, 1),
     Fault(
         "upstream-silent",
@@ -429,7 +431,7 @@ FAULTS: tuple[Fault, ...] = (
         "the upstream is slow",
         upstream_slow,
         frozenset({"504 still_running"}),
-        2,
+        3,
         1,
     ),
     Fault(
@@ -437,10 +439,10 @@ FAULTS: tuple[Fault, ...] = (
         "the upstream's account is empty",
         upstream_out_of_credits,
         NO_UPSTREAM,
-        1,
+        2,
         1,
     ),
-    Fault("upstream-key-revoked", "our key is revoked", upstream_key_revoked, NO_UPSTREAM, 1, 1),
+    Fault("upstream-key-revoked", "our key is revoked", upstream_key_revoked, NO_UPSTREAM, 2, 1),
     Fault("certificate-expired", "its certificate is over", certificate_expired, NO_UPSTREAM, 5, 1),
     Fault(
         "certificate-unknown",
@@ -455,7 +457,7 @@ FAULTS: tuple[Fault, ...] = (
         "the gateway's own certificate is bad",
         own_certificate_bad,
         PICTURE,
-        2,
+        3,
         1,
     ),
     Fault(
@@ -463,7 +465,7 @@ FAULTS: tuple[Fault, ...] = (
         "a gateway's clock jumps an hour ahead, and back",
         gateway_clock_ahead,
         PICTURE,
-        2,
+        3,
         1,
     ),
     Fault(
@@ -471,7 +473,7 @@ FAULTS: tuple[Fault, ...] = (
         "a gateway's clock jumps an hour back, and right again",
         gateway_clock_behind,
         AWAY,
-        1,
+        2,
         1,
     ),
     Fault(
@@ -479,16 +481,16 @@ FAULTS: tuple[Fault, ...] = (
         "Redis's clock jumps an hour ahead, and back",
         store_clock_ahead,
         AWAY,
-        1,
+        2,
         1,
     ),
-    Fault("disk-full", "the disk of the pictures is full", disk_full, PICTURE, 2, 1),
+    Fault("disk-full", "the disk of the pictures is full", disk_full, PICTURE, 3, 1),
     Fault(
         "replica-paused",
         "a gateway of two is paused",
         replica_paused,
         PICTURE,
-        2,
+        3,
         1,
         short_s=3,
         long_s=60,
@@ -497,8 +499,8 @@ FAULTS: tuple[Fault, ...] = (
         "descriptors-gone",
         "file descriptors are exhausted",
         descriptors_gone,
-        frozenset({"ReadError"}),
-        1,
+        frozenset({"ReadError", "503 too_many_connections"}),
+        2,
         1,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,11 +84,11 @@ class Played:
         """The longest that a caller waited for an answer meanwhile."""
         return max((answer.took_s for answer in self.during), default=0.0)
 
-    @property
-    def saw(self) -> str:
-        """What callers saw meanwhile, the most frequent first."""
-        counted = Counter(answer.what for answer in self.during)
-        return ", ".join(f"{what} ({times})" for what, times in counted.most_common())
+
+def counted(answers: Iterable[Answer]) -> str:
+    """Return what answers were, the most frequent first."""
+    kinds = Counter(answer.what for answer in answers)
+    return ", ".join(f"{what} ({times})" for what, times in kinds.most_common())
 
 
 async def play(fault: Fault, folder: Path, *, short: bool) -> Played:
@@ -178,8 +178,8 @@ async def _judge_books(stage: Stage, played: Played) -> None:
         await asyncio.sleep(PAUSE_S)
     if held:
         played.problems.append(f"{held} micro-dollars are still held")
-    counted = Counter(str(order["label"]) for order in orders if order["cost_microusd"])
-    played.ordered_twice = sorted(label for label, times in counted.items() if times > 1)
+    billed = Counter(str(order["label"]) for order in orders if order["cost_microusd"])
+    played.ordered_twice = sorted(label for label, times in billed.items() if times > 1)
     played.bill_microusd = sum(int(order["cost_microusd"]) for order in orders)
     played.spent_microusd, played.possible_microusd = spent, possible
     if played.ordered_twice:
@@ -187,6 +187,6 @@ async def _judge_books(stage: Stage, played: Played) -> None:
     if not spent - possible <= played.bill_microusd <= spent:
         played.problems.append(f"{spent} spent, {played.bill_microusd} billed")
     pictures = {answer.label for answer in stage.answers if answer.is_picture}
-    if unbilled := pictures - counted.keys():
+    if unbilled := pictures - billed.keys():
         played.problems.append(f"pictures that nobody billed: {', '.join(sorted(unbilled))}")
     played.problems += await stage.findings()

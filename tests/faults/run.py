@@ -1,6 +1,6 @@
 """`make faults`: each fault played against real processes, and a table of what was seen.
 
-    make faults                               all of them: about two minutes
+    make faults                               all of them: about six minutes
     make faults ARGS="store-down disk-full"   these
     make faults ARGS=--short                  as in the suite
     make faults ARGS=--markdown               the table as it stands in docs/operations.md
@@ -15,7 +15,6 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -23,16 +22,15 @@ from typing import TextIO
 import uvloop
 
 from tests.faults.faults import FAULTS
-from tests.faults.play import Fault, Played, play
+from tests.faults.play import Fault, Played, counted, play
 
-#: Faults that are played side by side: most of their time is waiting.
-LANES = 3
 HEAD = (
     "what breaks",
     "what callers saw meanwhile",
     "slowest",
     "bound",
     "in progress",
+    "tried again",
     "recovered by itself",
     "charged twice",
 )
@@ -50,10 +48,11 @@ def row(played: Played) -> tuple[str, ...]:
     recovered = "no" if played.recovered_s is None else f"yes, after {played.recovered_s:.1f} s"
     return (
         played.fault.what,
-        played.saw,
+        counted(played.during),
         f"{played.slowest_s:.1f} s",
         f"{played.fault.bound_s:g} s",
         "" if before is None else f"{before.what} after {before.took_s:.1f} s",
+        counted(played.retried),
         recovered,
         "YES" if played.ordered_twice else "no",
     )
@@ -74,23 +73,16 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return [head, "|" + " --- |" * len(rows[0]), *rest]
 
 
-async def play_all(faults: Sequence[Fault], root: Path, *, short: bool, lanes: int) -> list[Played]:
-    """Play faults side by side; return them in their order."""
-    waiting, done = deque(faults), dict[str, Played]()
-
-    async def lane() -> None:
-        while waiting:
-            fault = waiting.popleft()
-            folder = root / fault.name
-            folder.mkdir()
-            played = await play(fault, folder, short=short)
-            done[fault.name] = played
-            tell(f"{fault.name}: {'; '.join(played.problems) or 'as stated'}", sys.stderr)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(lanes):
-            group.create_task(lane())
-    return [done[fault.name] for fault in faults]
+async def play_all(faults: Sequence[Fault], root: Path, *, short: bool) -> list[Played]:
+    """Play one fault after another: stages are set up and torn down with the loop standing still."""
+    done = []
+    for fault in faults:
+        folder = root / fault.name
+        folder.mkdir()
+        played = await play(fault, folder, short=short)
+        done.append(played)
+        tell(f"{fault.name}: {'; '.join(played.problems) or 'as stated'}", sys.stderr)
+    return done
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,14 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="FAULT", help=f"of {', '.join(names)}")
     parser.add_argument("--short", action="store_true", help="for as long as in the suite")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    parser.add_argument("--lanes", type=int, default=LANES, help="faults that run side by side")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.names) - set(names):
         parser.error(f"there is no fault {', '.join(sorted(unknown))}")
     chosen = [fault for fault in FAULTS if not asked.names or fault.name in asked.names]
     root = Path(tempfile.mkdtemp(prefix="faults-"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        played = runner.run(play_all(chosen, root, short=asked.short, lanes=asked.lanes))
+        played = runner.run(play_all(chosen, root, short=asked.short))
     rows = [HEAD, *map(row, played)]
     tell("\n".join(markdown(rows) if asked.markdown else text(rows)), sys.stdout)
     if any(one.problems for one in played):

@@ -23,4 +23,4 @@ async def test_a_fault_is_as_it_is_stated(fault: Fault, tmp_path: Path) -> None:
             raise
         pytest.skip(str(error))
 
-    assert [] == played.problems, f"{played.saw}, {played.before}, {played.retried}"
+    assert [] == played.problems, f"{played.before}, {played.during}, {played.retried}"

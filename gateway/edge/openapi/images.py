@@ -30,6 +30,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -251,6 +252,7 @@ _MAKING = Operation(
         SubmitUnknown,
         StillRunning,
         ShuttingDown,
+        TooManyConnections,
     ),
     error_headers=(*TASK, *RATES),
 )
