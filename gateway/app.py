@@ -19,8 +19,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from gateway import __version__
-from gateway.assembly import Gateway
-from gateway.config.catalog import catalog_from
+from gateway.assembly.gateway import Front, Gateway
 from gateway.config.settings import ServerSettings
 from gateway.domain.errors import GatewayError
 from gateway.domain.ids import are_siblings
@@ -34,6 +33,7 @@ from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
+from gateway.edge.evolink_edits import SubmitReader
 from gateway.edge.images import ImageRoutes
 from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
@@ -46,6 +46,7 @@ from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
+from gateway.edge.pictures import PictureReader
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.streams import PictureStreams
@@ -78,28 +79,31 @@ PROBES = frozenset({"healthz", "readyz"})
 METRICS = "metrics"
 
 
-def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -> Starlette:
-    """Return the application for a wired gateway; it starts nothing."""
-    server = gateway.settings.server
+def create_app(
+    gateway: Gateway, front: Front, drain: Drain, surface: Surface = Surface.ALL
+) -> Starlette:
+    """Return the application for a front of a wired gateway; it starts nothing."""
+    server = front.settings.server
     is_strict = server.compat == "strict"
     help_url = OPENAI_KEYS_URL if is_strict else server.help_url
     rules = FieldRules(
-        gateway.images.find_model,
+        front.images.find_model,
         strict=is_strict,
         default_model=server.default_model,
     )
-    edits = EditReader(gateway.references, rules, max_rest_bytes=server.max_body_bytes)
+    pictures = PictureReader(front.references, strict=rules.strict)
+    edits = EditReader(pictures, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
-        keys=gateway.keys,
-        images=gateway.images,
+        keys=front.keys,
+        images=front.images,
         rules=rules,
         edits=edits,
-        references=gateway.references,
-        tasks=gateway.tasks,
+        references=front.references,
+        tasks=front.tasks,
         assets=gateway.assets,
-        links=gateway.links,
+        links=front.links,
         streams=PictureStreams(
-            images=gateway.images,
+            images=front.images,
             assets=gateway.assets,
             drain=drain,
             clock=gateway.clock,
@@ -109,39 +113,42 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
         help_url=help_url,
         keepalive_s=server.keepalive_after_ms / 1000,
     )
-    models = ModelRoutes(keys=gateway.keys, images=gateway.images, help_url=help_url)
+    models = ModelRoutes(keys=front.keys, images=front.images, help_url=help_url)
     quotes = QuoteRoutes(
-        keys=gateway.keys,
+        keys=front.keys,
         edits=edits,
-        references=gateway.references,
-        quotes=gateway.quotes,
+        references=front.references,
+        quotes=front.quotes,
         help_url=help_url,
     )
-    usage = UsageRoutes(keys=gateway.keys, usage=gateway.usage, help_url=help_url)
+    usage = UsageRoutes(keys=front.keys, usage=front.usage, help_url=help_url)
     tasks = TaskRoutes(
-        keys=gateway.keys,
-        tasks=gateway.tasks,
+        keys=front.keys,
+        tasks=front.tasks,
         assets=gateway.assets,
-        links=gateway.links,
+        links=front.links,
         deletion=gateway.deletion,
         help_url=help_url,
     )
     evolink = EvolinkRoutes(
-        keys=gateway.keys,
-        images=gateway.images,
+        keys=front.keys,
+        submits=SubmitReader(
+            PictureReader(front.references),
+            front.images.find_model,
+            max_rest_bytes=server.max_body_bytes,
+        ),
+        references=front.references,
         orders=images,
-        evolink=gateway.evolink,
-        links=gateway.links,
+        evolink=front.evolink,
+        links=front.links,
         help_url=help_url,
     )
     ops = OpsRoutes(
         checks=_checks(gateway, drain),
         metrics=gateway.metrics,
-        metrics_token=gateway.metrics_token.get_secret_value(),
+        metrics_token=front.metrics_token.get_secret_value(),
     )
-    document = DocumentRoutes(
-        [*catalog_from(gateway.settings).models.values()], rules, version=__version__
-    )
+    document = DocumentRoutes([*front.catalog.models.values()], rules, version=__version__)
     handlers = Handlers(
         images,
         quotes,
@@ -152,14 +159,14 @@ def create_app(gateway: Gateway, drain: Drain, surface: Surface = Surface.ALL) -
         ops,
         document,
         evolink,
-        AssetRoutes(links=gateway.links, tasks=gateway.tasks, assets=gateway.assets),
+        AssetRoutes(links=front.links, tasks=front.tasks, assets=gateway.assets),
     )
     admin = AdminRoutes(
-        admin=gateway.admin,
-        budgets=gateway.budgets,
-        webhooks=gateway.webhooks,
+        admin=front.admin,
+        budgets=front.budgets,
+        webhooks=front.webhooks,
         clock=gateway.clock,
-        admin_key=gateway.admin_key.get_secret_value(),
+        admin_key=front.admin_key.get_secret_value(),
     )
     own = routes(handlers, max_upload_bytes=server.max_upload_bytes)
     table = _shown(own, admin.routes(), surface)
@@ -291,10 +298,11 @@ async def serve(
     Raises LoopDiedError after the same orderly stop when a background loop died.
     """
     drain = Drain()
-    tls = gateway.settings.server
+    front = gateway.front
+    tls = front.settings.server
     surface = Surface.ALL if operators is None else Surface.CALLS
-    server = Server(_config(create_app(gateway, drain, surface), tls), on_started)
-    beside = Server(_config(create_app(gateway, drain, Surface.OPERATORS), tls))
+    server = Server(_config(create_app(gateway, front, drain, surface), tls), on_started)
+    beside = Server(_config(create_app(gateway, front, drain, Surface.OPERATORS), tls))
     gateway.background.on_death(stop.set)
     gateway.start()
 
@@ -329,7 +337,7 @@ async def _stop(
     async with asyncio.TaskGroup() as group:
         if any(not are_siblings(gateway.replica.id, other) for other in gateway.replica.others):
             group.create_task(gateway.engine.hand_over())
-        waiting = await drain.finish(gateway.settings.server.drain_ms / 1000)
+        waiting = await drain.finish(gateway.front.settings.server.drain_ms / 1000)
         if waiting:
             log.warning("calls_cut_off", action="calls_cut_off", calls=waiting)
         await on_idle()

@@ -41,9 +41,12 @@ class AllTeams:
 
     async def read(self) -> tuple[TeamKeys, ...]:
         """Return every team by its name; one whose settings cannot be used here is left out."""
-        names = sorted({*map(TeamId, self._teams), *await self._accounts.teams()})
-        found = [await self._entry(name) for name in names]
+        found = [await self._entry(name) for name in sorted(await self.names())]
         return tuple(entry for entry in found if entry is not None)
+
+    async def names(self) -> frozenset[TeamId]:
+        """Return the name of every team, also of those whose settings cannot be used here."""
+        return frozenset({*map(TeamId, self._teams), *await self._accounts.teams()})
 
     async def _entry(self, team: TeamId) -> TeamKeys | None:
         version = await self._accounts.version(team)

@@ -24,11 +24,11 @@ import uvloop
 from rich.console import Console
 
 from gateway.app import Server, listen, serve, stop_on_signals
-from gateway.assembly import build
+from gateway.assembly.build import build
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
 from gateway.simulator.settings import SimulatorSettings
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.telemetry.log import configure_logging
 
 if TYPE_CHECKING:  # an extra: only the demo wants it

@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.assembly import asset_place, keeping_of
+from gateway.assembly.from_settings import asset_place, keeping_of
 from gateway.assets.interface import AssetUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.background import SystemClock
@@ -22,7 +22,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.errors import InternalError, StoreUnavailable
 from gateway.domain.ids import TeamId
 from gateway.service.deletion import Deletion, Purged
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.redis_tasks import RedisTaskStore
 

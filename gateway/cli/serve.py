@@ -16,7 +16,7 @@ import uvloop
 
 from gateway.app import listen, stop_on_signals
 from gateway.app import serve as serve_app
-from gateway.assembly import build
+from gateway.assembly.build import build
 from gateway.cli.books import refuse
 from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point

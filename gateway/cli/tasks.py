@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from gateway.access.redis_accounts import RedisAccounts
-from gateway.assembly import keeping_of
+from gateway.assembly.from_settings import keeping_of
 from gateway.background import SystemClock
 from gateway.callbacks.deliveries import Deliveries
 from gateway.callbacks.interface import DeliveryState
@@ -32,7 +32,7 @@ from gateway.domain.pricing import ChargeBasis
 from gateway.domain.task import Render, RenderState, Task
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import render_status, status_of
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.live import Outcome
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore

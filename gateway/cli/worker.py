@@ -21,7 +21,7 @@ import typer
 import uvloop
 
 from gateway.app import serve, stop_on_signals
-from gateway.assembly import build
+from gateway.assembly.build import build
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.config.load import Loaded, process_environ

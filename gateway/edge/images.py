@@ -26,11 +26,12 @@ from gateway.domain.pricing import QuoteBasis
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
-from gateway.edge.edits import Edit, EditReader
+from gateway.edge.edits import EditReader
 from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
 from gateway.edge.parse import FieldRules, parse_generation
+from gateway.edge.pictures import Edit
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer, render_links
 from gateway.edge.streams import PictureStreams
@@ -139,13 +140,14 @@ class ImageRoutes:
             raise
 
     async def order(
-        self, request: Request, caller: Caller, asked: ImageRequest, call: Call
+        self, request: Request, caller: Caller, edit: Edit, spool: Spool, call: Call
     ) -> Task:
-        """Start a call that does not wait, and return its task."""
+        """Start a call that does not wait, after what it brought is kept, and return its task."""
         with self._drain.call():
-            return await self._taken(
-                request, caller, await self._start(request, caller, asked, call)
-            )
+            if edit.brought:
+                await self._keep(caller, edit, spool)
+            ticket = await self._start(request, caller, edit.request, call)
+            return await self._taken(request, caller, ticket)
 
     async def _taken(self, request: Request, caller: Caller, ticket: Ticket) -> Task:
         """Note what became of a call that does not wait, and return its task."""

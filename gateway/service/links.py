@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
@@ -87,6 +88,16 @@ class Links:
         payload = f"{until_s}/{picture_format}/{key}"
         token = (await self._signer()).token(Purpose.ASSET, payload)
         return f"{base_url.rstrip('/')}{PATH}{token}.{picture_format}"
+
+    async def opened_at(self, url: str) -> LinkedPicture | None:
+        """Return what a whole link opens, whatever name this server was called by in it."""
+        try:
+            path = urlsplit(url).path
+        except ValueError:
+            return None
+        # Whoever is in front of this server may have put a folder of its own before the path.
+        _, here, token = path.rpartition(PATH)
+        return await self.opened(token) if here else None
 
     async def opened(self, token: str) -> LinkedPicture | None:
         """Return what the last part of a link opens; None for one that is forged.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from gateway.assets.inspection import (
     inspect,
 )
 from gateway.assets.interface import AssetStore, AssetUnavailableError
-from gateway.assets.remote import CannotFetchError, RemotePictures
-from gateway.assets.spool import Spool, SpooledFile
+from gateway.assets.remote import CannotFetchError, RemotePictures, too_large
+from gateway.assets.spool import PIECE_BYTES, Spool, SpooledFile
 from gateway.domain.catalog import Model
 from gateway.domain.errors import BadReference, InvalidRequest, StorageUnavailable
 from gateway.domain.ids import TeamId
 from gateway.domain.images import KeptReference
-from gateway.domain.references import reference_key
+from gateway.domain.references import MAX_REFERENCE_BYTES, reference_key
+from gateway.service.links import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,22 @@ class Brought:
 class References:
     """Takes in references of calls.
 
-    `passes_links` tells of a model whether links to its references are the upstream's to fetch.
+    `links` are those to pictures of this server. `passes_links` tells of a model whether links to
+    its references are the upstream's to fetch.
     """
 
     def __init__(
         self,
         assets: AssetStore,
         remote: RemotePictures,
+        links: Links,
         *,
         spool_dir: Path,
         passes_links: Callable[[Model], bool],
     ) -> None:
         self._assets = assets
         self._remote = remote
+        self._links = links
         self._spool_dir = spool_dir
         self._passes_links = passes_links
 
@@ -72,6 +77,27 @@ class References:
             self._remote.check(url)
         except CannotFetchError as error:
             raise _unfetched(error, param) from None
+
+    async def kept_here(self, url: str, spool: Spool, *, param: str) -> SpooledFile | None:
+        """Return the picture behind a link to this server, which opens for whoever has the link.
+
+        None for every other link. Raises BadReference when the picture is gone, StoreUnavailable,
+        AssetUnavailableError.
+        """
+        link = await self._links.opened_at(url)
+        if link is None:
+            return None
+        found = await self._assets.find(link.key) if link.left_s > 0 else None
+        if found is None:
+            raise _unfetched(CannotFetchError("the picture is no longer kept here"), param)
+        if found.size_bytes > MAX_REFERENCE_BYTES:
+            raise _unfetched(too_large(MAX_REFERENCE_BYTES), param)
+        file = spool.open()
+        async with aclosing(self._assets.read(link.key, chunk_bytes=PIECE_BYTES)) as pieces:
+            async for piece in pieces:
+                await file.write(piece)
+        await file.finish()
+        return file
 
     async def fetch(self, url: str, spool: Spool, *, param: str) -> SpooledFile:
         """Return what is behind a link. Raises BadReference, AssetUnavailableError."""

@@ -38,6 +38,7 @@ from gateway.tasks.interface import (
     Joined,
     NotJoinedError,
 )
+from gateway.tasks.replica import Attendance
 
 #: An admission that reaches the store later than this after it was written is refused there.
 #: It bounds how long a lost request can still take money, and tolerates clocks this far apart.
@@ -238,10 +239,19 @@ def _window_order(window: HeldWindow) -> dict[str, object]:
 
 
 def call_order(
-    team: TeamId, call: Call, keeping: Keeping, *, replica: str, patience_ms: int = 0
+    team: TeamId,
+    call: Call,
+    keeping: Keeping,
+    *,
+    replica: str,
+    patience_ms: int = 0,
+    attendance: Attendance | None = None,
 ) -> dict[str, object]:
     """Return a call as `calls.lua` reads it."""
-    return {
+    judging: dict[str, object] = {}
+    if attendance is not None:
+        judging = {"present": list(attendance.present), "lease_ms": attendance.lease_ms}
+    return judging | {
         "count": call.count,
         "waiter": call.waiter,
         "detached": call.detached,
@@ -256,9 +266,9 @@ def call_order(
     }
 
 
-def call_fields(team: TeamId, call: Call) -> Mapping[str, str]:
-    """Return what the record of a new task says of who waits for it."""
-    fields = {"waiter": call.waiter, "waiting": "1", "count": str(call.count)}
+def call_fields(team: TeamId, call: Call, *, replica: str) -> Mapping[str, str]:
+    """Return what the record of a new task says of who waits for it, and at which replica."""
+    fields = {"waiter": call.waiter, "waiting": "1", "at": replica, "count": str(call.count)}
     if call.detached or not call.joins:
         fields["alone"] = "1"
     return fields | ({"keyed": idempotency_key(team, call.idempotency)} if call.idempotency else {})

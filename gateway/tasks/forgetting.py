@@ -18,6 +18,7 @@ from gateway.store.keyspace import (
     prompt_key,
     task_key,
     tasks_key,
+    waits_key,
 )
 from gateway.store.scripts import load_script
 from gateway.tasks.admissions import call_keys
@@ -54,6 +55,7 @@ class Forgetting:
                 callbacks_key(team),
                 prompt_key(team, task.id),
                 deleted_key(team, task.id),
+                waits_key(team, task.call),
                 *(callback_key(team, delivery) for delivery in deliveries),
             ],
             [task.id, live_key(team, ""), DELETED_MS, *deliveries],

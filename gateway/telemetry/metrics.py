@@ -257,6 +257,11 @@ class Metrics:
         self.assets_waiting = part(
             "assets_waiting", "Pictures that are paid for and not in the store yet."
         )
+        self.pictures_cut = counter(
+            "pictures_cut_total",
+            "Pictures of which the provider has only a part: that was kept, and delivered.",
+            "provider",
+        )
         self.store_up = reading(
             "store_up", "Whether the ledger store answered its last ping (1/0)."
         )
@@ -276,6 +281,7 @@ class Metrics:
             (self.price_miss, models),
             (self.possible_charge, providers),
             (self.billing_drift, providers),
+            (self.pictures_cut, providers),
         ):
             for name in names:
                 counter.labels(name)

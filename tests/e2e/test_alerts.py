@@ -27,7 +27,7 @@ async def test_spending_is_announced_and_run_time_teams_are_shown(
     async with raw_server(answer()) as receiver:
         monkeypatch.setitem(ENVIRON, "WEBHOOK", f"{receiver.url}/s3cr3t")
         async with running_gateway(tmp_path, key=ALERTS) as running:
-            await running.gateway.admin.set_team("growth", GROWTH, who="me")
+            await running.gateway.front.admin.set_team("growth", GROWTH, who="me")
             made = await running.generate()
             async with asyncio.timeout(30):
                 await receiver.asked.wait()
@@ -52,8 +52,8 @@ async def test_a_top_up_counts_at_once(tmp_path: Path) -> None:
     prepaid = 'budgets = [{ usd = 0.001, per = "total", name = "trial" }]'
     async with running_gateway(tmp_path, key=prepaid) as running:
         refused = await running.generate()
-        [_, standing] = await running.gateway.budgets.of("design")
-        paid = await running.gateway.budgets.pay(
+        [_, standing] = await running.gateway.front.budgets.of("design")
+        paid = await running.gateway.front.budgets.pay(
             Payment("design", "ci", "trial", 1_000_000, "invoice 17", "me")
         )
         made = await running.generate()

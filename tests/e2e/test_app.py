@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.app import LoopDiedError
-from gateway.assembly import Gateway
+from gateway.assembly.gateway import Gateway
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import Running, running_gateway
 

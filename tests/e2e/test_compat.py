@@ -147,7 +147,7 @@ async def test_a_defect_of_ours_is_tried_again_and_names_its_request(
             base_url=f"{running.url}/v1", api_key=running.client.headers["authorization"][7:]
         ) as client,
     ):
-        monkeypatch.setattr(running.gateway.images, "plan", broken)
+        monkeypatch.setattr(running.gateway.front.images, "plan", broken)
         with pytest.raises(openai.InternalServerError) as failed:
             await client.images.generate(model="gpt-image-1.5", prompt="a fox", quality="low")
         spent = await running.budget()
@@ -172,7 +172,7 @@ async def test_a_defect_after_the_picture_was_ordered_leaves_it_to_the_retry(
             base_url=f"{running.url}/v1", api_key=running.client.headers["authorization"][7:]
         ) as client,
     ):
-        images = running.gateway.images
+        images = running.gateway.front.images
         outcome = images.outcome
 
         async def broken(*_: object, **__: object) -> None:

@@ -769,7 +769,7 @@ async def twins(bench: Bench) -> None:
 async def long_renders(bench: Bench) -> None:
     """Headers come before Node gives up; what comes after that is test_long_waits.py."""
     assert ServerSettings().wait_ms < 300_000
-    assert bench.running.gateway.images.wait_s < 300
+    assert bench.running.gateway.front.images.wait_s < 300
 
 
 @case(59)

@@ -13,7 +13,7 @@ import openai
 import orjson
 import pytest
 
-from gateway.assembly import Gateway
+from gateway.assembly.gateway import Gateway
 from gateway.domain.latency import LatencyClass
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import TEAM_KEY, Running, running_gateway

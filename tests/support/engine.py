@@ -16,7 +16,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry
 
 from gateway.assets.chunks import only
-from gateway.assets.interface import Ingested, LinkDeadError, OpenPicture
+from gateway.assets.interface import Ingested, LinkDeadError, OpenPicture, PictureCutError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.place import AssetPlace
 from gateway.assets.straight import StraightAssets
@@ -173,17 +173,27 @@ class ScriptedFetcher:
     opened: list[str] = field(default_factory=list)
     dead_links: bool = False
     before_fetch: Callable[[], None] | None = None
+    #: How much each of the next copies brings of a picture that is cut off.
+    cuts: list[int] = field(default_factory=list)
+    beaten: list[int] = field(default_factory=list)
 
-    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
-        """Fail once for each failure, then succeed."""
+    async def ingest(
+        self, link: str, key: str, output: Output, *, beats_bytes: int = -1
+    ) -> Ingested:
+        """Fail once for each failure, bring a part for each cut, then all of it."""
         self.outputs.append(output)
         self.fetched.append((link, key))
         if self.before_fetch is not None:
             self.before_fetch()
         if self.failures:
             raise self.failures.pop(0)
-        picture = StoredPicture(key=key, size_bytes=3, format=output.format)
-        return Ingested(picture, fetch_s=0.0, store_s=0.0)
+        self.beaten.append(beats_bytes)
+        cut_bytes = self.cuts.pop(0) if self.cuts else None
+        if cut_bytes is not None and cut_bytes <= beats_bytes:
+            raise PictureCutError
+        size_bytes = 3 if cut_bytes is None else cut_bytes
+        picture = StoredPicture(key=key, size_bytes=size_bytes, format=output.format)
+        return Ingested(picture, fetch_s=0.0, store_s=0.0, cut_bytes=cut_bytes)
 
     async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
         """Give the picture of a link that works; three bytes."""
@@ -358,6 +368,11 @@ class House:
         return self.sample(
             "renders_total", provider="evolink", model="gpt-image-1.5", outcome=outcome
         )
+
+    @property
+    def pictures_cut(self) -> float:
+        """How many pictures were kept though they are cut off."""
+        return self.sample("pictures_cut_total", provider="evolink")
 
 
 def failures_of(outcome: Outcome) -> list[FailureKind | None]:

@@ -15,7 +15,8 @@ import httpx
 import uvicorn
 
 from gateway.app import Server, listen, serve
-from gateway.assembly import Gateway, build
+from gateway.assembly.build import build
+from gateway.assembly.gateway import Gateway
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
 from gateway.simulator.rules import Rule

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.assembly import build
+from gateway.assembly.build import build
 from gateway.config.load import load
 from gateway.config.problems import ConfigError
 from tests.support.gateway import ENVIRON, running_gateway, write_config

@@ -37,7 +37,7 @@ class Linked:
 
     async def token(self, *, until_s: int) -> str:
         """Sign a link to the picture that is good until then."""
-        signer = await self.running.gateway.links._signer()
+        signer = await self.running.gateway.front.links._signer()
         key = picture_key("design", self.task, 0)  # type: ignore[arg-type]
         return signer.token(Purpose.ASSET, f"{until_s}/png/{key}")
 
@@ -205,7 +205,7 @@ async def test_links_stand_in_no_log_and_no_metric(
 
 async def test_a_picture_that_cannot_be_read_is_no_empty_picture(linked: Linked) -> None:
     """What breaks in the store is an error of ours, not a 200 without bytes."""
-    store = Path(linked.running.gateway.settings.assets.url.removeprefix("file:"))
+    store = Path(linked.running.gateway.front.settings.assets.url.removeprefix("file:"))
     [file] = (store / "design").rglob("0")
     file.write_bytes(b"")
 

@@ -13,12 +13,22 @@ from gateway.domain.errors import BadReference, InvalidRequest, StorageUnavailab
 from gateway.domain.ids import TeamId
 from gateway.domain.images import KeptReference, PictureFormat, Size
 from gateway.domain.references import reference_key
+from gateway.domain.tokens import Signer
 from gateway.network.clients import build_guarded_client
 from gateway.network.guard import Guard
+from gateway.service.links import Links
 from gateway.service.references import Brought, References
+from tests.support.clock import FixedClock
 from tests.support.uploads import a_bomb, a_picture
 
 TEAM = TeamId("design")
+
+
+async def _sign() -> Signer:
+    return Signer((b"secret",))
+
+
+LINKS = Links(_sign, FixedClock(), keep_ms=3_600_000, public_url="http://gateway:8080")
 
 
 @pytest.fixture
@@ -33,7 +43,7 @@ async def references(assets: ObjectAssetStore, tmp_path: Path) -> AsyncIterator[
     guard = Guard()
     async with build_guarded_client(guard) as client:
         remote = RemotePictures(client, guard, RemoteLimits(1000, total_timeout_s=1.0))
-        yield References(assets, remote, spool_dir=tmp_path, passes_links=lambda _: False)
+        yield References(assets, remote, LINKS, spool_dir=tmp_path, passes_links=lambda _: False)
 
 
 async def _brought(references: References, spool: Spool, content: bytes) -> Brought:
@@ -76,6 +86,28 @@ async def test_what_is_no_picture(
         await _brought(references, spool, content)
 
     assert "image" == caught.value.param  # type: ignore[attr-defined]
+
+
+async def test_a_link_to_this_server_is_read_from_its_store(references: References) -> None:
+    """For whoever has it, whatever name the server is called by in it; others are left alone."""
+    picture = a_picture()
+    with references.spool() as spool:
+        brought = await _brought(references, spool, picture)
+        await references.keep(TEAM, [brought])
+        link = await LINKS.reference_url(TEAM, brought.reference)
+        for url in (link, link.replace("gateway:8080", "pictures.example.com/images")):
+            file = await references.kept_here(url, spool, param="images[0]")
+            assert file is not None
+            assert picture == b"".join([piece async for piece in file.chunks()])
+        for url in ("https://x.example/a.png", link[:-5], link + "x", "http://[::1", "/v1/assets/"):
+            assert await references.kept_here(url, spool, param="images[0]") is None
+
+
+async def test_a_link_to_this_server_whose_picture_is_gone(references: References) -> None:
+    """Told with the name of its field: nothing is fetched instead."""
+    link = await LINKS.reference_url(TEAM, KeptReference("0" * 64, PictureFormat.PNG, 1))
+    with references.spool() as spool, pytest.raises(BadReference, match=r"'images.0.'.*no longer"):
+        await references.kept_here(link, spool, param="images[0]")
 
 
 async def test_a_store_that_does_not_take_it(references: References, tmp_path: Path) -> None:

@@ -279,9 +279,10 @@ def test_a_record_knows_who_waits_for_it(idempotency: str, fields: dict[str, str
     """And where its Idempotency-Key is, when the call had one."""
     call = a_call("req_7", count=2, idempotency=idempotency)
 
-    assert call_fields(TeamId("design"), call) == {
+    assert call_fields(TeamId("design"), call, replica="replica_1") == {
         "waiter": "req_7",
         "waiting": "1",
+        "at": "replica_1",
         "count": "2",
         **fields,
     }
@@ -296,7 +297,7 @@ def test_retries_are_looked_for_by_fingerprint_and_key() -> None:
     assert call_keys(team, "f00d") == [
         "{t:design}:calls:f00d",
         "{t:design}:orphans:f00d",
-        "{t:design}:refused:f00d",
+        "{t:design}:refusals:f00d",
     ]
 
 

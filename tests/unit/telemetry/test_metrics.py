@@ -47,6 +47,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("assets_full", Gauge, ()),
     ("assets_free_bytes", Reading, ()),
     ("assets_waiting", Gauge, ()),
+    ("pictures_cut", Counter, ("provider",)),
     ("store_up", Reading, ()),
 ]
 
@@ -152,6 +153,7 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("price_miss_total", "model", "gpt-image-1.5"),
         ("possible_charge_usd_total", "provider", "evolink"),
         ("billing_drift_usd_total", "provider", "evolink"),
+        ("pictures_cut_total", "provider", "evolink"),
     }
 
     refused = {"team": "design", "reason": "insufficient_quota"}

@@ -1,0 +1,45 @@
+"""Settings in, a wired gateway out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.assembly.front import make_front, refuse_weak
+from gateway.assembly.gateway import Gateway
+from gateway.assembly.gauges import show_retirements
+from gateway.assembly.house import open_house
+from gateway.config.load import Loaded
+
+
+@asynccontextmanager
+async def build(
+    loaded: Loaded,
+    *,
+    reached: Callable[[str], None] = lambda _: None,
+    house: bytes = b"",
+    shared_metrics: Path | None = None,
+) -> AsyncIterator[Gateway]:
+    """Wire a gateway and open what it needs; close it all in reverse.
+
+    `reached` is told where renders are, at every point where a crash would matter; for tests.
+    Workers of one parent are given their `house` (how their ids begin) and the folder of the
+    metrics that they share.
+    Raises ConfigError for secrets that are missing, a weak admin key or a store that would lose
+    money, EmbeddedServerError when the store of our own cannot be started, and
+    AssetUnavailableError for a picture store that cannot be opened.
+    """
+    refuse_weak(loaded.require_secrets().admin_key)
+    async with open_house(
+        loaded, reached=reached, house=house, shared_metrics=shared_metrics
+    ) as gateway:
+        front = make_front(gateway, loaded)
+        gateway.in_force.front = front
+        gateway.metrics.expect(
+            teams=loaded.settings.teams,
+            models=front.catalog.models,
+            providers=loaded.settings.providers,
+        )
+        show_retirements(gateway.metrics, front.catalog, gateway.clock)
+        yield gateway
