@@ -499,7 +499,7 @@ FAULTS: tuple[Fault, ...] = (
         "descriptors-gone",
         "file descriptors are exhausted",
         descriptors_gone,
-        frozenset({"ReadError", "503 too_many_connections"}),
+        PICTURE | {"ReadError", "503 too_many_connections"},
         2,
         1,
     ),

@@ -74,7 +74,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 async def play_all(faults: Sequence[Fault], root: Path, *, short: bool) -> list[Played]:
-    """Play one fault after another: stages are set up and torn down with the loop standing still."""
+    """Play one fault after another: while a stage is set up, the loop stands still."""
     done = []
     for fault in faults:
         folder = root / fault.name
