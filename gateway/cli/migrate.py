@@ -28,7 +28,7 @@ from gateway.ledger import checkpoint
 from gateway.ledger.entries import UnreadableEntryError, parse_entry
 from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Reply, Store
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.store.keyspace import (
     account_key,
     active_teams_key,

@@ -415,7 +415,7 @@ FAULTS: tuple[Fault, ...] = (
         1,
         short_s=3,
     ),
-    Fault("store-resharded", "Redis is resharded", store_resharded, PICTURE, 3, 1),
+    Fault("store-resharded", "Redis is resharded", store_resharded, PICTURE, 5, 1),
     Fault("upstream-down", "the upstream is down", upstream_down, NO_UPSTREAM, 5, 1),
     Fault(
         "upstream-silent",
@@ -431,7 +431,7 @@ FAULTS: tuple[Fault, ...] = (
         "the upstream is slow",
         upstream_slow,
         frozenset({"504 still_running"}),
-        3,
+        4,
         1,
     ),
     Fault(
@@ -457,7 +457,7 @@ FAULTS: tuple[Fault, ...] = (
         "the gateway's own certificate is bad",
         own_certificate_bad,
         PICTURE,
-        3,
+        5,
         1,
     ),
     Fault(
@@ -465,7 +465,7 @@ FAULTS: tuple[Fault, ...] = (
         "a gateway's clock jumps an hour ahead, and back",
         gateway_clock_ahead,
         PICTURE,
-        3,
+        5,
         1,
     ),
     Fault(
@@ -484,13 +484,13 @@ FAULTS: tuple[Fault, ...] = (
         2,
         1,
     ),
-    Fault("disk-full", "the disk of the pictures is full", disk_full, PICTURE, 3, 1),
+    Fault("disk-full", "the disk of the pictures is full", disk_full, PICTURE, 5, 1),
     Fault(
         "replica-paused",
         "a gateway of two is paused",
         replica_paused,
         PICTURE,
-        3,
+        5,
         1,
         short_s=3,
         long_s=60,

@@ -98,7 +98,6 @@ _MEANINGS = {
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
 }
 
-
 #: A png is never compressed: another format, or nothing about its compression.
 _COMPRESSION: Sequence[Schema] = (
     {"properties": {"output_format": one_of("webp", "jpeg")}, "required": ["output_format"]},
