@@ -182,6 +182,7 @@ def create_app(
                 clock=gateway.clock,
                 metrics=gateway.metrics,
                 random_bytes=randomness.token_bytes,
+                tracer=gateway.tracer,
             ),
             Middleware(CrowdMiddleware),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),

@@ -54,7 +54,7 @@ class ByteSpan:
         return self.end - self.first
 
 
-#: Tells for how many milliseconds the objects are kept whose keys begin with this segment.
+#: Tells by its key for how many milliseconds an object is kept.
 KeepOf = Callable[[str], int]
 
 

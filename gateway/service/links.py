@@ -79,7 +79,7 @@ class Links:
         """Return a link to a reference for an upstream. Raises StoreUnavailable."""
         until_s = (self._clock.now_ms() + REFERENCE_MS) // 1000
         return await self._url(
-            reference_key(team, reference.digest), reference.format, until_s, self._public_url
+            reference_key(team, reference), reference.format, until_s, self._public_url
         )
 
     async def _url(

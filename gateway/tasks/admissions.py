@@ -17,6 +17,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
 )
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.images import References
 from gateway.domain.task import HeldWindow, Hold, Render, Task
 from gateway.ledger.holds import ScopedBudget, budgets_of, state_of, states_of
 from gateway.ledger.quotas import DayQuota, Rate, day_quota_of, rates_of
@@ -119,8 +120,8 @@ class Asked:
                     budgets=states_of(windows, integers(balances)),
                     rates=rate_states_of(self.rates, integers(rates)),
                 )
-            case [b"joined", bytes(task)]:
-                return Joined(TaskId(task.decode()))
+            case [b"joined", bytes(task), bytes(trace)]:
+                return Joined(TaskId(task.decode()), trace.decode())
             case [b"stale"]:
                 raise AccountChangedError(self.task.team)
             case [b"not_joined"]:
@@ -191,6 +192,8 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             output=admission.output,
             keep_ms=team.keep_ms,
             subject=admission.subject,
+            brought=References(admission.order.references.kept),
+            trace=admission.trace,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

@@ -31,6 +31,7 @@ from gateway.tasks.poller import Due
 from gateway.tasks.scouts import WAIT_MAX_S
 from gateway.tasks.steps import Steps
 from gateway.tasks.submitting import GoOn
+from gateway.telemetry.traces import active
 
 #: How often a render that fails at no charge is submitted in all.
 RENDER_TRIES = 3
@@ -103,7 +104,8 @@ class Finishing:
         if one.render.state is not RenderState.SUBMITTED:
             return
         one.asked_s = self._steps.clock.monotonic_s()
-        outcome = await self._steps.provider(one).poll(one.render.upstream_id)
+        with active(one.stage):
+            outcome = await self._steps.provider(one).poll(one.render.upstream_id)
         one.polls += 1
         followed_s = self._steps.clock.monotonic_s() - one.submitted_s
         if isinstance(outcome, Finished):
@@ -131,6 +133,7 @@ class Finishing:
 
     def _detected(self, one: LiveRender) -> None:
         """Note and learn how long the render took; nothing when others have begun it."""
+        one.stage.end()
         now_s = self._steps.clock.monotonic_s()
         self._steps.accounting.detected(one, now_s)
         if not one.live.adopted:
@@ -190,6 +193,7 @@ class Finishing:
     async def _finish(self, one: LiveRender, finished: Finished) -> None:
         self._steps.house.reached("finished")
         one.revised_prompt = finished.revised_prompt
+        self._steps.tracing.made_by(one, finished.model)
         # Completed and empty is charged, and is a failure (rule 4).
         failure = None if finished.links else FailureKind.GENERATION_FAILED
         ending = Ending(
@@ -245,6 +249,7 @@ class Finishing:
         Of one that is cut off the most that came is kept, while more of it is asked for.
         """
         started_s = self._steps.clock.monotonic_s()
+        self._steps.tracing.stage(one, "fetch")
         task, result = one.live.task, one.render.result
         if result is None:
             raise AssertionError("only a concluded render has a picture")
@@ -280,6 +285,7 @@ class Finishing:
             elapsed_s = self._steps.clock.monotonic_s() - started_s
             self._steps.phase(one, "fetch", elapsed_s - ingested.store_s)
             self._steps.phase(one, "store", ingested.store_s)
+            self._steps.tracing.stored(one, ingested.store_s)
             self._steps.accounting.stored(one.live, cut=ingested.cut_bytes is not None)
             self._steps.note(
                 one,

@@ -48,7 +48,7 @@ class Admission:
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
     it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
     are delivered as. `subject` is the hash of the end user whom the call names, by which their
-    tasks are found when they are to be deleted.
+    tasks are found when they are to be deleted. `trace` is the trace of the call.
     """
 
     id: TaskId
@@ -68,6 +68,7 @@ class Admission:
     only_join: bool = False
     output: Output = PLAIN_PNG
     subject: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,10 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The task that a call was attached to, instead of becoming one."""
+    """The task that a call was attached to instead of becoming one, and the trace of its own."""
 
     task: TaskId
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "account": task.order.account,
         "order": _json(task.order.body),
         **({"files": _json(references_said(task.order.references))} if task.references else {}),
+        **({"brought": _json(references_said(task.brought))} if task.brought.pictures else {}),
         **({"subject": task.subject} if task.subject else {}),
+        **({"trace": task.trace} if task.trace else {}),
         **call,
     }
     if task.keep_ms is not None:
@@ -140,6 +142,8 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
             subject=fields.get("subject", ""),
+            brought=parse_references(orjson.loads(fields.get("brought", "{}"))),
+            trace=fields.get("trace", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:

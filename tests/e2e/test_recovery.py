@@ -101,7 +101,7 @@ async def pair(
 
 #: Points at which the upstream has to be asked, under the same key, whether it has the task.
 PROVEN = ["proven:kill:submitting", "proven:kill:posted"]
-WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored"]
+WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored", "leaving"]
 
 
 @pytest.mark.parametrize("pair", [f"kill:{point}" for point in WHOLE] + PROVEN, indirect=True)

@@ -23,7 +23,14 @@ from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.ids import TeamId
-from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
+from gateway.domain.images import (
+    PLAIN_PNG,
+    Output,
+    Picture,
+    References,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
 from gateway.ledger.organization import Organization
@@ -47,6 +54,7 @@ from gateway.tasks.steps import Chance, Patience, Surroundings
 from gateway.tasks.turnstile import Turnstile
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import NO_TRACER, Tracer
 from tests.support.factories import a_team, an_admission, an_offer
 from tests.support.journal import (
     KEEPING,
@@ -210,6 +218,7 @@ class ScriptedLinks:
     answers: list[Exception] = field(default_factory=list)
     asked: int = 0
     forgotten: list[SubmitOrder] = field(default_factory=list)
+    dropped: list[References] = field(default_factory=list)
 
     async def urls(self, team: TeamId, order: SubmitOrder) -> tuple[str, ...]:
         """Fail once for each answer, then name a link for each reference."""
@@ -221,6 +230,10 @@ class ScriptedLinks:
     async def forget(self, team: TeamId, order: SubmitOrder) -> None:
         """Note it."""
         self.forgotten.append(order)
+
+    async def drop(self, team: TeamId, references: References) -> None:
+        """Note it."""
+        self.dropped.append(references)
 
 
 class HandPoller(Poller):
@@ -282,11 +295,11 @@ class House:
     points: list[str]
 
     async def call(
-        self, task: str = "task1", *, images: int = 1, call: Call | None = None
+        self, task: str = "task1", *, images: int = 1, call: Call | None = None, trace: str = ""
     ) -> Ticket:
         """Make a call for low squares."""
         admission = an_admission(task, team=TEAM, images=images, hold_microusd=HOLD, call=call)
-        return await self.engine.admit(admission, OFFER)
+        return await self.engine.admit(replace(admission, trace=trace), OFFER)
 
     async def admit(self, task: str = "task1", *, images: int = 1) -> LiveTask:
         """Admit a call that becomes a task here."""
@@ -295,12 +308,18 @@ class House:
         return ticket.live
 
     async def left_behind(
-        self, *states: RenderState, task: str = "task1", output: Output = PLAIN_PNG
+        self,
+        *states: RenderState,
+        task: str = "task1",
+        output: Output = PLAIN_PNG,
+        trace: str = "",
     ) -> Task:
         """Return a task whose replica died when its renders were in these states."""
         dead = a_journal(self.store, owner="replica_0", clock=self.clock)
         admission = replace(
-            an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD), output=output
+            an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD),
+            output=output,
+            trace=trace,
         )
         left = (await admitted(dead, admission)).task
         for index, state in enumerate(states):
@@ -397,6 +416,7 @@ async def open_house(
     grace_s: float = 2.0,
     acknowledgement: Acknowledgement | None = None,
     shared: Sequence[Budget] = (),
+    tracer: Tracer = NO_TRACER,
 ) -> AsyncIterator[House]:
     """Run a replica's engine; by default the upstream accepts and is done at the first poll.
 
@@ -451,6 +471,7 @@ async def open_house(
             references=references or ScriptedLinks(),
             callback_url=callback_url,
             reached=points.append,
+            tracer=tracer,
         )
         wake = Wake(store, id=owner)
         engine = Engine(house, wake, lambda _: offer)

@@ -122,7 +122,7 @@ local function attach(call, places, member, now_ms)
   end
   redis.call('ZREM', places.orphans, member)
   redis.call('ZADD', places.calls, call.count, member)
-  return {'joined', id}
+  return {'joined', id, redis.call('HGET', key, 'trace') or ''}
 end
 
 -- Make orphans of the tasks that were waited for at a replica that is gone.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from gateway.assets.spool import Spool
 from gateway.domain.errors import BadReference, InvalidRequest, StorageUnavailable
 from gateway.domain.ids import TeamId
 from gateway.domain.images import KeptReference, PictureFormat, Size
+from gateway.domain.images import References as Made
 from gateway.domain.references import reference_key
 from gateway.domain.tokens import Signer
 from gateway.network.clients import build_guarded_client
@@ -22,6 +25,8 @@ from tests.support.clock import FixedClock
 from tests.support.uploads import a_bomb, a_picture
 
 TEAM = TeamId("design")
+
+Work = Coroutine[object, object, None]
 
 
 async def _sign() -> Signer:
@@ -38,12 +43,26 @@ def assets(tmp_path: Path) -> ObjectAssetStore:
 
 
 @pytest.fixture
-async def references(assets: ObjectAssetStore, tmp_path: Path) -> AsyncIterator[References]:
+def started() -> list[Work]:
+    """Return what was started in the background."""
+    return []
+
+
+@pytest.fixture
+async def references(
+    assets: ObjectAssetStore, tmp_path: Path, started: list[Work]
+) -> AsyncIterator[References]:
     """Take in what calls bring along."""
     guard = Guard()
     async with build_guarded_client(guard) as client:
         remote = RemotePictures(client, guard, RemoteLimits(1000, total_timeout_s=1.0))
-        yield References(assets, remote, LINKS, spool_dir=tmp_path, passes_links=lambda _: False)
+        yield References(
+            *(assets, remote, LINKS),
+            spool_dir=tmp_path,
+            passes_links=lambda _: False,
+            random_bytes=os.urandom,
+            start=lambda _, work: started.append(work),
+        )
 
 
 async def _brought(references: References, spool: Spool, content: bytes) -> Brought:
@@ -56,18 +75,37 @@ async def _brought(references: References, spool: Spool, content: bytes) -> Brou
 async def test_pictures_are_kept_by_their_bytes(
     references: References, assets: ObjectAssetStore
 ) -> None:
-    """Under a name that is theirs, once however often they were brought, and again later."""
+    """Under a name that is theirs, once however often they were brought."""
     picture, other = a_picture(), a_picture("WEBP", (20, 10))
     with references.spool() as spool:
         brought = [await _brought(references, spool, each) for each in (picture, other, picture)]
-        await references.keep(TEAM, brought)
         await references.keep(TEAM, brought)
 
     first, second, third = (each.reference for each in brought)
     assert first == third == KeptReference(first.digest, PictureFormat.PNG, len(picture))
     assert (PictureFormat.WEBP, Size(20, 10)) == (second.format, brought[1].header.size)
-    read = assets.read(reference_key(TEAM, second.digest), chunk_bytes=1000)
+    read = assets.read(reference_key(TEAM, second), chunk_bytes=1000)
     assert other == b"".join([chunk async for chunk in read])
+
+
+async def test_what_became_no_task_goes_and_what_others_brought_stays(
+    references: References, assets: ObjectAssetStore, started: list[Work]
+) -> None:
+    """Each call has copies of its own, of the same bytes too: nobody counts who needs them."""
+    kept = []
+    for _ in range(2):
+        with references.spool() as spool:
+            brought = await _brought(references, spool, a_picture())
+            await references.keep(TEAM, [brought])
+            kept.append(brought.reference)
+    gone, stays = kept
+    references.discard(TEAM, Made((gone, gone)))
+    references.discard(TEAM, Made())
+    await asyncio.gather(*started)
+
+    assert (gone, 1) == (stays, len(started))
+    assert await assets.find(reference_key(TEAM, gone)) is None
+    assert await assets.find(reference_key(TEAM, stays)) is not None
 
 
 @pytest.mark.parametrize(

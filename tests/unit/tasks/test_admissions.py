@@ -157,8 +157,11 @@ def test_a_repeated_admission_counts_no_rates() -> None:
 
 
 def test_a_call_that_was_attached() -> None:
-    """It became no task, and is told which one it waits for."""
-    assert Joined(TaskId("task0")) == asked(an_admission()).understand([b"joined", b"task0"])
+    """It became no task, and is told which one it waits for, and whose trace that is in."""
+    understand = asked(an_admission()).understand
+
+    assert Joined(TaskId("task0")) == understand([b"joined", b"task0", b""])
+    assert Joined(TaskId("task0"), "00-a-b-01") == understand([b"joined", b"task0", b"00-a-b-01"])
 
 
 def test_over_budget() -> None:
