@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,29 @@ _UNFINISHED = re.compile(r".+#\d+")
 ABANDONED_MS = 3_600_000
 
 
+#: Tells a folder from others, wherever it is mounted; no picture's name begins like it.
+_MARK = ".place"
+
+
+def mark_of(folder: Path, random_bytes: Callable[[int], bytes]) -> str:
+    """Return the random text that is in a folder, where the first who asks for it puts it.
+
+    Whoever reads the same text sees the same folder. Raises OSError.
+    """
+    mark = folder / _MARK
+    if not mark.exists():
+        made = random_bytes(16).hex()
+        draft = folder / f"{_MARK}.{made}"
+        draft.write_text(made)
+        try:
+            # Whole from the first moment, and the first one stays.
+            with suppress(FileExistsError):
+                mark.hardlink_to(draft)
+        finally:
+            draft.unlink()
+    return mark.read_text()
+
+
 def free_bytes(folder: Path) -> int:
     """Return the room that is left below a folder. Raises OSError."""
     return shutil.disk_usage(folder).free
@@ -23,10 +46,15 @@ def free_bytes(folder: Path) -> int:
 
 def remove_unfinished(folder: Path, key: str) -> None:
     """Remove what killed writers of an object have left, once it was written by another."""
-    target = folder / key
-    for path in target.parent.glob(f"{target.name}#*"):
-        if _UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    directory, _, name = f"{folder}/{key}".rpartition("/")
+    with os.scandir(directory) as entries:
+        left = [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(f"{name}#") and _UNFINISHED.fullmatch(entry.name)
+        ]
+    for path in left:
+        Path(path).unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path, now_ms: int) -> int:
