@@ -78,7 +78,12 @@ async def exchange(
             }
         )
     request.headers.update(span.headers)
-    reply = await _exchanged(client, request, total_s=total_s, clock=clock)
+    try:
+        reply = await _exchanged(client, request, total_s=total_s, clock=clock)
+    except asyncio.CancelledError:
+        span.fail("cancelled")
+        span.end()
+        raise
     _end(span, reply)
     return reply
 
