@@ -9,7 +9,7 @@
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make clients             stock clients, each in an environment of its own, against the product
-#   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
+#   make fuzz                the document at /openapi.json, calls, forms and upstreams: tried for minutes each
 #   make bench-memory        what large answers and large uploads take in memory, over idle
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
 #   make bench-traces        what traces cost, side by side
