@@ -77,7 +77,8 @@ async def exchange(
                 names.URL_FULL: str(request.url.copy_with(query=None)),
             }
         )
-    request.headers.update(span.headers)
+    if told := span.headers:
+        request.headers.update(told)
     try:
         reply = await _exchanged(client, request, total_s=total_s, clock=clock)
     except asyncio.CancelledError:
