@@ -20,6 +20,7 @@ from gateway.assembly.from_settings import (
     capacities_of,
     courier_settings_of,
     keeping_of,
+    neighbours_of,
     patience_of,
     polling_limits_of,
 )
@@ -154,6 +155,10 @@ async def open_house(  # noqa: PLR0915 - one for each part
             observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
         )
         show_assets(metrics, assets)
+        neighbours = neighbours_of(settings, store, replica, randomness.token_bytes)
+        if store_checked:
+            with suppress(StoreUnavailable):
+                await neighbours.check()
         converter = Converter()
         stack.callback(converter.close)
         clients = await open_clients(stack, settings.network)
@@ -313,6 +318,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             poll_rates=poll_rates,
             shelf=shelf,
             replica=replica,
+            neighbours=neighbours,
             wake=wake,
             recovery=recovery,
             engine=engine,
