@@ -245,11 +245,11 @@ class HandPoller(Poller):
 
     def schedule(self, provider: str, delay_s: float, step: PollStep) -> Due:
         """Keep a poll."""
-        due = Due(self._clock.monotonic_s() + delay_s, step, self._hurry)
+        due = Due(self._clock.monotonic_s() + delay_s, step, self._keep_anew)
         self._kept.append((delay_s, due))
         return due
 
-    def _hurry(self, due: Due) -> None:
+    def _keep_anew(self, due: Due) -> None:
         self._kept = [kept for kept in self._kept if kept[1] is not due]
         self._kept.append((0.0, due))
 
@@ -416,7 +416,7 @@ async def open_house(
     journal: type[RedisTaskStore] = RedisTaskStore,
     provider: ScriptedProvider | None = None,
     offer: Offer | None = OFFER,
-    callback_url: Callable[[Task, int], str] | None = None,
+    callback_url: Callable[[Task, int], Awaitable[str]] | None = None,
     references: ReferenceLinks | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,
