@@ -344,12 +344,13 @@ async def replica_paused(folder: Path) -> AsyncIterator[Scene]:
 @asynccontextmanager
 async def descriptors_gone(folder: Path) -> AsyncIterator[Scene]:
     """Leave a gateway few file descriptors, and take those with connections that say nothing."""
-    async with _with_upstream(folder) as stage:
+    async with _with_upstream(folder) as stage, httpx.AsyncClient(timeout=PATIENCE_S) as kept:
         idle: list[socket.socket] = []
         address = stage.gateways[0].url.removeprefix("http://").removesuffix("/v1")
         host, _, port = address.partition(":")
 
         async def begin() -> None:
+            await stage.call(client=kept)
             _, most = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
             for _ in range(DESCRIPTORS):
@@ -365,7 +366,7 @@ async def descriptors_gone(folder: Path) -> AsyncIterator[Scene]:
                 one.close()
             await asyncio.sleep(0)
 
-        yield Scene(stage, begin, end)
+        yield Scene(stage, begin, end, kept=kept)
         for one in idle:
             one.close()
 
