@@ -76,7 +76,6 @@ from gateway.tasks.engine import Engine
 from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.latencies import Latencies, priors_of
 from gateway.tasks.lateness import Lateness
-from gateway.tasks.patience import until_stored
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
@@ -209,8 +208,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             callbacks = Callbacks(
                 tasks,
                 wake,
-                # A store that is just being restarted must not end the gateway.
-                await until_stored(signing.signer),
+                signing.signer,
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
