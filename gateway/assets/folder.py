@@ -48,7 +48,7 @@ def remove_unfinished(folder: Path, key: str) -> None:
     """Remove what killed writers of an object have left, once it was written by another."""
     directory, _, name = f"{folder}/{key}".rpartition("/")
     left: list[str] = []
-    # The directory goes with its last object.
+    # Its last object may have been removed a moment ago, and the directory with it.
     with suppress(FileNotFoundError), os.scandir(directory) as entries:
         left += [
             entry.path

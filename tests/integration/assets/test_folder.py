@@ -162,3 +162,14 @@ async def test_objects_are_removed_by_two_at_once(tmp_path: Path) -> None:
             group.create_task(store.remove(keys))
 
     assert [] == files(tmp_path)
+
+
+async def test_what_is_not_there_is_removed_already(tmp_path: Path) -> None:
+    """Two that delete the same object are both done, its directory being gone as well."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    await store.put("design/task/0", bytes_of(b"picture"))
+
+    await store.remove(["design/task/0"])
+    await store.remove(["design/task/0", "design/other/0"])
+
+    assert [] == [each for each in files(tmp_path) if each != ".place"]
