@@ -14,6 +14,7 @@ from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.purge import purge
 from gateway.cli.quote import quote
+from gateway.cli.reload import reload
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.usage import usage
@@ -32,6 +33,7 @@ app.command()(serve)
 app.command(hidden=True)(worker)
 app.command()(simulate)
 app.command()(check)
+app.command()(reload)
 app.command()(quote)
 app.command()(usage)
 app.command()(purge)

@@ -309,6 +309,7 @@ class Task:
     `watchers` are replicas where requests wait for it. `output` is what its pictures are
     delivered as, `keep_ms` how long they and the record are kept (None for as long as all).
     `subject` is the hash of the end user that the call names, whether the books know it or not.
+    `book` is the digest of the prices it was quoted by, empty where nobody wrote it down.
     """
 
     id: TaskId
@@ -337,6 +338,7 @@ class Task:
     output: Output = PLAIN_PNG
     keep_ms: int | None = None
     subject: str = ""
+    book: str = ""
 
     @property
     def over(self) -> bool:

@@ -190,6 +190,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             output=admission.output,
             keep_ms=team.keep_ms,
             subject=admission.subject,
+            book=admission.book,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),

@@ -82,6 +82,7 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "order": _json(task.order.body),
         **({"files": _json(references_said(task.order.references))} if task.references else {}),
         **({"subject": task.subject} if task.subject else {}),
+        **({"book": task.book} if task.book else {}),
         **call,
     }
     if task.keep_ms is not None:
@@ -140,6 +141,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
             subject=fields.get("subject", ""),
+            book=fields.get("book", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:
