@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
-from gateway.config.live import FIXED, is_live
-from gateway.config.problems import Place
+from gateway.config.live import FIXED, LIVE, is_live
+from gateway.config.problems import Place, dotted
 from gateway.config.settings import Settings
 
 #: What the schema of the file calls itself; editors know a TOML file's by its first line.
@@ -35,20 +35,16 @@ def _tell_fixed(schema: dict[str, Any], table: dict[str, Any], place: Place) -> 
     """Say of each setting that a running gateway does not take over that it needs a restart."""
     for name, setting in table.get("properties", {}).items():
         below: Place = (*place, name)
-        inner = _table_of(schema, setting)
-        if inner is not None and below not in {(section,) for section in FIXED}:
-            named = ("",) if "additionalProperties" in setting else ()
-            _tell_fixed(schema, inner, (*below, *named))
+        entries = [
+            setting.get("additionalProperties"),
+            *setting.get("patternProperties", {}).values(),
+        ]
+        named = next((entry for entry in entries if isinstance(entry, dict)), None)
+        inner = schema["$defs"].get((named or setting).get("$ref", "").removeprefix("#/$defs/"))
+        if inner is not None and dotted(below) not in FIXED | LIVE:
+            _tell_fixed(schema, inner, below if named is None else (*below, ""))
         elif not is_live(below):
             setting["description"] = f"{setting.get('description', '')} Needs a restart.".strip()
-
-
-def _table_of(schema: dict[str, Any], setting: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the one table that stands there, or under each name there."""
-    entry = setting.get("additionalProperties") or setting
-    name = entry.get("$ref", "").removeprefix("#/$defs/") if isinstance(entry, dict) else ""
-    table: dict[str, Any] | None = schema["$defs"].get(name)
-    return table
 
 
 def section_schema(section: type[BaseModel], *, refs: str = "#/$defs/{model}") -> dict[str, Any]:

@@ -16,6 +16,7 @@ import orjson
 from gateway.domain.clock import Clock
 from gateway.store.client import Store
 from gateway.store.keyspace import reload_key, replicas_key
+from gateway.store.scripts import load_script
 from gateway.tasks.wake import Kind, Message, Wake
 
 #: Answers are read by who waits for them, or by nobody.
@@ -45,19 +46,14 @@ class ReloadCalls:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._living = load_script("tasks/lua/living.lua")
 
     async def replicas(self, *, lease_s: float) -> tuple[str, ...]:
         """Return the replicas that have renewed their place within a lease, by name."""
-        reply = await self._store.command("TIME")
+        reply = await self._store.run(self._living, [replicas_key()], [round(lease_s * 1000)])
         if not isinstance(reply, list):
-            raise TypeError("the store answers two numbers")
-        seconds, _ = (int(word) for word in reply if isinstance(word, bytes | int))
-        names = await self._store.command(
-            "ZRANGEBYSCORE", replicas_key(), round((seconds - lease_s) * 1000), "+inf"
-        )
-        if not isinstance(names, list):
-            raise TypeError("the store answers a list")
-        return tuple(sorted(name.decode() for name in names if isinstance(name, bytes)))
+            raise TypeError("the script answers a list")
+        return tuple(sorted(name.decode() for name in reply if isinstance(name, bytes)))
 
     async def ask(
         self, replicas: Collection[str], *, call: str, within_s: float
