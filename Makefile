@@ -9,12 +9,13 @@
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make clients             stock clients, each in an environment of its own, against the product
-#   make fuzz                the document at /openapi.json, calls and upstreams: tried for minutes each
+#   make fuzz                the document at /openapi.json, calls, forms and upstreams: tried for minutes each
 #   make bench-memory        what large answers and large uploads take in memory, over idle
 #   make bench-tasks         what 5,000 tasks at once cost one gateway, and how late it polls
+#   make bench-traces        what traces cost, side by side
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks
+.PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks bench-traces
 
 STORES ?= redis7,redis8,sentinel,cluster
 TESTS ?= tests/integration
@@ -63,6 +64,9 @@ bench-memory: .venv/.dev
 
 bench-tasks: .venv/.dev
 	@.venv/bin/python scripts/bench_tasks.py $(ARGS)
+
+bench-traces: .venv/.dev
+	@.venv/bin/python scripts/bench_traces.py $(ARGS)
 
 .venv/.demo: pyproject.toml constraints.txt scripts/install
 	@scripts/install demo

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.assembly.gateway import Front, Gateway
@@ -34,6 +34,7 @@ from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
+from gateway.edge.evolink_edits import SubmitReader
 from gateway.edge.images import ImageRoutes
 from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
@@ -46,8 +47,10 @@ from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
+from gateway.edge.pictures import PictureReader
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
+from gateway.edge.served import Served
 from gateway.edge.streams import PictureStreams
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
@@ -90,7 +93,8 @@ def create_app(
         strict=is_strict,
         default_model=server.default_model,
     )
-    edits = EditReader(front.references, rules, max_rest_bytes=server.max_body_bytes)
+    pictures = PictureReader(front.references, strict=rules.strict)
+    edits = EditReader(pictures, rules, max_rest_bytes=server.max_body_bytes)
     images = ImageRoutes(
         keys=front.keys,
         images=front.images,
@@ -130,7 +134,12 @@ def create_app(
     )
     evolink = EvolinkRoutes(
         keys=front.keys,
-        images=front.images,
+        submits=SubmitReader(
+            PictureReader(front.references),
+            front.images.find_model,
+            max_rest_bytes=server.max_body_bytes,
+        ),
+        references=front.references,
         orders=images,
         evolink=front.evolink,
         links=front.links,
@@ -175,6 +184,7 @@ def create_app(
                 clock=gateway.clock,
                 metrics=gateway.metrics,
                 random_bytes=randomness.token_bytes,
+                tracer=gateway.tracer,
             ),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
             Middleware(
@@ -252,17 +262,6 @@ class Applications:
                 self._served[surface].app = app
 
         return put_in_force
-
-
-class Served:
-    """Hands each request to the application in force; those that run stay where they began."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        await self.app(scope, receive, send)
 
 
 class Server(uvicorn.Server):

@@ -60,6 +60,8 @@ env = "BENCH_KEY"
 HEAD = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de00ffffff49444154"
 )
+#: What every PNG ends with; without it a picture is one that was cut off.
+END = bytes.fromhex("0000000049454e44ae426082")
 SCALARS = {"model": "gpt-image-1.5", "quality": "low", "size": "1024x1024"}
 
 
@@ -109,11 +111,12 @@ class Upstream:
 async def _noise(number: int, size_bytes: int) -> AsyncIterator[bytes]:
     """Yield a picture that is like no other of another number."""
     yield HEAD + number.to_bytes(8)
-    left = size_bytes - len(HEAD) - 8
+    left = size_bytes - len(HEAD) - 8 - len(END)
     piece = bytes(PIECE)
     while left > 0:
         yield piece[:left]
         left -= PIECE
+    yield END
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ UNMIRRORED = {
         (
             *("assembly/build.py", "assembly/from_settings.py", "assembly/front.py"),
             *("assembly/gateway.py", "assembly/gauges.py", "assembly/house.py"),
-            "assembly/ways_out.py",
+            *("assembly/traces.py", "assembly/ways_out.py"),
         ),
         "every test under tests/e2e runs what it wires",
     ),

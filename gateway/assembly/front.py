@@ -94,8 +94,11 @@ def make_front(gateway: Gateway, loaded: Loaded) -> Front:
         references=References(
             gateway.assets,
             gateway.remote_pictures,
+            links,
             spool_dir=open_spool_folder(settings.references.spool_dir),
             passes_links=partial(passes_links, settings),
+            random_bytes=randomness.token_bytes,
+            start=gateway.background.step,
         ),
         client_callbacks=ClientCallbacks(links=links, clock=clock, find_offer=find_offer),
     )

@@ -32,6 +32,7 @@ from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
 from gateway.domain.images import KeptReference
 from gateway.domain.limits import Budget
+from gateway.domain.references import is_reference
 from gateway.domain.task import Task
 from gateway.ledger.organization import Organization
 from gateway.ledger.orphans import Orphans
@@ -48,7 +49,7 @@ from gateway.service.client_callbacks import ClientCallbacks
 from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService
-from gateway.service.links import Links
+from gateway.service.links import REFERENCE_MS, Links
 from gateway.service.offers import Offers
 from gateway.service.quotes import QuoteService
 from gateway.service.references import References
@@ -73,6 +74,7 @@ from gateway.tasks.turnstile import Turnstile
 from gateway.tasks.waiting import Waiting
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +140,20 @@ class InForce:
     async def read_keep(self) -> KeepOf:
         """Return how long each team's pictures are kept; those of teams that are gone by default.
 
+        References are gone with their task, as a rule; here, once nobody can need them any more.
         Raises StoreUnavailable.
         """
         front = self.front
         keeps_ms = {entry.team.id: entry.team.keep_ms for entry in await front.teams.read()}
         default_ms = front.settings.assets.keep_ms
-        return lambda team: keeps_ms.get(TeamId(team)) or default_ms
+        references_ms = front.settings.server.deadline_ms + REFERENCE_MS
+
+        def keep_ms(key: str) -> int:
+            if is_reference(key):
+                return references_ms
+            return keeps_ms.get(TeamId(key.partition("/")[0])) or default_ms
+
+        return keep_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +164,7 @@ class Gateway:
     organization: Organization
     clock: Clock
     metrics: Metrics
+    tracer: Tracer
     background: Background
     store: Store
     store_checked: bool

@@ -25,6 +25,7 @@ from gateway.assembly.from_settings import (
 )
 from gateway.assembly.gateway import Gateway, InForce
 from gateway.assembly.gauges import show_assets, show_engine, show_queues
+from gateway.assembly.traces import open_tracer
 from gateway.assembly.ways_out import (
     fetchers_of,
     file_services_of,
@@ -133,6 +134,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             id=make_replica_id(house + randomness.token_bytes(ID_BYTES - len(house))),
             lease_s=settings.server.lease_ms / 1000,
         )
+        tracer = open_tracer(stack, loaded, replica.id)
         wake = Wake(store, id=replica.id)
         organization = Organization(store, clock, organization_budgets(settings.organization))
         outbox = Outbox(store, organization, clock)
@@ -143,6 +145,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             owner=replica.id,
             keeping=keeping_of(settings),
             tells_organization=organization.has_budgets,
+            attendance=replica.attendance,
             acknowledgement=acknowledgement,
         )
         assets = ObjectAssetStore.open(
@@ -255,6 +258,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                 callback_url=None if callbacks is None else callbacks.url,
                 logs_prompt_hashes=settings.log.prompt_hashes,
                 reached=reached,
+                tracer=tracer,
             ),
             wake,
             in_force.find_offer,
@@ -286,6 +290,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             in_force=in_force,
             clock=clock,
             metrics=metrics,
+            tracer=tracer,
             background=background,
             store=store,
             store_checked=store_checked,

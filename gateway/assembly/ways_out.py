@@ -16,6 +16,7 @@ from gateway.assets.download import FetchSettings
 from gateway.assets.ingest import HttpPictureFetcher
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.remote import MAX_REDIRECTS, RemoteLimits, RemotePictures
+from gateway.assets.spool import open_spool_folder
 from gateway.background import SystemClock
 from gateway.config.load import Loaded
 from gateway.config.provider_settings import ProviderSettings
@@ -121,8 +122,12 @@ def fetchers_of(
     clock: Clock,
 ) -> dict[str, HttpPictureFetcher]:
     """Return what fetches the pictures of each provider into the store."""
+    spool_dir = open_spool_folder(loaded.settings.references.spool_dir)
     return {
-        name: HttpPictureFetcher(clients.fetch, assets, converter, _fetch_settings(provider), clock)
+        name: HttpPictureFetcher(
+            *(clients.fetch, assets, converter, _fetch_settings(provider), clock),
+            spool_dir=spool_dir,
+        )
         for name, provider in loaded.settings.providers.items()
     }
 

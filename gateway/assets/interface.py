@@ -25,6 +25,10 @@ class LinkUnavailableError(Exception):
     """The result link did not answer properly now; trying again may help."""
 
 
+class PictureCutError(LinkUnavailableError):
+    """The link gave half of a picture once more, and no more of it than before."""
+
+
 class LinkDeadError(Exception):
     """The result cannot be had from this link, however often it is tried."""
 
@@ -50,7 +54,7 @@ class ByteSpan:
         return self.end - self.first
 
 
-#: Tells for how many milliseconds the objects are kept whose keys begin with this segment.
+#: Tells by its key for how many milliseconds an object is kept.
 KeepOf = Callable[[str], int]
 
 
@@ -99,11 +103,15 @@ class AssetStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A picture that was copied, and how long its link and the store each were waited for."""
+    """A picture that was copied, and how long its link and the store each were waited for.
+
+    `cut_bytes` is None for a whole one, else how much the link gave of one that is cut off.
+    """
 
     picture: StoredPicture
     fetch_s: float
     store_s: float
+    cut_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +129,23 @@ class OpenPicture:
 class PictureFetcher(Protocol):
     """Fetches the pictures behind result links."""
 
-    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
+    async def ingest(
+        self, link: str, key: str, output: Output, *, beats_bytes: int = -1
+    ) -> Ingested:
         """Fetch the picture behind `link`, check it, and store it under `key` as `output` asks.
 
-        One that meets it is stored as it came, to the byte.
+        One that meets it is stored as it came, to the byte. One that is cut off is stored, too,
+        when there is more of it than `beats_bytes`, and told as such.
 
-        Raises LinkUnavailableError or AssetUnavailableError (try again), LinkDeadError (do not).
+        Raises LinkUnavailableError or AssetUnavailableError (try again; PictureCutError is among
+        the former), LinkDeadError (do not).
         """
         ...
 
     async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
         """Fetch the picture behind `link` as `output` asks, for whoever waits for it.
 
-        Pieces are as `AssetStore.read` gives them. Raises LinkUnavailableError, LinkDeadError; so
-        do the pieces.
+        Pieces are as `AssetStore.read` gives them. Raises LinkUnavailableError, LinkDeadError, and
+        AssetUnavailableError where one has to be converted and there is no room; so do the pieces.
         """
         ...

@@ -215,8 +215,7 @@ class ObjectAssetStore:
                     entry["path"]
                     for entry in batch
                     if entry["path"] != _PING_KEY
-                    and entry["last_modified"].timestamp() * 1000
-                    < now_ms - keep_ms(entry["path"].partition("/")[0])
+                    and entry["last_modified"].timestamp() * 1000 < now_ms - keep_ms(entry["path"])
                 ]
                 if old:
                     await obstore.delete_async(self._store, old)

@@ -25,6 +25,11 @@ class CannotFetchError(Exception):
     """There is no picture at that address for us; the message may be told to the client."""
 
 
+def too_large(limit_bytes: int) -> CannotFetchError:
+    """Return what is told of a picture that is larger than it may be."""
+    return CannotFetchError(f"it is larger than {limit_bytes // 1_000_000} MB")
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteLimits:
     """How large a picture may be and how long it may take, redirects included."""
@@ -75,8 +80,7 @@ class RemotePictures:
             # Raw: a compressed body is not what was asked for and is no picture either.
             async for chunk in response.aiter_raw():
                 if file.size_bytes + len(chunk) > self._limits.max_bytes:
-                    megabytes = self._limits.max_bytes // 1_000_000
-                    raise CannotFetchError(f"it is larger than {megabytes} MB")
+                    raise too_large(self._limits.max_bytes)
                 await file.write(chunk)
             await file.finish()
             return file

@@ -23,8 +23,10 @@ PIECE_BYTES = 512 * 1024
 class SpooledFile:
     """One file: written once from its beginning to its end, then read as often as wanted."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, place: str = "") -> None:
         self._file = file
+        #: Tells its spool from others.
+        self.place = place
         self._pending = bytearray()
         self._digest = hashlib.sha256()
         self._size_bytes = 0
@@ -80,10 +82,11 @@ class SpooledFile:
 
 
 class Spool:
-    """The files of one request; closes them with itself."""
+    """The files of one request; closes them with itself. `place` tells it from other spools."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, place: str = "") -> None:
         self._folder = folder
+        self._place = place
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
@@ -101,7 +104,7 @@ class Spool:
         with _telling_unavailable():
             # Unbuffered: pieces are large already.
             file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - closed by its spool
-        spooled = SpooledFile(file)
+        spooled = SpooledFile(file, place=self._place)
         self._held.callback(spooled.close)
         return spooled
 

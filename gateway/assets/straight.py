@@ -71,7 +71,7 @@ class StraightAssets:
         key = self.remember(task, render)
         try:
             opened = await self._open(self._sources[key], _LOOK_BYTES)
-        except (LinkUnavailableError, LinkDeadError) as error:
+        except (LinkUnavailableError, LinkDeadError, AssetUnavailableError) as error:
             log.info("not_straight", action="not_straight", task=task.id, reason=str(error))
             return None
         async with aclosing(opened.pieces) as pieces:

@@ -21,7 +21,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
 from gateway.service.admin import Admin, AdminRefusedError
 from gateway.store.client import Store
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 
 T = TypeVar("T")
 

@@ -20,15 +20,16 @@ from gateway.assembly.from_settings import keeping_of
 from gateway.assembly.ways_out import opened_providers
 from gateway.background import SystemClock
 from gateway.cli.books import books_on, refuse
+from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.opened_store import opened_store
 from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
 from gateway.service.unbooked import Unbooked, known_ids, unbooked, withdraw_waiting
-from gateway.store.backup import Backup, BackupError, restore_backup, write_backup
+from gateway.store.backup import Backup, BackupError, restoring, write_backup
 from gateway.store.client import Store
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.redis_tasks import RedisTaskStore
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ def backup(
                 file,
                 now_ms=SystemClock().now_ms(),
                 version=__version__,
+                reached=_faults(),
             )
 
     with Console(stderr=True).status("writing the backup"):
@@ -92,16 +94,23 @@ def restore(
     """Make a backup the embedded store of this machine; no gateway may run on it.
 
     What waited for its submission is withdrawn: it may have been submitted since. What the
-    upstreams made since is compared with the books, and told.
+    upstreams made since is compared with the books, and told. Interrupted at any moment, either
+    the books from before are in force or the restored ones.
     """
 
     async def work(loaded: Loaded) -> Restored:
-        now_ms = SystemClock().now_ms()
-        about = await restore_backup(
-            file, loaded.settings.redis.data_dir, replace_at_ms=now_ms if replace else None
+        settings = loaded.settings.redis
+        now_ms, faults = SystemClock().now_ms(), _faults()
+        staging = restoring(
+            file, settings.data_dir, now_ms=now_ms, replaces=replace, reached=faults
         )
-        async with opened_store(loaded) as store:
-            return await _compared(loaded, store, about)
+        async with (
+            staging as staged,
+            Store(staged.url, timeout_ms=settings.timeout_ms) as store,
+        ):
+            restored = await _compared(loaded, store, staged.backup)
+            faults("compared")
+        return restored
 
     with Console(stderr=True).status("restoring"):
         restored = _on_embedded(config, work)
@@ -141,6 +150,10 @@ def _on_embedded(config: Path, work: Callable[[Loaded], Awaitable[T]]) -> T:
         refuse(f"{error.filename}: {error.strerror}.")
     except StoreUnavailable:
         refuse("the store did not answer in time.")
+
+
+def _faults() -> Callable[[str], None]:
+    return fault_point(process_environ().get(FAULT_ENV, ""))
 
 
 async def _awaited(work: Awaitable[T]) -> T:

@@ -26,7 +26,7 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.service.budgets import Budgets
 from gateway.store.client import Store
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 
 T = TypeVar("T")
 

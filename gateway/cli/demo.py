@@ -28,7 +28,7 @@ from gateway.assembly.build import build
 from gateway.config.load import load
 from gateway.simulator.app import create_simulator
 from gateway.simulator.settings import SimulatorSettings
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.telemetry.log import configure_logging
 
 if TYPE_CHECKING:  # an extra: only the demo wants it

@@ -9,7 +9,8 @@ from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded
 from gateway.config.problems import ConfigError
 from gateway.store.client import Store
-from gateway.store.embedded import DataDirInUseError, EmbeddedServer
+from gateway.store.data_dir import DataDirInUseError
+from gateway.store.embedded import EmbeddedServer
 from gateway.store.notes import embedded_url
 
 _URL_ENV = "redis.url_env"

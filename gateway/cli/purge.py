@@ -22,7 +22,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.errors import InternalError, StoreUnavailable
 from gateway.domain.ids import TeamId
 from gateway.service.deletion import Deletion, Purged
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.redis_tasks import RedisTaskStore
 

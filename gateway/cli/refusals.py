@@ -8,7 +8,7 @@ from gateway.app import LoopDiedError
 from gateway.assets.interface import AssetUnavailableError
 from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 
 #: Told without a trace: their texts are written for the operator.
 REFUSALS = (

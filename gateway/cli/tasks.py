@@ -32,7 +32,7 @@ from gateway.domain.pricing import ChargeBasis
 from gateway.domain.task import Render, RenderState, Task
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import render_status, status_of
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.live import Outcome
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore

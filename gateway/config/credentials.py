@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
 from gateway.config.addresses import check_optional_url, check_redis_url
-from gateway.config.operator_settings import AlertsSettings
+from gateway.config.operator_settings import AlertsSettings, TracesSettings
 from gateway.config.problems import Place, Problem, dotted
 from gateway.config.provider_settings import ProviderSettings
 from gateway.config.settings import (
@@ -33,6 +34,8 @@ MIN_KEY_CHARS = 16
 
 #: What a bearer header carries unharmed.
 _HEADER_SAFE = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Secrets:
     server_secret: SecretStr
     alert_webhook: SecretStr
     asset_keys: AssetKeys
+    trace_headers: Mapping[str, SecretStr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def find_secrets(settings: Settings, environ: Mapping[str, str]) -> Findings:
         server_secret=SecretStr(environ.get(settings.server.secret_env, "").strip()),
         alert_webhook=reader.alert_webhook(settings.alerts),
         asset_keys=reader.asset_keys(settings.assets),
+        trace_headers=reader.trace_headers(settings.traces),
     )
     return Findings(secrets, tuple(reader.missing), tuple(reader.unusable))
 
@@ -132,6 +137,23 @@ class _Reader:
         if text is None or not self._is_header_safe(place, text):
             return SecretStr("")
         return SecretStr(text)
+
+    def trace_headers(self, traces: TracesSettings) -> dict[str, SecretStr]:
+        """Return the headers that `headers_env` holds, by name."""
+        place: Place = ("traces", "headers_env")
+        text = self._variable(place, traces.headers_env) if traces.headers_env else None
+        headers = {}
+        for pair in (text or "").split(","):
+            name, given, value = (part.strip() for part in pair.partition("="))
+            value = unquote(value)
+            if not given and not name:
+                continue
+            if not (given and _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+                message = f"in {traces.headers_env}: expected name=value, with commas between"
+                self.unusable.append(Problem(dotted(place), message))
+                return {}
+            headers[name.lower()] = SecretStr(value)
+        return headers
 
     def asset_keys(self, assets: AssetsSettings) -> AssetKeys:
         """Return what `access_key_env` and `secret_key_env` hold."""

@@ -31,7 +31,7 @@ LIVE = frozenset(
 
 FIXED = frozenset(
     {
-        *("redis", "network", "callbacks", "references", "ledger", "log", "alerts"),
+        *("redis", "network", "callbacks", "references", "ledger", "log", "alerts", "traces"),
         *("server.host", "server.port", "server.admin_listen", "server.tls_cert", "server.tls_key"),
         *("server.public_url", "server.secret_env", "server.admin_key_env"),
         *("server.metrics_token_env", "server.watch"),

@@ -1,4 +1,4 @@
-"""What whoever runs the gateway hears of it: the log, and where spending is announced."""
+"""What whoever runs the gateway hears of it: the log, traces, and where spending is announced."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.config.values import EnvironmentName, Section
+from gateway.config.addresses import OptionalUrl
+from gateway.config.values import EnvironmentName, Ratio, Section
 
 
 class LogSettings(Section):
@@ -27,4 +28,26 @@ class AlertsSettings(Section):
     webhook_url_env: EnvironmentName = Field(
         default="",
         description="Environment variable with the URL of a Slack-compatible webhook.",
+    )
+
+
+class TracesSettings(Section):
+    """Where traces are sent (docs/traces.md)."""
+
+    endpoint: OptionalUrl = Field(
+        default="",
+        description="Where spans are posted as OTLP over HTTP, such as"
+        " http://127.0.0.1:4318/v1/traces; not set, nothing is traced. Needs the extra `otel`.",
+    )
+    headers_env: EnvironmentName = Field(
+        default="",
+        description="Environment variable with headers for it, name=value with commas between,"
+        " values percent-encoded.",
+    )
+    sample_ratio: Ratio = Field(
+        default=1.0,
+        description="The part of calls that is traced, of those that do not say by themselves.",
+    )
+    propagate: bool = Field(
+        default=True, description="Whether upstreams are told of traces (traceparent)."
     )

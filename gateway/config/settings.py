@@ -28,7 +28,7 @@ from gateway.config.addresses import (
 )
 from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
 from gateway.config.keep_settings import LedgerSettings, PrivacySettings
-from gateway.config.operator_settings import AlertsSettings, LogSettings
+from gateway.config.operator_settings import AlertsSettings, LogSettings, TracesSettings
 from gateway.config.price_rows import OutputRow, ParsedSize, SheetRow
 from gateway.config.provider_settings import ProviderSettings
 from gateway.config.team_settings import OrganizationSettings, TeamSettings
@@ -355,6 +355,9 @@ class Settings(Section):
         default_factory=LedgerSettings, description="What becomes of the books."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="What it writes to stderr.")
+    traces: TracesSettings = Field(
+        default_factory=TracesSettings, description="Where traces are sent."
+    )
     alerts: AlertsSettings = Field(
         default_factory=AlertsSettings, description="Where spending is announced."
     )

@@ -166,6 +166,16 @@ def parse_share(written: object) -> Fraction:
     return share
 
 
+def parse_ratio(written: object) -> float:
+    """Return a number from 0 to 1 such as ``0.05``; ValueError for anything else."""
+    if isinstance(written, bool) or not isinstance(written, int | float | Decimal):
+        raise ValueError("expected a number from 0 to 1")  # noqa: TRY004 - pydantic reports ValueError
+    ratio = float(written)
+    if not 0 <= ratio <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return ratio
+
+
 def check_name(name: str) -> str:
     """Return a name that is fit for store keys and metric labels; ValueError otherwise."""
     if _NAME.fullmatch(name) is None:
@@ -270,6 +280,11 @@ Share = Annotated[
             ]
         }
     ),
+]
+Ratio = Annotated[
+    float,
+    BeforeValidator(parse_ratio),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
 ]
 Exact = Annotated[Fraction, BeforeValidator(parse_exact)]
 Count = Annotated[int, Strict(), Field(ge=1)]

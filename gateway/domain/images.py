@@ -89,13 +89,15 @@ class Size:
 class KeptReference:
     """A picture to edit that is in the asset store, by the SHA-256 of its bytes in hexadecimal.
 
-    `url` is where it was fetched from, empty for one that the call brought along.
+    `url` is where it was fetched from, empty for one that the call brought along. `place` tells
+    the copies apart that calls of a team have of the same bytes; older gateways had one for all.
     """
 
     digest: str
     format: PictureFormat
     size_bytes: int
     url: str = field(default="", repr=False, compare=False)
+    place: str = field(default="", compare=False)
 
     @property
     def said(self) -> str:
@@ -129,6 +131,11 @@ class References:
     def all(self) -> tuple[Reference, ...]:
         """The pictures, and the mask after them."""
         return self.pictures if self.mask is None else (*self.pictures, self.mask)
+
+    @property
+    def kept(self) -> tuple[KeptReference, ...]:
+        """Those that are in the asset store, each once."""
+        return tuple(dict.fromkeys(one for one in self.all if isinstance(one, KeptReference)))
 
 
 #: What a picture from words alone is made from.

@@ -16,9 +16,10 @@ MAX_REFERENCES = 16
 MAX_REFERENCE_BYTES = 50_000_000
 
 
-def reference_key(team: TeamId, digest: str) -> str:
-    """Name a reference in the asset store: the same bytes of a team are one object."""
-    return f"{team}/references/{digest}"
+def reference_key(team: TeamId, reference: KeptReference) -> str:
+    """Name a reference in the asset store: each call has a copy of its own, to be rid of it."""
+    place = f"{reference.place}/" if reference.place else ""
+    return f"{team}/references/{place}{reference.digest}"
 
 
 def is_reference(key: str) -> bool:
@@ -54,6 +55,7 @@ def _said(reference: Reference) -> dict[str, object]:
         "digest": reference.digest,
         "format": reference.format.value,
         "size_bytes": reference.size_bytes,
+        "place": reference.place,
     }
 
 
@@ -61,6 +63,7 @@ def _parsed(said: object) -> Reference:
     match said:
         case {"url": str(url)}:
             return LinkedReference(url)
-        case {"digest": str(digest), "format": str(kind), "size_bytes": int(size_bytes)}:
-            return KeptReference(digest, PictureFormat(kind), size_bytes)
+        case {"digest": str(digest), "format": str(kind), "size_bytes": int(size_bytes), **rest}:
+            place = str(rest.get("place", ""))
+            return KeptReference(digest, PictureFormat(kind), size_bytes, place=place)
     raise ValueError("not a reference")

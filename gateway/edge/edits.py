@@ -8,53 +8,28 @@ fetched when everything else is right.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 
 from starlette.requests import Request
 
-from gateway.assets.interface import AssetUnavailableError
-from gateway.assets.spool import Spool, SpooledFile
-from gateway.domain.errors import BadReference, GatewayError, InvalidRequest, UnsupportedImage
-from gateway.domain.images import (
-    ImageRequest,
-    LinkedReference,
-    Operation,
-    PictureFormat,
-    Reference,
-    References,
-)
+from gateway.assets.spool import Spool
+from gateway.domain.errors import GatewayError, InvalidRequest, UnsupportedImage
+from gateway.domain.images import ImageRequest, LinkedReference, Operation, References
 from gateway.domain.references import MAX_REFERENCE_BYTES, MAX_REFERENCES
 from gateway.edge.params import Checker, Param, check_length, missing, unknown, wrong_type
-from gateway.edge.parse import FieldRules, Reading, json_object, read_fields
-from gateway.edge.spooled_json import MAX_URL_CHARS, DataUrl, decode_data_url, read_json
-from gateway.edge.uploads import Form, Upload, boundary_of, read_form
-from gateway.service.references import Brought, unsupported_type
-from gateway.service.references import References as ReferenceService
-
-#: Types of files that OpenAI takes, by what they are said to be.
-DECLARED_TYPES = tuple(each.media_type for each in PictureFormat)
-
-#: A picture that was given: its name in messages, and what it is or why it is refused.
-Given = tuple[str, "Brought | LinkedReference | GatewayError"]
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A call and the pictures that it brought; those are in files until they are kept."""
-
-    request: ImageRequest
-    brought: tuple[Brought, ...] = ()
+from gateway.edge.parse import FieldRules, Reading, json_object, read_fields, read_generation
+from gateway.edge.pictures import Edit, Given, PictureReader
+from gateway.edge.spooled_json import MAX_URL_CHARS, DataUrl, check_short, read_json
+from gateway.edge.uploads import Form, boundary_of, read_form
+from gateway.service.references import Brought
 
 
 class EditReader:
     """Reads bodies of edits; `max_rest_bytes` is what JSON may have beside its pictures."""
 
-    def __init__(
-        self, references: ReferenceService, rules: FieldRules, *, max_rest_bytes: int
-    ) -> None:
-        self._references = references
+    def __init__(self, pictures: PictureReader, rules: FieldRules, *, max_rest_bytes: int) -> None:
+        self._pictures = pictures
         self._rules = rules
         self._max_rest_bytes = max_rest_bytes
 
@@ -81,7 +56,7 @@ class EditReader:
             return _counted(await self._read_form(request.stream(), boundary, spool))
         fields, strings = await self._fields(request.stream(), spool)
         if not any(name in fields for name in ("images", "image", "image[]", "mask")):
-            return read_fields(fields, self._rules, Operation.GENERATION).request
+            return read_generation(fields, self._rules)
         return _counted(await self._read_edit_fields(fields, strings, spool))
 
     async def _read_form(self, body: AsyncIterator[bytes], boundary: str, spool: Spool) -> Reading:
@@ -103,9 +78,9 @@ class EditReader:
             match each.field:
                 case "image" | "image[]":
                     name = f"image[{len(pictures)}]" if is_list else "image"
-                    pictures.append((name, await self._seen(each, name)))
+                    pictures.append((name, await self._pictures.uploaded(each, name)))
                 case "mask":
-                    masks.append(("mask", await self._seen(each, "mask")))
+                    masks.append(("mask", await self._pictures.uploaded(each, "mask")))
                 case "images":
                     raise InvalidRequest(
                         "Unknown parameter: 'images'. For multipart/form-data use 'image' or"
@@ -123,24 +98,6 @@ class EditReader:
                     raise unknown(name[:100])
         return pictures, masks
 
-    async def _seen(self, upload: Upload, param: str) -> Brought | GatewayError:
-        """Return a picture that was uploaded, or what is wrong with it."""
-        if self._rules.strict and upload.declared_type not in DECLARED_TYPES:
-            return unsupported_type(param, upload.declared_type or "application/octet-stream")
-        return await self._looked_at(upload.file, upload.declared_type, param)
-
-    async def _looked_at(
-        self, file: SpooledFile, declared_type: str, param: str
-    ) -> Brought | GatewayError:
-        if not file.size_bytes:
-            return InvalidRequest(
-                f"Invalid file '{param}': the file is empty.", param=param, code="empty_file"
-            )
-        try:
-            return await self._references.looked_at(file, param=param, declared_type=declared_type)
-        except GatewayError as refusal:
-            return refusal
-
     async def _read_json(self, body: AsyncIterator[bytes], spool: Spool) -> Reading:
         fields, strings = await self._fields(body, spool)
         return await self._read_edit_fields(fields, strings, spool)
@@ -150,9 +107,7 @@ class EditReader:
     ) -> tuple[dict[str, object], Mapping[str, DataUrl]]:
         spooled = await read_json(body, spool, max_rest_bytes=self._max_rest_bytes)
         fields = json_object(spooled.text)
-        for name, value in fields.items():
-            if isinstance(value, str) and value in spooled.strings:
-                raise _too_long(name, 32_000, spooled.strings[value].chars)
+        check_short(fields, spooled)
         return fields, spooled.strings
 
     async def _read_edit_fields(
@@ -186,66 +141,11 @@ class EditReader:
             url = _url_of(entry, name)
         except InvalidRequest as refusal:
             return name, refusal
-        param = f"{name}.image_url"
-        picture = strings.get(url)
-        if picture is None and url[:5].lower() == "data:":
-            picture = await decode_data_url(url, spool)
-        if picture is None:
-            is_link = url[:8].lower().startswith(("http://", "https://"))
-            return param, LinkedReference(url) if is_link else _no_url(param)
-        if picture.chars > MAX_URL_CHARS:
-            return param, _too_long(param, MAX_URL_CHARS, picture.chars)
-        if picture.broken:
-            return param, _no_url(param)
-        return param, await self._looked_at(picture.file, picture.declared_type, param)
+        return await self._pictures.named(url, f"{name}.image_url", strings, spool)
 
     async def _edit(self, reading: Reading, spool: Spool) -> Edit:
-        """Fetch what links lead to, and check the mask against what it is of."""
         images, mask = _pictures_of(reading)
-        found = await self._found([*images, *([] if mask is None else [mask])], reading, spool)
-        masked = None if mask is None else found.pop()
-        if isinstance(masked, Brought):
-            _check_mask(masked, found[0])
-        references = References(
-            tuple(_reference(each) for each in found),
-            None if masked is None else _reference(masked),
-        )
-        everything = found if masked is None else [*found, masked]
-        return Edit(
-            replace(reading.request, references=references),
-            tuple(each for each in everything if isinstance(each, Brought)),
-        )
-
-    async def _found(
-        self, given: Sequence[Given], reading: Reading, spool: Spool
-    ) -> list[Brought | LinkedReference]:
-        """Return pictures with those that are linked to fetched, unless links are handed on."""
-        fetches = not self._references.passes_links(reading.model)
-        async with asyncio.TaskGroup() as group:
-            finding = [group.create_task(self._one(each, spool, fetches=fetches)) for each in given]
-        found: list[Brought | LinkedReference] = []
-        for task in finding:
-            picture = task.result()
-            if isinstance(picture, GatewayError | AssetUnavailableError):
-                raise picture
-            found.append(picture)
-        return found
-
-    async def _one(
-        self, given: Given, spool: Spool, *, fetches: bool
-    ) -> Brought | LinkedReference | GatewayError | AssetUnavailableError:
-        param, picture = given
-        if not isinstance(picture, LinkedReference):
-            return picture
-        try:
-            if not fetches:
-                self._references.check_link(picture.url, param=param)
-                return picture
-            file = await self._references.fetch(picture.url, spool, param=param)
-            brought = await self._references.looked_at(file, param=param)
-            return replace(brought, url=picture.url)
-        except (GatewayError, AssetUnavailableError) as error:
-            return error
+        return await self._pictures.edit(reading.request, images, mask, reading.model, spool)
 
 
 #: Stands for `images` that were left out: they are told as missing when it is their turn.
@@ -311,26 +211,6 @@ def _counted(reading: Reading) -> ImageRequest:
     return replace(reading.request, references=references)
 
 
-def _reference(picture: Brought | LinkedReference) -> Reference:
-    return picture.reference if isinstance(picture, Brought) else picture
-
-
-def _check_mask(mask: Brought, first: Brought | LinkedReference) -> None:
-    """Raise BadReference for a mask that says nothing of the first picture.
-
-    The first and the last text are those of EvoLink's documents (protocols/evolink.md §2.3).
-    """
-    if not mask.header.has_alpha:
-        reason = "mask image missing alpha channel"
-    elif mask.header.format is not PictureFormat.PNG:
-        reason = "mask must be a PNG image"
-    elif isinstance(first, Brought) and mask.header.size != first.header.size:
-        reason = "mask size does not match image size"
-    else:
-        return
-    raise BadReference(f"Invalid mask image format - {reason}", param="mask")
-
-
 def _url_of(entry: object, name: str) -> str:
     """Return the `image_url` of an entry. Raises InvalidRequest."""
     if not isinstance(entry, dict):
@@ -355,21 +235,3 @@ def _url_of(entry: object, name: str) -> str:
     if not isinstance(url, str):
         raise wrong_type(f"{name}.image_url", "a string", url)
     return url
-
-
-def _no_url(param: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"Invalid '{param}': expected a link that begins with https:// or http://, or a data URL"
-        " with base64 in it.",
-        param=param,
-        code="invalid_value",
-    )
-
-
-def _too_long(name: str, maximum: int, length: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"Invalid '{name}': string too long. Expected a string with maximum length {maximum},"
-        f" but got a string with length {length} instead.",
-        param=name,
-        code="string_above_max_length",
-    )

@@ -13,18 +13,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.interface import KeyDirectory
+from gateway.assets.interface import AssetUnavailableError
 from gateway.domain.accounts import Caller
-from gateway.domain.errors import InvalidRequest
+from gateway.domain.errors import InvalidRequest, StorageUnavailable
 from gateway.domain.task import Surface, Task
 from gateway.edge.auth import authenticate
-from gateway.edge.evolink_fields import parse_batch, parse_submit
+from gateway.edge.evolink_edits import SubmitReader
+from gateway.edge.evolink_fields import parse_batch
 from gateway.edge.images import ImageRoutes
 from gateway.edge.record import record_of
 from gateway.service.calls import call_of
 from gateway.service.evolink import Balance, EvolinkService, Wanted
 from gateway.service.evolink_json import as_json, listed_body, task_body
-from gateway.service.images import ImageService
 from gateway.service.links import Links
+from gateway.service.references import References
 
 #: Tasks on one page at the most, and how many digits a page's number may have.
 MAX_PAGE_SIZE, MAX_DIGITS = 50, 6
@@ -40,14 +42,16 @@ class EvolinkRoutes:
         self,
         *,
         keys: KeyDirectory,
-        images: ImageService,
+        submits: SubmitReader,
+        references: References,
         orders: ImageRoutes,
         evolink: EvolinkService,
         links: Links,
         help_url: str,
     ) -> None:
         self._keys = keys
-        self._images = images
+        self._submits = submits
+        self._references = references
         self._orders = orders
         self._evolink = evolink
         self._links = links
@@ -57,20 +61,24 @@ class EvolinkRoutes:
         """Start a task and answer at once with how it stands."""
         record = record_of(request)
         caller = await self._caller(request)
-        asked = parse_submit(await request.body(), self._images.find_model)
-        record.model = asked.model
-        call = call_of(
-            caller,
-            request.url.path,
-            asked,
-            waiter=record.request_id,
-            retry_count="",
-            idempotency_key=request.headers.get("idempotency-key", ""),
-            base_url=str(request.base_url),
-            detached=True,
-            surface=Surface.EVOLINK,
-        )
-        task = await self._orders.order(request, caller, asked, call)
+        with self._references.spool() as spool:
+            try:
+                edit = await self._submits.read(request, spool)
+            except AssetUnavailableError as error:
+                raise StorageUnavailable from error
+            record.model = edit.request.model
+            call = call_of(
+                caller,
+                request.url.path,
+                edit.request,
+                waiter=record.request_id,
+                retry_count="",
+                idempotency_key=request.headers.get("idempotency-key", ""),
+                base_url=str(request.base_url),
+                detached=True,
+                surface=Surface.EVOLINK,
+            )
+            task = await self._orders.order(request, caller, edit, spool, call)
         replayed = {"idempotency-replayed": "true"} if record.joined else {}
         return _answer(await self._body(request, task), replayed)
 

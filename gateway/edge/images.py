@@ -26,11 +26,12 @@ from gateway.domain.pricing import QuoteBasis
 from gateway.domain.task import Task
 from gateway.edge.auth import authenticate
 from gateway.edge.drain import Drain
-from gateway.edge.edits import Edit, EditReader
+from gateway.edge.edits import EditReader
 from gateway.edge.expectation import expectation
 from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
 from gateway.edge.parse import FieldRules, parse_generation
+from gateway.edge.pictures import Edit
 from gateway.edge.record import record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer, render_links
 from gateway.edge.streams import PictureStreams
@@ -125,11 +126,7 @@ class ImageRoutes:
         try:
             with ExitStack() as held:
                 held.enter_context(self._drain.call())
-                if keep is not None:
-                    await keep()
-                if not call.detached:
-                    await still_connected(request)
-                ticket = await self._start(request, caller, asked, call)
+                ticket = await self._begun(request, caller, asked, call, keep)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)
                 return await self._answer(request, ticket, asked, held)
@@ -139,18 +136,47 @@ class ImageRoutes:
             raise
 
     async def order(
-        self, request: Request, caller: Caller, asked: ImageRequest, call: Call
+        self, request: Request, caller: Caller, edit: Edit, spool: Spool, call: Call
     ) -> Task:
-        """Start a call that does not wait, and return its task."""
+        """Start a call that does not wait, after what it brought is kept, and return its task."""
+        keep = partial(self._keep, caller, edit, spool) if edit.brought else None
         with self._drain.call():
-            return await self._taken(
-                request, caller, await self._start(request, caller, asked, call)
-            )
+            ticket = await self._begun(request, caller, edit.request, call, keep)
+            return await self._taken(request, caller, ticket)
+
+    async def _begun(
+        self,
+        request: Request,
+        caller: Caller,
+        asked: ImageRequest,
+        call: Call,
+        keep: Callable[[], Awaitable[None]] | None,
+    ) -> Ticket:
+        """Keep what a call brought and start it. What no task of its own needs is not left there.
+
+        When nobody knows whether there is a task, a sweep removes it in its time.
+        """
+        may_be_needed = False
+        try:
+            if keep is not None:
+                await keep()
+            if not call.detached:
+                await still_connected(request)
+            may_be_needed = True
+            ticket = await self._start(request, caller, asked, call)
+            may_be_needed = not ticket.joined
+        except GatewayError as refusal:
+            may_be_needed = may_be_needed and isinstance(refusal, StoreUnavailable)
+            raise
+        finally:
+            if not may_be_needed:
+                self._references.discard(caller.team.id, asked.references)
+        return ticket
 
     async def _taken(self, request: Request, caller: Caller, ticket: Ticket) -> Task:
         """Note what became of a call that does not wait, and return its task."""
         record = record_of(request)
-        record.task, record.joined = ticket.task, ticket.joined
+        record.note_ticket(ticket)
         task = await self._tasks.show(caller, ticket.task)
         record.note_times(ticket)
         return task
@@ -200,7 +226,7 @@ class ImageRoutes:
     ) -> Response:
         """Wait for the task and answer with it, or begin to answer; `held` is until it is there."""
         record = record_of(request)
-        record.task, record.joined = ticket.task, ticket.joined
+        record.note_ticket(ticket)
         if asked.stream:
             return await self._streams.answer(request, ticket, asked, held)
         first, *more = silences(self._images.wait_s, self._keepalive_s)
@@ -293,6 +319,7 @@ class ImageRoutes:
         try:
             async for chunk in chunks:
                 yield chunk
+                self._images.leaving()
             has_left = True
         finally:
             if has_left:

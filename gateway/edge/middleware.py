@@ -20,7 +20,9 @@ from gateway.domain.ids import ID_BYTES, make_request_id
 from gateway.edge.errors import respond, to_http
 from gateway.edge.keepalive import AnswerCutError
 from gateway.edge.record import RequestRecord
+from gateway.edge.tracing import begun, ended
 from gateway.telemetry.metrics import OTHER, Metrics, usd
+from gateway.telemetry.traces import NO_SPAN, NO_TRACER, Span, Tracer, active
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +52,10 @@ class RecordMiddleware:
         clock: Clock,
         metrics: Metrics,
         random_bytes: Callable[[int], bytes],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._app = app
+        self._tracer = tracer
         self._clock = clock
         self._metrics = metrics
         self._random_bytes = random_bytes
@@ -66,13 +70,15 @@ class RecordMiddleware:
             started_s=self._clock.monotonic_s(),
         )
         scope.setdefault("state", {})["record"] = record
+        span, delivering = begun(self._tracer, scope), NO_SPAN
         status, delivering_s = 0, 0.0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, delivering_s
+            nonlocal status, delivering_s, delivering
             if record.cost_microusd is not None and not delivering_s:
                 # What it costs is known with its pictures: from now on they are on their way.
                 delivering_s = self._clock.monotonic_s()
+                delivering = span.child("deliver")
             if message["type"] == "http.response.start":
                 status = message["status"]
                 elapsed_ms = round((self._clock.monotonic_s() - record.started_s) * 1000)
@@ -84,7 +90,8 @@ class RecordMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            with active(span):
+                await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             record.error_code = "client_disconnected"
         except AnswerCutError as cut:
@@ -100,7 +107,8 @@ class RecordMiddleware:
         finally:
             if delivering_s:
                 self._delivered(record, self._clock.monotonic_s() - delivering_s)
-            self._account(scope, record, status)
+                delivering.end()
+            self._account(scope, record, status, span)
 
     def _delivered(self, record: RequestRecord, seconds: float) -> None:
         """Note how long it took to send the pictures, or as much of them as went."""
@@ -108,7 +116,7 @@ class RecordMiddleware:
         phase = self._metrics.phase_duration.labels("deliver", record.provider, record.model)
         phase.observe(seconds)
 
-    def _account(self, scope: Scope, record: RequestRecord, status: int) -> None:
+    def _account(self, scope: Scope, record: RequestRecord, status: int, span: Span) -> None:
         elapsed_s = self._clock.monotonic_s() - record.started_s
         route = getattr(scope.get("route"), "name", None) or OTHER
         metrics = self._metrics
@@ -126,7 +134,9 @@ class RecordMiddleware:
         if status >= 400 and not record.task and record.error_code:  # noqa: PLR2004 - HTTP errors
             metrics.rejections.labels(record.team, record.error_code).inc()
         if route in UNLOGGED_ROUTES:
+            # A span that never ends is told to nobody.
             return
+        ended(span, scope, record, status)
         log.info(
             "request",
             action="request",
@@ -140,6 +150,7 @@ class RecordMiddleware:
             task=record.task or None,
             provider=record.provider or None,
             cost_microusd=record.cost_microusd,
+            **({"trace_id": span.trace_id} if span.trace_id else {}),
             ms=round(elapsed_s * 1000, 1),
             phases_ms={name: round(s * 1000, 1) for name, s in record.phases_s.items()},
         )

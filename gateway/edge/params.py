@@ -166,12 +166,7 @@ def text(*, maximum_chars: int, maximum_bytes: int = sys.maxsize) -> Checker:
                 code="empty_string",
             )
         if len(value) > maximum_chars:
-            raise InvalidRequest(
-                f"Invalid '{name}': string too long. Expected a string with maximum length"
-                f" {maximum_chars}, but got a string with length {len(value)} instead.",
-                param=name,
-                code="string_above_max_length",
-            )
+            raise too_long(name, maximum_chars, len(value))
         size_bytes = len(value.encode("utf-8", "surrogatepass"))
         if size_bytes > maximum_bytes:
             raise InvalidRequest(
@@ -266,6 +261,16 @@ def label() -> Checker:
             raise wrong_type(name, "a string", value) from None
 
     return Checker(check, {})
+
+
+def too_long(name: str, maximum_chars: int, chars: int) -> InvalidRequest:
+    """Return the refusal of a text that is longer than its field may be."""
+    return InvalidRequest(
+        f"Invalid '{name}': string too long. Expected a string with maximum length"
+        f" {maximum_chars}, but got a string with length {chars} instead.",
+        param=name,
+        code="string_above_max_length",
+    )
 
 
 def missing(name: str) -> InvalidRequest:

@@ -53,7 +53,11 @@ def parse_generation(body: bytes, rules: FieldRules) -> ImageRequest:
     as an edit is, and the upstream fetches them itself. Raises InvalidRequest or UnsupportedImage
     for the first fault in OpenAI's order.
     """
-    fields = json_object(body)
+    return read_generation(json_object(body), rules)
+
+
+def read_generation(fields: Mapping[str, object], rules: FieldRules) -> ImageRequest:
+    """Read the fields of a generation. Raises what `parse_generation` does."""
     if rules.strict:
         return read_fields(fields, rules, Operation.GENERATION).request
     _, model = _model(fields, rules)

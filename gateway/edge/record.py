@@ -28,6 +28,7 @@ class RequestRecord:
     `joined` calls were attached to a task that was paid for before; `saved_microusd` is what theirs
     would have cost. `partial` is how many of the pictures are there, such as 3/4.
     `ends` is the day on which the model is gone, when it is near; `successor` is the one to go to.
+    `first_trace` is the trace of the call that a joined one is a retry of.
     `team` and `model` are names of the configuration and the catalogue, never what a client sent.
     """
 
@@ -46,10 +47,16 @@ class RequestRecord:
     unpriced: bool = False
     joined: bool = False
     saved_microusd: int = 0
+    first_trace: str = ""
     partial: str = ""
     expectation: Expectation | None = None
     ends: date | None = None
     successor: str = ""
+
+    def note_ticket(self, ticket: Ticket) -> None:
+        """Note which task the call became, or was attached to."""
+        self.task, self.joined = ticket.task, ticket.joined
+        self.first_trace = ticket.trace if ticket.joined else ""
 
     def note_outcome(self, ticket: Ticket, outcome: Outcome) -> None:
         """Note what the pictures are and cost; a joined call costs nothing."""

@@ -77,7 +77,7 @@ def routes(by: Handlers, *, max_upload_bytes: int) -> list[BaseRoute]:
         # A model's name may hold a slash; some clients send it raw.
         Route("/v1/models/{model:path}", by.models.show_model, methods=["GET"], name="models.show"),
         Route("/v1/assets/{token}", by.assets.show, methods=["GET"], name="assets"),
-        *_evolink(by.evolink),
+        *_evolink(by.evolink, uploads),
         Route("/healthz", by.ops.healthz, methods=["GET"], name="healthz"),
         Route("/readyz", by.ops.readyz, methods=["GET"], name="readyz"),
         Route("/metrics", by.ops.metrics, methods=["GET"], name="metrics"),
@@ -85,7 +85,7 @@ def routes(by: Handlers, *, max_upload_bytes: int) -> list[BaseRoute]:
     ]
 
 
-def _evolink(by: EvolinkRoutes) -> list[BaseRoute]:
+def _evolink(by: EvolinkRoutes, uploads: list[Middleware]) -> list[BaseRoute]:
     """Return the routes of EvoLink's own surface."""
     return [
         Route(
@@ -93,6 +93,7 @@ def _evolink(by: EvolinkRoutes) -> list[BaseRoute]:
             by.generations,
             methods=["POST"],
             name="evolink.generations",
+            middleware=uploads,
         ),
         Route("/evolink/v1/tasks", by.list_tasks, methods=["GET"], name="evolink.list"),
         Route("/evolink/v1/tasks/batch", by.batch, methods=["POST"], name="evolink.batch"),

@@ -11,13 +11,14 @@ from __future__ import annotations
 import binascii
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import pybase64
 
 from gateway.assets.spool import Spool, SpooledFile
 from gateway.domain.errors import BodyTooLarge
+from gateway.edge.params import too_long
 
 #: A string of so many bytes stays in memory: any prompt does, however it is escaped.
 INLINE_BYTES = 192 * 1024
@@ -25,6 +26,8 @@ INLINE_BYTES = 192 * 1024
 PICTURE, PICTURE_BYTES = b"data:image", 4 * 1024
 #: OpenAI's limit of an `image_url` in characters (protocols/openai_images.md §3.2).
 MAX_URL_CHARS = 20_971_520
+#: The longest text of any other field: OpenAI's limit of a prompt (§2.1 there).
+MAX_TEXT_CHARS = 32_000
 #: What comes before the comma of a data URL.
 MAX_HEAD_BYTES = 256
 
@@ -69,6 +72,13 @@ async def read_json(
         if len(scanner.rest) > max_rest_bytes:
             raise BodyTooLarge(max_rest_bytes)
     return SpooledJson(bytes(scanner.rest), scanner.strings)
+
+
+def check_short(fields: Mapping[str, object], spooled: SpooledJson) -> None:
+    """Raise InvalidRequest for a field whose text is so long that only a picture's may be."""
+    for name, value in fields.items():
+        if isinstance(value, str) and value in spooled.strings:
+            raise too_long(name, MAX_TEXT_CHARS, spooled.strings[value].chars)
 
 
 async def decode_data_url(text: str, spool: Spool) -> DataUrl:

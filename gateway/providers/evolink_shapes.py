@@ -202,7 +202,12 @@ def _read_finished(body: dict[str, object]) -> Finished:
         credits_used=_billed(usage),
         duration_s=_seconds(body.get("duration")),
         revised_prompt=_revised(body.get("result_data")),
+        model=_text(body.get("model")),
     )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _read_failed(body: dict[str, object], *, cancelled: bool) -> Failed:

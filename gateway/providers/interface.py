@@ -72,6 +72,7 @@ class Finished:
 
     `usage` and `credits_used` are None where the upstream does not tell; `duration_s` is the time
     it says it took. `revised_prompt` is the prompt as it drew it, empty where that is the caller's.
+    `model` is the one it says it used, empty where it does not.
     """
 
     links: tuple[str, ...]
@@ -79,6 +80,7 @@ class Finished:
     credits_used: Fraction | None
     duration_s: float | None = None
     revised_prompt: str = field(default="", repr=False)
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

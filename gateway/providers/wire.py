@@ -16,12 +16,18 @@ import orjson
 
 from gateway.domain.clock import Clock
 from gateway.network.transport import NeverSentError, NoAnswerError, let_go
+from gateway.telemetry import conventions as names
+from gateway.telemetry.traces import Kind, Span, current_span
 
 #: Bytes of an answer that are read; a task with ten links has less than 4 KiB.
 MAX_BODY_BYTES = 1024 * 1024
 
 #: Seconds that a `Retry-After` is believed; callers stop at less.
 MAX_RETRY_AFTER_S = 86_400.0
+
+#: Ports that a URL leaves out; statuses from here on are errors for whoever asked.
+_PORTS = {"http": 80, "https": 443}
+_ERRORS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,41 @@ async def exchange(
 ) -> Reply:
     """Send the request once and read its answer, in `total_s` seconds all told.
 
-    A redirect is an answer like any other: it is not followed, least of all with our key.
+    A redirect is an answer like any other: it is not followed, least of all with our key. Under a
+    span of a trace it has one of its own, and tells the upstream of it.
     """
+    span = current_span().child(request.method, kind=Kind.CLIENT)
+    if span.is_recording:
+        span.tell(
+            {
+                names.HTTP_REQUEST_METHOD: request.method,
+                names.SERVER_ADDRESS: request.url.host,
+                names.SERVER_PORT: request.url.port or _PORTS.get(request.url.scheme),
+                names.URL_FULL: str(request.url.copy_with(query=None)),
+            }
+        )
+    request.headers.update(span.headers)
+    reply = await _exchanged(client, request, total_s=total_s, clock=clock)
+    _end(span, reply)
+    return reply
+
+
+def _end(span: Span, reply: Reply) -> None:
+    match reply:
+        case Answer(status):
+            span.tell({names.HTTP_RESPONSE_STATUS_CODE: status})
+            if status >= _ERRORS:
+                span.fail(str(status))
+        case NeverSent():
+            span.fail("not_sent")
+        case NoAnswer():
+            span.fail("no_answer")
+    span.end()
+
+
+async def _exchanged(
+    client: httpx.AsyncClient, request: httpx.Request, *, total_s: float, clock: Clock
+) -> Reply:
     try:
         async with asyncio.timeout(total_s):
             return await _send(client, request, clock)

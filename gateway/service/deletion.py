@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.assets.interface import AssetStore, AssetUnavailableError
 from gateway.domain.errors import InternalError, NotFound, TaskRunning
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.references import reference_key
 from gateway.domain.task import Task, picture_key
 from gateway.ledger.holds import user_hash
 from gateway.tasks.forgetting import Forgetting
@@ -91,6 +92,7 @@ class Deletion:
         if not task.over:
             return False
         keys = [picture_key(task.team, task.id, render.index) for render in task.renders]
+        keys += [reference_key(task.team, each) for each in task.brought.kept if each.place]
         try:
             # First: killed in between, the task still says what there is to delete.
             await self._assets.remove(keys)

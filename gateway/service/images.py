@@ -38,6 +38,7 @@ from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.interface import Admission, Call
 from gateway.tasks.live import Outcome
 from gateway.tasks.waiting import Waiting
+from gateway.telemetry.traces import current_span
 
 #: What `retry-after` says when the upstream did not: seconds, and never more than SDKs honour.
 RETRY_AFTER_S = 10
@@ -211,6 +212,7 @@ class ImageService:
             output=Output(PictureFormat(request.output_format), request.output_compression),
             subject=subject_of(caller, request),
             book=plan.offer.book_digest,
+            trace=current_span().context,
         )
         while True:
             try:
@@ -253,6 +255,10 @@ class ImageService:
     async def leave(self, ticket: Ticket) -> None:
         """Note that the call no longer waits: the picture goes on being made for a retry."""
         await self._engine.leave(ticket)
+
+    def leaving(self) -> None:
+        """Say that some of an answer has left; its client may have all of it, or no more."""
+        self._engine.reached("leaving")
 
     def delivered(self, ticket: Ticket) -> None:
         """Note that the answer has left."""

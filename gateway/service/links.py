@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
@@ -78,7 +79,7 @@ class Links:
         """Return a link to a reference for an upstream. Raises StoreUnavailable."""
         until_s = (self._clock.now_ms() + REFERENCE_MS) // 1000
         return await self._url(
-            reference_key(team, reference.digest), reference.format, until_s, self._public_url
+            reference_key(team, reference), reference.format, until_s, self._public_url
         )
 
     async def _url(
@@ -87,6 +88,16 @@ class Links:
         payload = f"{until_s}/{picture_format}/{key}"
         token = (await self._signer()).token(Purpose.ASSET, payload)
         return f"{base_url.rstrip('/')}{PATH}{token}.{picture_format}"
+
+    async def opened_at(self, url: str) -> LinkedPicture | None:
+        """Return what a whole link opens, whatever name this server was called by in it."""
+        try:
+            path = urlsplit(url).path
+        except ValueError:
+            return None
+        # Whoever is in front of this server may have put a folder of its own before the path.
+        _, here, token = path.rpartition(PATH)
+        return await self.opened(token) if here else None
 
     async def opened(self, token: str) -> LinkedPicture | None:
         """Return what the last part of a link opens; None for one that is forged.

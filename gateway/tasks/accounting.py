@@ -97,9 +97,11 @@ class Accounting:
             if tokens:
                 self._metrics.tokens.labels(live.task.team, live.task.model, category).inc(tokens)
 
-    def stored(self, live: LiveTask) -> None:
-        """Count a picture that is paid for and kept."""
+    def stored(self, live: LiveTask, *, cut: bool) -> None:
+        """Count a picture that is paid for and kept, and whether only a part of it came."""
         task = live.task
+        if cut:
+            self._metrics.pictures_cut.labels(_provider(live)).inc()
         self._metrics.images.labels(
             live.task.team, task.model, _provider(live), task.quality, _size(live)
         ).inc()

@@ -17,6 +17,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
 )
 from gateway.domain.ids import TaskId, TeamId
+from gateway.domain.images import References
 from gateway.domain.task import HeldWindow, Hold, Render, Task
 from gateway.ledger.holds import ScopedBudget, budgets_of, state_of, states_of
 from gateway.ledger.quotas import DayQuota, Rate, day_quota_of, rates_of
@@ -38,6 +39,7 @@ from gateway.tasks.interface import (
     Joined,
     NotJoinedError,
 )
+from gateway.tasks.replica import Attendance
 
 #: An admission that reaches the store later than this after it was written is refused there.
 #: It bounds how long a lost request can still take money, and tolerates clocks this far apart.
@@ -118,8 +120,8 @@ class Asked:
                     budgets=states_of(windows, integers(balances)),
                     rates=rate_states_of(self.rates, integers(rates)),
                 )
-            case [b"joined", bytes(task)]:
-                return Joined(TaskId(task.decode()))
+            case [b"joined", bytes(task), bytes(trace)]:
+                return Joined(TaskId(task.decode()), trace.decode())
             case [b"stale"]:
                 raise AccountChangedError(self.task.team)
             case [b"not_joined"]:
@@ -191,6 +193,8 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             keep_ms=team.keep_ms,
             subject=admission.subject,
             book=admission.book,
+            brought=References(admission.order.references.kept),
+            trace=admission.trace,
         ),
         budgets=budgets,
         choices=tuple(budget.candidates(now_ms) for budget in budgets),
@@ -239,10 +243,19 @@ def _window_order(window: HeldWindow) -> dict[str, object]:
 
 
 def call_order(
-    team: TeamId, call: Call, keeping: Keeping, *, replica: str, patience_ms: int = 0
+    team: TeamId,
+    call: Call,
+    keeping: Keeping,
+    *,
+    replica: str,
+    patience_ms: int = 0,
+    attendance: Attendance | None = None,
 ) -> dict[str, object]:
     """Return a call as `calls.lua` reads it."""
-    return {
+    judging: dict[str, object] = {}
+    if attendance is not None:
+        judging = {"present": list(attendance.present), "lease_ms": attendance.lease_ms}
+    return judging | {
         "count": call.count,
         "waiter": call.waiter,
         "detached": call.detached,
@@ -257,9 +270,9 @@ def call_order(
     }
 
 
-def call_fields(team: TeamId, call: Call) -> Mapping[str, str]:
-    """Return what the record of a new task says of who waits for it."""
-    fields = {"waiter": call.waiter, "waiting": "1", "count": str(call.count)}
+def call_fields(team: TeamId, call: Call, *, replica: str) -> Mapping[str, str]:
+    """Return what the record of a new task says of who waits for it, and at which replica."""
+    fields = {"waiter": call.waiter, "waiting": "1", "at": replica, "count": str(call.count)}
     if call.detached or not call.joins:
         fields["alone"] = "1"
     return fields | ({"keyed": idempotency_key(team, call.idempotency)} if call.idempotency else {})

@@ -29,6 +29,7 @@ from gateway.tasks.reconciling import Reconciler
 from gateway.tasks.rendering import Rendering
 from gateway.tasks.steps import Steps, Surroundings
 from gateway.tasks.wake import Kind, Message, Wake
+from gateway.telemetry.traces import spanned, trace_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,10 @@ FindOffer = Callable[[Task], Offer | None]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What an admitted call waits for. `live` is None when another process runs the task."""
+    """What an admitted call waits for. `live` is None when another process runs the task.
+
+    `trace` is that of the call that became the task.
+    """
 
     team: TeamId
     task: TaskId
@@ -53,6 +57,7 @@ class Ticket:
     place: str
     joined: bool
     live: LiveTask | None
+    trace: str = ""
 
 
 class Engine:
@@ -60,6 +65,8 @@ class Engine:
 
     def __init__(self, house: Surroundings, wake: Wake, find_offer: FindOffer) -> None:
         self._house = house
+        #: Told how far a call has come, where a crash would matter; for tests.
+        self.reached = house.reached
         self._store = house.store
         self._wake = wake
         self._find_offer = find_offer
@@ -100,18 +107,20 @@ class Engine:
         clock, team, call = self._house.clock, admission.caller.team.id, admission.call
         ticket = partial(Ticket, team=team, waiter=call.waiter, place=place_of(call))
         started_s = clock.monotonic_s()
-        await self._catch_up(team)
-        if call.count and self.reconciler.is_settling(team):
-            admitted: Admitted | Joined = await self._admitting.join(admission)
-        else:
-            admitted = await self._admitting.admit(admission)
+        self.reached("asked")
+        with spanned("admit"):
+            await self._catch_up(team)
+            if call.count and self.reconciler.is_settling(team):
+                admitted: Admitted | Joined = await self._admitting.join(admission)
+            else:
+                admitted = await self._admitting.admit(admission)
         if isinstance(admitted, Joined):
             if self._house.shelf.holds(team, admitted.task):
                 await until_stored(self._house.shelf.flush)
             running = self._running.get(admitted.task)
             if running is not None:
                 running.call, running.left = call, False
-            return ticket(task=admitted.task, joined=True, live=running)
+            return ticket(task=admitted.task, joined=True, live=running, trace=admitted.trace)
         live = LiveTask(
             task=admitted.task,
             offer=offer,
@@ -123,9 +132,9 @@ class Engine:
         )
         self._house.accounting.phase(live, "admit", live.admitted_s - started_s)
         self._log_admitted(live.task)
-        self._house.reached("admitted")
+        self.reached("admitted")
         self._run(live)
-        return ticket(task=live.task.id, joined=False, live=live)
+        return ticket(task=live.task.id, joined=False, live=live, trace=live.task.trace)
 
     async def _catch_up(self, team: TeamId) -> None:
         """Let the store know all that is known here, before a call may miss the task it is of.
@@ -142,6 +151,8 @@ class Engine:
 
     def _log_admitted(self, task: Task) -> None:
         told: dict[str, object] = {}
+        if task.trace:
+            told["trace_id"] = trace_id_of(task.trace)
         if self._house.logs_prompt_hashes:
             prompt = str(task.order.body.get("prompt", ""))
             told["prompt_sha256"] = hashlib.sha256(prompt.encode()).hexdigest()
@@ -189,6 +200,7 @@ class Engine:
             self._settled(live)
         for one in live.renders:
             if not one.render.settled:
+                self._steps.tracing.begun(one)
                 self._steps.start(one, "render", self._rendering.run(one))
 
     def _left(self, live: LiveTask, error: InternalError | MovedError) -> None:
@@ -201,6 +213,7 @@ class Engine:
             if one.due is not None:
                 one.due.drop()
             one.stir()
+            self._steps.tracing.left(one)
             # Whoever sees to it now has its permit.
             self._house.turnstile.forget(live.task.order.provider, one.id)
         live.break_off(error)
@@ -214,6 +227,9 @@ class Engine:
         live.resolve()
         self._running.pop(live.task.id, None)
         self.reconciler.remember(live)
+        if live.task.brought.pictures:
+            drop = self._house.references.drop(live.task.team, live.task.brought)
+            self._house.background.step("drop_references", drop)
         if live.task.callback_url:
             ended_ms = live.task.ended_ms or self._house.clock.now_ms()
             task = replace(live.current, ended_ms=ended_ms)

@@ -11,7 +11,12 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
-from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
+from gateway.assets.interface import (
+    AssetUnavailableError,
+    Ingested,
+    LinkDeadError,
+    LinkUnavailableError,
+)
 from gateway.domain.images import TokenUsage, remembered
 from gateway.domain.latency import forecast_from_progress, noted
 from gateway.domain.poll_plan import max_gap_s
@@ -26,11 +31,16 @@ from gateway.tasks.poller import Due
 from gateway.tasks.scouts import WAIT_MAX_S
 from gateway.tasks.steps import Steps
 from gateway.tasks.submitting import GoOn
+from gateway.telemetry.traces import active
 
 #: How often a render that fails at no charge is submitted in all.
 RENDER_TRIES = 3
 #: A task the upstream does not know this soon after its submit is not known *yet* (rule 6).
 MISSING_GRACE_S = 120.0
+
+#: A picture that is cut off at the upstream is asked for so often in all, within some six seconds:
+#: somebody may still be writing it. Then what there is of it is the picture.
+CUT_TRIES = 6
 
 #: A charge that had to be estimated is asked for this often and this long (rule 16: 30 s).
 READ_AGAIN_TRIES, READ_AGAIN_EVERY_S = 6, 5.0
@@ -94,7 +104,8 @@ class Finishing:
         if one.render.state is not RenderState.SUBMITTED:
             return
         one.asked_s = self._steps.clock.monotonic_s()
-        outcome = await self._steps.provider(one).poll(one.render.upstream_id)
+        with active(one.stage):
+            outcome = await self._steps.provider(one).poll(one.render.upstream_id)
         one.polls += 1
         followed_s = self._steps.clock.monotonic_s() - one.submitted_s
         if isinstance(outcome, Finished):
@@ -122,6 +133,7 @@ class Finishing:
 
     def _detected(self, one: LiveRender) -> None:
         """Note and learn how long the render took; nothing when others have begun it."""
+        one.stage.end()
         now_s = self._steps.clock.monotonic_s()
         self._steps.accounting.detected(one, now_s)
         if not one.live.adopted:
@@ -181,6 +193,7 @@ class Finishing:
     async def _finish(self, one: LiveRender, finished: Finished) -> None:
         self._steps.house.reached("finished")
         one.revised_prompt = finished.revised_prompt
+        self._steps.tracing.made_by(one, finished.model)
         # Completed and empty is charged, and is a failure (rule 4).
         failure = None if finished.links else FailureKind.GENERATION_FAILED
         ending = Ending(
@@ -231,17 +244,24 @@ class Finishing:
             one.live.pass_on(one, picture)
 
     async def ingest(self, one: LiveRender) -> None:
-        """Copy the picture into the store; a picture that is paid for is tried until it is dead."""
+        """Copy the picture into the store; a picture that is paid for is tried until it is dead.
+
+        Of one that is cut off the most that came is kept, while more of it is asked for.
+        """
         started_s = self._steps.clock.monotonic_s()
+        self._steps.tracing.stage(one, "fetch")
         task, result = one.live.task, one.render.result
         if result is None:
             raise AssertionError("only a concluded render has a picture")
         key = self._steps.house.straight.remember(task, one.render)
         fetcher = self._steps.house.fetchers[task.order.provider]
-        ingested = None
+        ingested: Ingested | None = None
         for tries in itertools.count(1):
+            known_bytes = -1 if ingested is None else ingested.cut_bytes or 0
             try:
-                ingested = await fetcher.ingest(result.links[0], key, task.output)
+                ingested = await fetcher.ingest(
+                    result.links[0], key, task.output, beats_bytes=known_bytes
+                )
             except (LinkUnavailableError, AssetUnavailableError) as error:
                 self._steps.note(one, "ingest_failed", detail=type(error).__name__, tries=tries)
                 if isinstance(error, AssetUnavailableError) and one.passed_on is None:
@@ -251,11 +271,13 @@ class Finishing:
                     > self._steps.house.patience.abandon_after_s
                 ):
                     break
-                await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=30.0))
-                continue
             except LinkDeadError as error:
-                self._steps.note(one, "result_lost", detail=str(error))
-            break
+                if ingested is None:
+                    self._steps.note(one, "result_lost", detail=str(error))
+                break
+            if ingested is not None and (ingested.cut_bytes is None or tries >= CUT_TRIES):
+                break
+            await asyncio.sleep(backoff_s(tries, first_s=0.2, cap_s=30.0))
         stored = None if ingested is None else ingested.picture
         one.render = replace(one.render, result=replace(result, stored=stored, lost=stored is None))
         if ingested is not None:
@@ -263,8 +285,13 @@ class Finishing:
             elapsed_s = self._steps.clock.monotonic_s() - started_s
             self._steps.phase(one, "fetch", elapsed_s - ingested.store_s)
             self._steps.phase(one, "store", ingested.store_s)
-            self._steps.accounting.stored(one.live)
-            self._steps.note(one, "stored", size_bytes=ingested.picture.size_bytes)
+            self._steps.tracing.stored(one, ingested.store_s)
+            self._steps.accounting.stored(one.live, cut=ingested.cut_bytes is not None)
+            self._steps.note(
+                one,
+                "stored" if ingested.cut_bytes is None else "stored_cut",
+                size_bytes=ingested.picture.size_bytes,
+            )
         self._steps.house.shelf.stored(task.team, task.id, one.index, stored)
         self._steps.house.reached("stored")
         self._steps.settled(one)

@@ -18,6 +18,8 @@ from gateway.store.keyspace import (
     prompt_key,
     task_key,
     tasks_key,
+    upload_key,
+    waits_key,
 )
 from gateway.store.scripts import load_script
 from gateway.tasks.admissions import call_keys
@@ -44,6 +46,12 @@ class Forgetting:
         What was booked for it stays in the books. Repeating it is harmless.
         """
         team, deliveries = task.team, [delivery_id(task.id, event) for event in CallbackEvent]
+        if task.over and task.brought.pictures:
+            # Before its record, which tells of them. Who else has these bytes brings them up anew.
+            brought = [
+                upload_key(team, task.order.account, each.digest) for each in task.brought.kept
+            ]
+            await self._store.command("DEL", *brought)
         reply = await self._store.run(
             self._forget,
             [
@@ -54,6 +62,7 @@ class Forgetting:
                 callbacks_key(team),
                 prompt_key(team, task.id),
                 deleted_key(team, task.id),
+                waits_key(team, task.call),
                 *(callback_key(team, delivery) for delivery in deliveries),
             ],
             [task.id, live_key(team, ""), DELETED_MS, *deliveries],

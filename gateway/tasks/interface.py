@@ -49,7 +49,7 @@ class Admission:
     it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
     are delivered as. `subject` is the hash of the end user whom the call names, by which their
     tasks are found when they are to be deleted. `book` is the digest of the prices that it
-    was quoted by.
+    was quoted by, `trace` the trace of the call.
     """
 
     id: TaskId
@@ -70,6 +70,7 @@ class Admission:
     output: Output = PLAIN_PNG
     subject: str = ""
     book: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,10 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The task that a call was attached to, instead of becoming one."""
+    """The task that a call was attached to instead of becoming one, and the trace of its own."""
 
     task: TaskId
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

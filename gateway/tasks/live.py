@@ -14,6 +14,7 @@ from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
 from gateway.tasks.interface import Call
 from gateway.tasks.poller import Due
+from gateway.telemetry.traces import NO_SPAN, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class LiveRender:
     `passed_on` is its picture as the result link gives it, while the store does not take it.
     `revised_prompt` is what it was made of, where the upstream has refined that.
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
+    `span` is the render in its trace, `stage` the phase it is in below that.
     """
 
     live: LiveTask
@@ -78,6 +80,8 @@ class LiveRender:
     passed_on: StoredPicture | None = None
     revised_prompt: str = field(default="", repr=False)
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    span: Span = NO_SPAN
+    stage: Span = NO_SPAN
 
     @property
     def held_microusd(self) -> int:

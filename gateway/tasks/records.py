@@ -81,12 +81,13 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         "account": task.order.account,
         "order": _json(task.order.body),
         **({"files": _json(references_said(task.order.references))} if task.references else {}),
+        **({"brought": _json(references_said(task.brought))} if task.brought.pictures else {}),
         **({"subject": task.subject} if task.subject else {}),
         **({"book": task.book} if task.book else {}),
+        **({} if task.keep_ms is None else {"keep_ms": str(task.keep_ms)}),
+        **({"trace": task.trace} if task.trace else {}),
         **call,
     }
-    if task.keep_ms is not None:
-        record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
         record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
@@ -142,6 +143,8 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             output=_parse_output(fields.get("output", "")),
             subject=fields.get("subject", ""),
             book=fields.get("book", ""),
+            brought=parse_references(orjson.loads(fields.get("brought", "{}"))),
+            trace=fields.get("trace", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,
         )
     except (KeyError, ValueError, TypeError) as error:

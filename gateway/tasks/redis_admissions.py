@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
@@ -27,6 +27,7 @@ from gateway.store.keyspace import (
     task_key,
     tasks_key,
     tombstone_key,
+    waits_key,
 )
 from gateway.store.scripts import Script, load_script
 from gateway.tasks import records
@@ -52,6 +53,7 @@ from gateway.tasks.interface import (
 )
 from gateway.tasks.redis_ownership import RedisTaskOwnership
 from gateway.tasks.redis_reader import text_of
+from gateway.tasks.replica import Attendance
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
@@ -61,6 +63,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
     """The part of `TaskStore` that writes tasks.
 
     Where it `tells_organization`, each movement of money leaves an entry in the team's outbox.
+    `attendance` says whose requests may still wait for their tasks.
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         owner: str,
         keeping: Keeping,
         tells_organization: bool = False,
+        attendance: Callable[[], Attendance | None] = lambda: None,
     ) -> None:
         super().__init__(store, clock, owner=owner, keeping=keeping)
+        self._attendance = attendance
         self._tells_organization = tells_organization
         self._known_teams: set[TeamId] = set()
         self._admit = load_script("tasks/lua/admit.lua")
@@ -102,9 +107,10 @@ class RedisTaskAdmissions(RedisTaskOwnership):
                 self._keeping,
                 replica=self._owner,
                 patience_ms=admission.patience_ms,
+                attendance=self._attendance(),
             )
         }
-        fields = call_fields(team, call)
+        fields = call_fields(team, call, replica=self._owner)
         reply = await self._run_admit(asked.task, order, asked.keys, fields, call.idempotency)
         return asked.understand(reply)
 
@@ -192,7 +198,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         order = anew(lost) | {"enter": call is not None}
         fields: Mapping[str, str] = {}
         if call is not None:
-            fields = call_fields(task.team, call)
+            fields = call_fields(task.team, call, replica=self._owner)
             order["call"] = call_order(task.team, call, self._keeping, replica=self._owner)
         keys = [window.key for window in task.hold.windows]
         idempotency = "" if call is None else call.idempotency
@@ -237,6 +243,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
                 tasks_key(task.team),
                 *call_keys(task.team, task.call),
                 idempotency_key(task.team, idempotency),
+                waits_key(task.team, task.call),
                 *keys,
             ],
             [orjson.dumps(full)],
@@ -279,7 +286,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
     async def expect_retry(self, team: TeamId, call: Call) -> None:
         """Note that a call was sent away before anybody looked whether it is a retry."""
         keys = call_keys(team, place_of(call))
-        await self._store.run(self._expect_retry, keys[2:], [call.count])
+        await self._store.run(self._expect_retry, keys[2:], [call.count, call.waiter])
 
 
 def _standing(told: str) -> Standing | None:

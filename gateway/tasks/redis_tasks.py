@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
@@ -48,6 +48,7 @@ from gateway.tasks.interface import (
     ShelfNote,
 )
 from gateway.tasks.redis_admissions import RedisTaskAdmissions
+from gateway.tasks.replica import Attendance
 from gateway.tasks.unfetched import unfetched_keys
 
 
@@ -63,9 +64,15 @@ class RedisTaskStore(RedisTaskAdmissions):
         keeping: Keeping,
         tells_organization: bool = False,
         acknowledgement: Acknowledgement | None = None,
+        attendance: Callable[[], Attendance | None] = lambda: None,
     ) -> None:
         super().__init__(
-            store, clock, owner=owner, keeping=keeping, tells_organization=tells_organization
+            store,
+            clock,
+            owner=owner,
+            keeping=keeping,
+            tells_organization=tells_organization,
+            attendance=attendance,
         )
         self._acknowledgement = acknowledgement
         self._advance = load_script("tasks/lua/advance.lua")

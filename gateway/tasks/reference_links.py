@@ -13,10 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from gateway.assets.interface import AssetStore
+import structlog
+
+from gateway.assets.interface import AssetStore, AssetUnavailableError
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
-from gateway.domain.images import KeptReference, LinkedReference, Reference
+from gateway.domain.images import KeptReference, LinkedReference, Reference, References
 from gateway.domain.references import reference_key
 from gateway.domain.task import FailureKind, SubmitOrder
 from gateway.providers.interface import FileService, FileToUpload, Uploaded, UploadFailed
@@ -24,6 +26,8 @@ from gateway.store.client import Store
 from gateway.store.keyspace import upload_key
 from gateway.store.scripts import load_script
 from gateway.tasks.patience import until_stored
+
+log = structlog.get_logger(__name__)
 
 #: Bytes of a file that are in memory while it goes up, and files that go up at once.
 CHUNK_BYTES = 256 * 1024
@@ -55,6 +59,10 @@ class ReferenceLinks(Protocol):
 
     async def forget(self, team: TeamId, order: SubmitOrder) -> None:
         """Have links made anew next time: the upstream could not use these."""
+        ...
+
+    async def drop(self, team: TeamId, references: References) -> None:
+        """Remove what was kept for an order of which nothing will be submitted any more."""
         ...
 
 
@@ -109,6 +117,18 @@ class StoredReferenceLinks:
         if keys:
             await until_stored(partial(self._store.command, "DEL", *keys))
 
+    async def drop(self, team: TeamId, references: References) -> None:
+        """Remove what was kept for an order of which nothing will be submitted any more.
+
+        What cannot be removed now, goes with a sweep.
+        """
+        # One without a place may be another task's, too.
+        keys = [reference_key(team, each) for each in references.kept if each.place]
+        try:
+            await self._assets.remove(keys)
+        except AssetUnavailableError:
+            log.warning("references_left", action="references_left", team=team, files=len(keys))
+
     async def _found(
         self, team: TeamId, order: SubmitOrder, reference: Reference
     ) -> str | UploadFailed:
@@ -138,9 +158,7 @@ class StoredReferenceLinks:
                 FileToUpload(
                     reference.format,
                     reference.size_bytes,
-                    self._assets.read(
-                        reference_key(team, reference.digest), chunk_bytes=CHUNK_BYTES
-                    ),
+                    self._assets.read(reference_key(team, reference), chunk_bytes=CHUNK_BYTES),
                 )
             )
         if isinstance(outcome, UploadFailed):

@@ -35,6 +35,7 @@ class Rendering:
                 self._finishing.poll_later(one)
             case RenderState.SUBMITTED:
                 # Somebody else submitted it; nobody knows when it was last polled.
+                self._steps.tracing.stage(one, "render")
                 clock = self._steps.clock
                 elapsed_s = (clock.now_ms() - one.render.submitted_ms) / 1000
                 one.submitted_s = one.last_pending_s = clock.monotonic_s() - elapsed_s

@@ -9,6 +9,7 @@ our own renewals have gone well for as long as a place lasts, and it was missing
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
@@ -20,6 +21,16 @@ from gateway.store.scripts import load_script
 RENEWALS = 5
 #: Without a renewal for this share of it, nothing is submitted: somebody may be about to take over.
 SUBMIT_SHARE = 0.7
+#: After so many leases nothing is remembered of a replica that is not there.
+FORGET_AFTER_LEASES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """The replicas that may still be alive; all others are gone, if they came a lease ago."""
+
+    present: frozenset[str]
+    lease_ms: int
 
 
 class Replica:
@@ -35,6 +46,7 @@ class Replica:
         self._renewed_s: float | None = None
         self._steady_since_s = 0.0
         self._seen_s: dict[str, float] = {}
+        self._asked_s: dict[str, float] = {}
 
     async def run(self) -> None:
         """Renew for ever."""
@@ -55,8 +67,11 @@ class Replica:
         self._alive = reply
         self._seen_s |= dict.fromkeys(reply, now_s)
         for replica, seen_s in list(self._seen_s.items()):
-            if now_s - seen_s > 10 * self._lease_s:
+            if now_s - seen_s > FORGET_AFTER_LEASES * self._lease_s:
                 del self._seen_s[replica]
+        for replica, asked_s in list(self._asked_s.items()):
+            if replica in reply or now_s - asked_s > FORGET_AFTER_LEASES * self._lease_s:
+                del self._asked_s[replica]
 
     async def leave(self) -> None:
         """Give the place up: this process takes no task any more. Raises StoreUnavailable."""
@@ -85,10 +100,22 @@ class Replica:
 
     def is_gone(self, replica: str) -> bool:
         """Tell whether a replica has been missing for so long that its tasks may be taken."""
-        if replica in self._alive or not self.may_submit():
+        if replica in self._alive or self._renewed_s is None or not self.may_submit():
+            return False
+        now_s = self._clock.monotonic_s()
+        # One that nobody has heard of may have come since we last looked.
+        if self._asked_s.setdefault(replica, now_s) >= self._renewed_s:
             return False
         missing_since_s = max(self._steady_since_s, self._seen_s.get(replica, 0.0))
-        return self._clock.monotonic_s() - missing_since_s >= self._lease_s
+        return now_s - missing_since_s >= self._lease_s
+
+    def attendance(self) -> Attendance | None:
+        """Return who may still be alive, by the rules of `is_gone`; None while nobody can tell."""
+        now_s = self._clock.monotonic_s()
+        if not self.may_submit() or now_s - self._steady_since_s < self._lease_s:
+            return None
+        lately = {name for name, seen_s in self._seen_s.items() if now_s - seen_s < self._lease_s}
+        return Attendance(self._alive | lately | {self.id}, round(self._lease_s * 1000))
 
     @property
     def _submit_within_s(self) -> float:

@@ -38,7 +38,9 @@ from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
 from gateway.tasks.restoring import Restoring
 from gateway.tasks.shelf import Shelf
+from gateway.tasks.tracing import Tracing
 from gateway.tasks.turnstile import Turnstile
+from gateway.telemetry.traces import NO_TRACER, Tracer, trace_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +101,7 @@ class Surroundings:
     logs_prompt_hashes: bool = False
     #: Told where a render is, at every point where a crash would matter; for tests.
     reached: Callable[[str], None] = lambda _: None
+    tracer: Tracer = NO_TRACER
 
 
 class Steps:
@@ -118,6 +121,7 @@ class Steps:
         self.store = house.store
         self.clock = house.clock
         self.accounting = house.accounting
+        self.tracing = Tracing(house.tracer)
         self.restoring = Restoring(house.store, house.organization, house.outbox, house.shelf)
         self._on_settled = on_settled
         self._on_left = on_left
@@ -139,6 +143,7 @@ class Steps:
 
     def settled(self, one: LiveRender) -> None:
         """Say that nothing more will come of a render."""
+        self.tracing.settled(one)
         self._on_settled(one.live)
 
     async def end(
@@ -161,6 +166,7 @@ class Steps:
         self.house.turnstile.leave(one.live.task.order.provider, one.id)
         one.live.budgets, one.live.watchers = concluded.budgets, concluded.watchers
         self.accounting.concluded(one, ending)
+        self.tracing.concluded(one, ending)
         self.note(
             one,
             "concluded",
@@ -201,6 +207,8 @@ class Steps:
         """Write a line about a render."""
         event = f"task_{action}"
         task = one.live.task
+        if task.trace:
+            fields["trace_id"] = trace_id_of(task.trace)
         log.info(
             event,
             action=event,

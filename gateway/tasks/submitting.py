@@ -32,6 +32,7 @@ from gateway.tasks.live import LiveRender
 from gateway.tasks.patience import until_stored
 from gateway.tasks.reference_links import NoLinkError
 from gateway.tasks.steps import Steps
+from gateway.telemetry.traces import active
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Submitting:
         live = one.live
         provider = self._steps.provider(one)
         for tries in itertools.count(1):
+            self._steps.tracing.stage(one, "queue")
             await self._until_steady(one)
             if not await self._entered(one, returning=tries > 1):
                 return await self._steps.end(one, Event.EXPIRE, FailureKind.DEADLINE)
@@ -93,7 +95,8 @@ class Submitting:
                 one.queued_s = self._steps.clock.monotonic_s()
                 continue
             posted_s = self._steps.clock.monotonic_s()
-            outcome = await provider.submit(self._order(one), idempotency_key=attempt_id)
+            with active(self._steps.tracing.stage(one, "submit")):
+                outcome = await provider.submit(self._order(one), idempotency_key=attempt_id)
             self._steps.phase(one, "submit", self._steps.clock.monotonic_s() - posted_s)
             self._steps.house.reached("posted")
             if isinstance(outcome, Accepted):
@@ -129,11 +132,13 @@ class Submitting:
         if not order.references.pictures:
             return ()
         started_s = self._steps.clock.monotonic_s()
+        self._steps.tracing.stage(one, "upload")
         for tries in itertools.count(1):
             left_s = self._steps.house.patience.deadline_s - self._steps.age_s(one)
             try:
                 async with asyncio.timeout(max(left_s, 0.0)):
-                    urls = await self._steps.house.references.urls(one.live.task.team, order)
+                    with active(one.stage):
+                        urls = await self._steps.house.references.urls(one.live.task.team, order)
             except TimeoutError:
                 await self._steps.end(one, Event.EXPIRE, FailureKind.DEADLINE)
                 return None
@@ -206,6 +211,7 @@ class Submitting:
         return True
 
     async def _submitted(self, one: LiveRender, accepted: Accepted) -> None:
+        self._steps.tracing.stage(one, "render")
         now_s = self._steps.clock.monotonic_s()
         one.submitted_s = one.last_pending_s = one.asked_s = now_s
         one.forecasts = noted((), forecast_from_estimate(accepted.estimate_s))
@@ -262,6 +268,7 @@ class Submitting:
         where that is proven, the very same order may be sent again under the same key.
         """
         provider = self._steps.provider(one)
+        self._steps.tracing.stage(one, "follow")
         can_repeat = provider.proves_idempotency and one.live.task.order.prompt is not None
         until_s = self._steps.clock.monotonic_s() + self._steps.house.patience.unknown_s
         for tries in itertools.count(1):
@@ -272,9 +279,10 @@ class Submitting:
             # Read before it asks: a process that stands still meanwhile asks once more.
             left_s = until_s - self._steps.clock.monotonic_s()
             if can_repeat and self._steps.house.replica.may_submit():
-                outcome = await provider.submit(
-                    self._order(one), idempotency_key=one.render.attempt_id
-                )
+                with active(one.stage):
+                    outcome = await provider.submit(
+                        self._order(one), idempotency_key=one.render.attempt_id
+                    )
                 if isinstance(outcome, Accepted):
                     return await self._submitted(one, outcome)
             if left_s <= 0 or not self._may_turn_up(one):
@@ -308,7 +316,8 @@ class Submitting:
         """Take an upstream id that a callback named, if the upstream itself knows it as ours."""
         one.candidate = ""
         provider = self._steps.provider(one)
-        outcome = await provider.poll(candidate)
+        with active(one.stage):
+            outcome = await provider.poll(candidate)
         if not isinstance(outcome, Running | Finished | Failed):
             self._steps.note(one, "callback_unproven")
             return False

@@ -263,6 +263,11 @@ class Metrics:
             " unchanged.",
             "outcome",
         )
+        self.pictures_cut = counter(
+            "pictures_cut_total",
+            "Pictures of which the provider has only a part: that was kept, and delivered.",
+            "provider",
+        )
         self.store_up = reading(
             "store_up", "Whether the ledger store answered its last ping (1/0)."
         )
@@ -284,6 +289,7 @@ class Metrics:
             (self.price_miss, models),
             (self.possible_charge, providers),
             (self.billing_drift, providers),
+            (self.pictures_cut, providers),
         ):
             for name in names:
                 counter.labels(name)

@@ -112,6 +112,19 @@ async def test_a_link_that_breaks_off_again_and_again_ends_in_the_whole_picture(
     assert ["0"] == files(tmp_path / "assets")
 
 
+async def test_a_picture_whose_file_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
+    """The host sends half of it as if it were all; what is delivered and kept is the whole."""
+    async with running_gateway(tmp_path, simulator=AT_ONCE) as running:
+        answer = await running.generate("a fox [[result:truncated*2]]")
+        submits, money = (await running.simulated())["submits"], await running.budget()
+        figures = await running.metrics()
+
+    assert (1024, 1024) == size_of(answer)
+    assert (1, 0) == (submits, money[1])
+    assert 0 == figures['gateway_pictures_cut_total{provider="evolink"}']
+    assert ["0"] == files(tmp_path / "assets")
+
+
 async def test_a_link_that_dies_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     """The upstream charged it: so does the answer say, and no half of a picture is kept."""
     async with running_gateway(tmp_path, simulator=AT_ONCE) as running:

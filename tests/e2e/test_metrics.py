@@ -31,7 +31,7 @@ possible_charge_usd_total{provider} price_miss_total{model} billing_drift_usd_to
 provider_up{provider} provider_credits{provider} recovered_tasks_total store_up build_info{version}
 queue_length{provider} poll_lateness_seconds{provider} poll_lateness_seconds_max{provider}
 loop_deaths_total{loop} assets_errors_total{operation,reason} assets_full assets_free_bytes
-assets_waiting
+assets_waiting pictures_cut_total{provider}
 """
 LABELS = {
     match[1]: set(filter(None, (match[2] or "").split(",")))

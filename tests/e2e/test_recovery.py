@@ -101,7 +101,7 @@ async def pair(
 
 #: Points at which the upstream has to be asked, under the same key, whether it has the task.
 PROVEN = ["proven:kill:submitting", "proven:kill:posted"]
-WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored"]
+WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored", "leaving"]
 
 
 @pytest.mark.parametrize("pair", [f"kill:{point}" for point in WHOLE] + PROVEN, indirect=True)
@@ -128,6 +128,41 @@ async def test_what_was_perhaps_ordered_is_not_ordered_again(pair: Pair, submits
     assert spent >= COST_MICROUSD
     assert held == 0
     assert await pair.books_agree()
+
+
+@pytest.mark.parametrize("pair", ["kill:submitted", "kill:stored"], indirect=True)
+async def test_who_asks_again_without_a_sign_gets_what_was_lost(pair: Pair) -> None:
+    """Nobody waits at a replica that was killed: the same call, a lease later, is no second one."""
+    with pytest.raises(httpx.TransportError):
+        await pair.first.picture()
+    async with asyncio.timeout(20):
+        while await pair.store.command("ZCARD", "replicas") != 1:  # noqa: ASYNC110 - the store sets no event
+            await asyncio.sleep(0.1)
+    # As long again, until the other one may tell; and until it was renewed once more.
+    await asyncio.sleep(1.5)
+    answer = await pair.second.picture()
+
+    assert (answer.status_code, answer.headers["x-gateway-joined"]) == (200, "true")
+    assert await pair.submits() == 1
+    assert await pair.money() == (COST_MICROUSD, 0)
+    assert await pair.books_agree()
+
+
+async def test_who_asks_again_after_a_restart_gets_what_was_lost(tmp_path: Path) -> None:
+    """The only process there was is killed with its store; a lease after the next has come up."""
+    settings = SimulatorSettings(latency_median_s=0.5, latency_sigma=0.0, seed=7)
+    async with serving_simulator(settings) as upstream, httpx.AsyncClient() as client:
+        config = write_config(tmp_path, upstream, server=SERVER.format(deadline="20s"))
+        async with serving_gateway(config, **{FAULT_ENV: "kill:stored"}) as first:
+            with pytest.raises(httpx.TransportError):
+                await first.picture()
+        async with serving_gateway(config) as second:
+            await asyncio.sleep(1.5)
+            answer = await second.picture()
+        stats = (await client.get(f"{upstream}/_sim/stats")).json()
+
+    assert (answer.status_code, answer.headers["x-gateway-joined"]) == (200, "true")
+    assert stats["submits"] == 1
 
 
 @pytest.mark.parametrize("pair", ["pause:submitting"], indirect=True)

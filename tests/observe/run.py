@@ -22,6 +22,8 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
+
 from tests.observe.faults import GROUPS, LAST, NOISE_KEY, STANDING, Fault, load
 from tests.observe.panels import Asked, ask_all, table
 from tests.observe.rewrite import THRESHOLDS, WINDOWS
@@ -29,6 +31,8 @@ from tests.observe.stack import ROOT, Stack, running_stack
 from tests.support.noise import make_noise
 
 STRAY, STRAY_SHORT = 10_000, 600
+#: So many of them are for a picture that is made, each for a user of its own.
+ORDERS = 0.02
 
 #: How long the load runs before the first fault; what is usual is learned meanwhile.
 CALM_S = 9.0
@@ -57,18 +61,25 @@ class Observation:
 
     async def stray_requests(self, count: int) -> None:
         """Send requests that nobody expects; they must leave the series as they are."""
-        await make_noise(self.stack.root, NOISE_KEY, STRAY_SHORT, seed=1)
+        root, begun_s = self.stack.root, time.monotonic()
+        await make_noise(root, NOISE_KEY, STRAY_SHORT, seed=1, orders=ORDERS)
         before = await self._series()
-        statuses = await make_noise(self.stack.root, NOISE_KEY, count, seed=2)
+        statuses = await make_noise(root, NOISE_KEY, count, seed=2, orders=ORDERS)
         after = await self._series()
+        took_s = time.monotonic() - begun_s
         told = ", ".join(f"{status}: {times}" for status, times in sorted(statuses.items()))
-        say(f"{count} stray requests ({told}): {before} series before, {after} after")
-        if before != after:
-            self.problems.append(f"stray requests made series: {before} before, {after} after")
+        say(f"{count} stray requests in {took_s:.0f} s ({told}):")
+        say(f"  {len(before)} series before, {len(after)} after")
+        if made := after - before:
+            self.problems.append(f"stray requests made {len(made)} series: {sorted(made)[:5]}")
+        if not statuses[httpx.codes.OK]:
+            self.problems.append("no picture was made among the stray requests")
 
-    async def _series(self) -> int:
+    async def _series(self) -> set[str]:
+        """Return every series by its name and labels."""
         answer = await self.stack.client.get(f"{self.stack.root}/metrics", timeout=60)
-        return sum(not line.startswith("#") for line in answer.text.splitlines())
+        lines = answer.text.splitlines()
+        return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
     async def calm(self) -> None:
         """Watch the load for a while; only what is so from the start may fire, and must."""

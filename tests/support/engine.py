@@ -16,14 +16,21 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry
 
 from gateway.assets.chunks import only
-from gateway.assets.interface import Ingested, LinkDeadError, OpenPicture
+from gateway.assets.interface import Ingested, LinkDeadError, OpenPicture, PictureCutError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.place import AssetPlace
 from gateway.assets.straight import StraightAssets
 from gateway.background import Background
 from gateway.domain.catalog import Offer
 from gateway.domain.ids import TeamId
-from gateway.domain.images import PLAIN_PNG, Output, Picture, StoredPicture, TokenUsage
+from gateway.domain.images import (
+    PLAIN_PNG,
+    Output,
+    Picture,
+    References,
+    StoredPicture,
+    TokenUsage,
+)
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
 from gateway.ledger.organization import Organization
@@ -47,6 +54,7 @@ from gateway.tasks.steps import Chance, Patience, Surroundings
 from gateway.tasks.turnstile import Turnstile
 from gateway.tasks.wake import Wake
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import NO_TRACER, Tracer
 from tests.support.factories import a_team, an_admission, an_offer
 from tests.support.journal import (
     KEEPING,
@@ -173,17 +181,27 @@ class ScriptedFetcher:
     opened: list[str] = field(default_factory=list)
     dead_links: bool = False
     before_fetch: Callable[[], None] | None = None
+    #: How much each of the next copies brings of a picture that is cut off.
+    cuts: list[int] = field(default_factory=list)
+    beaten: list[int] = field(default_factory=list)
 
-    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
-        """Fail once for each failure, then succeed."""
+    async def ingest(
+        self, link: str, key: str, output: Output, *, beats_bytes: int = -1
+    ) -> Ingested:
+        """Fail once for each failure, bring a part for each cut, then all of it."""
         self.outputs.append(output)
         self.fetched.append((link, key))
         if self.before_fetch is not None:
             self.before_fetch()
         if self.failures:
             raise self.failures.pop(0)
-        picture = StoredPicture(key=key, size_bytes=3, format=output.format)
-        return Ingested(picture, fetch_s=0.0, store_s=0.0)
+        self.beaten.append(beats_bytes)
+        cut_bytes = self.cuts.pop(0) if self.cuts else None
+        if cut_bytes is not None and cut_bytes <= beats_bytes:
+            raise PictureCutError
+        size_bytes = 3 if cut_bytes is None else cut_bytes
+        picture = StoredPicture(key=key, size_bytes=size_bytes, format=output.format)
+        return Ingested(picture, fetch_s=0.0, store_s=0.0, cut_bytes=cut_bytes)
 
     async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
         """Give the picture of a link that works; three bytes."""
@@ -200,6 +218,7 @@ class ScriptedLinks:
     answers: list[Exception] = field(default_factory=list)
     asked: int = 0
     forgotten: list[SubmitOrder] = field(default_factory=list)
+    dropped: list[References] = field(default_factory=list)
 
     async def urls(self, team: TeamId, order: SubmitOrder) -> tuple[str, ...]:
         """Fail once for each answer, then name a link for each reference."""
@@ -211,6 +230,10 @@ class ScriptedLinks:
     async def forget(self, team: TeamId, order: SubmitOrder) -> None:
         """Note it."""
         self.forgotten.append(order)
+
+    async def drop(self, team: TeamId, references: References) -> None:
+        """Note it."""
+        self.dropped.append(references)
 
 
 class HandPoller(Poller):
@@ -272,11 +295,11 @@ class House:
     points: list[str]
 
     async def call(
-        self, task: str = "task1", *, images: int = 1, call: Call | None = None
+        self, task: str = "task1", *, images: int = 1, call: Call | None = None, trace: str = ""
     ) -> Ticket:
         """Make a call for low squares."""
         admission = an_admission(task, team=TEAM, images=images, hold_microusd=HOLD, call=call)
-        return await self.engine.admit(admission, OFFER)
+        return await self.engine.admit(replace(admission, trace=trace), OFFER)
 
     async def admit(self, task: str = "task1", *, images: int = 1) -> LiveTask:
         """Admit a call that becomes a task here."""
@@ -285,12 +308,18 @@ class House:
         return ticket.live
 
     async def left_behind(
-        self, *states: RenderState, task: str = "task1", output: Output = PLAIN_PNG
+        self,
+        *states: RenderState,
+        task: str = "task1",
+        output: Output = PLAIN_PNG,
+        trace: str = "",
     ) -> Task:
         """Return a task whose replica died when its renders were in these states."""
         dead = a_journal(self.store, owner="replica_0", clock=self.clock)
         admission = replace(
-            an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD), output=output
+            an_admission(task, team=TEAM, images=len(states), hold_microusd=HOLD),
+            output=output,
+            trace=trace,
         )
         left = (await admitted(dead, admission)).task
         for index, state in enumerate(states):
@@ -359,6 +388,11 @@ class House:
             "renders_total", provider="evolink", model="gpt-image-1.5", outcome=outcome
         )
 
+    @property
+    def pictures_cut(self) -> float:
+        """How many pictures were kept though they are cut off."""
+        return self.sample("pictures_cut_total", provider="evolink")
+
 
 def failures_of(outcome: Outcome) -> list[FailureKind | None]:
     """Return why each render of a task has no picture, in order; None where it has one."""
@@ -382,6 +416,7 @@ async def open_house(
     grace_s: float = 2.0,
     acknowledgement: Acknowledgement | None = None,
     shared: Sequence[Budget] = (),
+    tracer: Tracer = NO_TRACER,
 ) -> AsyncIterator[House]:
     """Run a replica's engine; by default the upstream accepts and is done at the first poll.
 
@@ -436,6 +471,7 @@ async def open_house(
             references=references or ScriptedLinks(),
             callback_url=callback_url,
             reached=points.append,
+            tracer=tracer,
         )
         wake = Wake(store, id=owner)
         engine = Engine(house, wake, lambda _: offer)

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -97,11 +97,15 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     return body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
 
 
-@dataclass(frozen=True, slots=True)
 class _Drawn(Generic[T]):
     """Something drawn, which is too long to be printed."""
 
-    value: T = field(repr=False)
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        """Say that it is left out: hypothesis would print every field of a dataclass."""
+        return "…"
 
 
 @st.composite

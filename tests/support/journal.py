@@ -15,6 +15,7 @@ from gateway.store.scripts import Script
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.interface import Admission, Admitted, Ending
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.replica import Attendance
 
 KEEPING = Keeping(record_ms=60_000, answer_ms=3_600_000, listed_ms=86_400_000)
 
@@ -41,10 +42,20 @@ class LaterClock(SystemClock):
 
 
 def a_journal(
-    store: Store, *, owner: str = "replica_1", clock: Clock | None = None
+    store: Store,
+    *,
+    owner: str = "replica_1",
+    clock: Clock | None = None,
+    attendance: Attendance | None = None,
 ) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return RedisTaskStore(store, clock or SystemClock(), owner=owner, keeping=KEEPING)
+    """Keep tasks in the real server; `attendance` is what the process knows of the others."""
+    return RedisTaskStore(
+        store,
+        clock or SystemClock(),
+        owner=owner,
+        keeping=KEEPING,
+        attendance=lambda: attendance,
+    )
 
 
 async def admitted(journal: RedisTaskStore, admission: Admission) -> Admitted:

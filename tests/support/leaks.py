@@ -3,7 +3,8 @@
 Known are values of `SecretStr`, bearer tokens of requests, variables of processes whose names say
 that they are secret, and anything that looks like a key or a signing secret of the gateway's own.
 They are looked for in the output and logs that pytest has captured, logs that tests have captured,
-logs of processes, answers that are errors, scrapes of metrics, and errors' texts.
+logs of processes, answers that are errors, scrapes of metrics, spans that a collector has received,
+and errors' texts.
 
 Keys that are shown on purpose (`keys create`, an admin's answer) are in neither.
 """
@@ -24,6 +25,7 @@ from pydantic import SecretStr
 from gateway.access import server_signer
 from gateway.config.problems import ConfigError
 from gateway.domain.errors import GatewayError
+from tests.support.collector import Collector
 
 #: Shorter texts are no secrets anybody could keep.
 SHORTEST = 12
@@ -78,6 +80,7 @@ def watch_everything(watch: Watch, patch: Callable[[Any, str, Any], None]) -> No
     """Let the watch hear of what becomes secret and of what is said; `patch` sets attributes."""
     _hear_of_secrets(watch, patch)
     _hear_of_answers(watch, patch)
+    _hear_of_spans(watch, patch)
     _hear_of_processes(watch, patch)
 
 
@@ -127,6 +130,16 @@ def _hear_of_answers(watch: Watch, patch: Callable[[Any, str, Any], None]) -> No
     patch(structlog.testing.LogCapture, "__call__", logged)
     for error in (GatewayError, ConfigError):
         patch(error, "__init__", _said(error.__init__, watch))
+
+
+def _hear_of_spans(watch: Watch, patch: Callable[[Any, str, Any], None]) -> None:
+    take = Collector.take
+
+    def taken(self: Collector, request: Any) -> None:
+        watch.look("spans", str(request))
+        take(self, request)
+
+    patch(Collector, "take", taken)
 
 
 def _said(init: Callable[..., None], watch: Watch) -> Callable[..., None]:

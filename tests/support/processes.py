@@ -49,6 +49,30 @@ async def connected_to(url: str, pid: int) -> httpx.AsyncClient:
     raise RuntimeError(f"process {pid} accepts no connection")
 
 
+def files_below(folder: Path) -> list[str]:
+    """Return every file in a folder, by its path in it; the probes of readiness left out."""
+    found = (each for each in folder.rglob("*") if each.is_file())
+    return sorted(str(each.relative_to(folder)) for each in found if each.name != ".ping")
+
+
+def open_files(pid: int, folder: Path) -> int:
+    """Return how many files in a folder a process has open, with names or without."""
+    return sum(target.startswith(str(folder)) for target in _descriptors(pid))
+
+
+def open_descriptors(pid: int) -> int:
+    """Return how many files, sockets and the like a process has open."""
+    return len(_descriptors(pid))
+
+
+def _descriptors(pid: int) -> list[str]:
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.append(os.readlink(link))  # noqa: PTH115 - no path
+    return found
+
+
 def _socket_between(server_port: int, client_port: int) -> str:
     """Return the inode of the server's end of a connection on this machine."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -60,13 +84,8 @@ def _socket_between(server_port: int, client_port: int) -> str:
 
 
 def _sockets(pid: int) -> set[str]:
-    found = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))  # noqa: PTH115 - no path
-            if match:
-                found.add(match[1])
-    return found
+    matches = (re.fullmatch(r"socket:\[(\d+)\]", target) for target in _descriptors(pid))
+    return {match[1] for match in matches if match}
 
 
 def _command(pid: int) -> bytes:

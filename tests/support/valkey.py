@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway.store.embedded import die_with_parent, find_binary, private_socket
+from gateway.store.embedded import die_with_parent, find_binary
+from gateway.store.private_socket import private_socket
 
 #: Nothing is written, and nothing is forgotten.
 OPTIONS = ("--appendonly", "no", "--save", "", "--maxmemory-policy", "noeviction")

@@ -12,9 +12,10 @@
 -- KEYS[9]    sums of what was ever spent (hash)
 -- KEYS[10]   replicas that see to tasks of the team (set)
 -- KEYS[11]   all tasks of the team (sorted set)
--- KEYS[12,13,14]  tasks of this call, orphans among them (sorted sets), its refusals (hash)
+-- KEYS[12,13,14]  tasks of this call, orphans among them, its refusals (sorted sets)
 -- KEYS[15]   what its Idempotency-Key stands for (hash)
--- KEYS[16..] every budget window, rate and day counter named in the order
+-- KEYS[16]   when each replica last had a request wait for a task of this call (hash)
+-- KEYS[17..] every budget window, rate and day counter named in the order
 -- ARGV[1]    order, JSON:
 --   id, owner, amount (micro-dollars of each render), renders (how many), images
 --   created_ms, admit_by_ms (by the store's clock), list_from_ms (older tasks are off the list)
@@ -32,7 +33,7 @@
 --   entries           arrays of names and values: the ledger's line of each render's hold
 -- Returns
 --   {'admitted', facts of windows, {spent, held, topped up ..}, {remaining, reset_ms of each rate ..}}
---   {'joined', task id}    {'conflict'}  another call under its key    {'expired'}
+--   {'joined', task id, trace of its first call}    {'conflict'}  another call under its key    {'expired'}
 --   {'over_budget', index of the budget, facts of its window, spent, held, limit}
 --   {'too_fast', index of the rate, wait_ms}
 --   {'day_used', used, reset_ms}       {'in_flight', images in flight}
@@ -48,7 +49,8 @@ local task_key, live_key, tombstone_key = KEYS[1], KEYS[2], KEYS[3]
 local account_key, in_flight_key, ledger_key = KEYS[4], KEYS[5], KEYS[6]
 local sums = {months = {KEYS[7], KEYS[8]}, total = KEYS[9]}
 local owners_key, tasks_key = KEYS[10], KEYS[11]
-local places = {calls = KEYS[12], orphans = KEYS[13], refused = KEYS[14], keyed = KEYS[15]}
+local places = {
+  calls = KEYS[12], orphans = KEYS[13], refused = KEYS[14], keyed = KEYS[15], waits = KEYS[16]}
 local order = cjson.decode(ARGV[1])
 
 local function admitted(facts, window_keys, rates)
@@ -87,7 +89,7 @@ end
 for index, rate in ipairs(order.rates) do
   local wait_ms = check_rate(rate, now_ms)
   if wait_ms > 0 then
-    come_back(order.call, places, wait_ms)
+    come_back(order.call, places, wait_ms, order.id)
     return {'too_fast', index, wait_ms}
   end
 end
@@ -98,7 +100,7 @@ if order.in_flight then
     images = images + (tonumber(score) or 0)
   end
   if images + order.images > order.in_flight then
-    come_back(order.call, places, order.in_flight_retry_ms)
+    come_back(order.call, places, order.in_flight_retry_ms, order.id)
     return {'in_flight', images}
   end
 end

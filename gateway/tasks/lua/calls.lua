@@ -2,10 +2,12 @@
 --
 -- A call is a fingerprint. Its tasks that may still be joined are in the sorted set `calls`, by the
 -- count of their last waiter, as '<creation ms>:<id>'; those nobody waits for are in `orphans` too.
--- `refused` counts, by count, the retries that are to be expected of calls we sent away before they
--- were tasks. Fields of a record that only this file and those that include it know:
+-- `refused` holds a credit for each retry that is to be expected of a call we sent away before it was
+-- a task: one for each that was sent away, however often that is told, and each ends by itself. `waits` says when each replica last had a request wait for a task of this
+-- call. Fields of a record that only this file and those that include it know:
 --   waiter        the request that waits for the task, or waited last
 --   waiting       1 while it does
+--   at            the replica where it waits
 --   count         which retry it was
 --   delivered_ms  when the answer had left for it
 --   alone         1 when no call may ever join it
@@ -21,33 +23,27 @@
 --   place_ms    how long a task can be joined at all
 --   prefix      of the keys of task records
 --   replica     where it waits
+--   lease_ms    how long a replica's place lasts
+--   present     replicas that may still be alive | absent when that cannot be told now
+--
+-- A replica that is killed takes its requests' goodbyes with it. So a task is an orphan too when the
+-- replica where it is waited for is not present, and had its last request of this call a lease ago or
+-- longer: whoever lives has renewed its place since. A replica that only stood still for so long comes
+-- back to requests whose tasks others have joined meanwhile. They are answered all the same, with the
+-- picture that both get: it was paid for once. Their goodbyes change nothing (`waiter` is another).
 
 -- An answer that has left may still be lost on its way, so a retry may have it again for this long.
 local DELIVERED_MS = 60000
 local CREDIT_MS = 120000
 local KEYED_MS = 86400000
+-- Longer than any time in ms, and so short that a thousand of them are exact as a score.
+local CREDIT_RANGE = 2 ^ 43
+-- No more tasks of one call than this are looked through at once.
+local LOOK_AT = 500
 
-local function expect_retry(places, count)
-  redis.call('HINCRBY', places.refused, string.format('%d', count), 1)
-  redis.call('PEXPIRE', places.refused, CREDIT_MS)
-end
-
-local function take_credit(places, count)
-  local name = string.format('%d', count)
-  if tonumber(redis.call('HGET', places.refused, name) or '0') < 1 then
-    return false
-  end
-  redis.call('HINCRBY', places.refused, name, -1)
-  return true
-end
-
--- A call was sent away before anybody looked what it is a retry of. What a first try became is its
--- retry's; a retry is a call of its own only if it was one already, for the try before it may be a
--- task whose waiter is not known to have gone.
-local function expect_retry_unseen(places, count)
-  if count < 1 or take_credit(places, count) then
-    expect_retry(places, count + 1)
-  end
+local function clock_ms()
+  local now = redis.call('TIME')
+  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 end
 
 local function member_of(created_ms, id)
@@ -56,6 +52,41 @@ end
 
 local function id_of(member)
   return string.sub(member, 15)
+end
+
+-- Scores of the credits of a count: its own range, and in it when they end.
+local function credit_score(count, ms)
+  return string.format('%.0f', count * CREDIT_RANGE + ms)
+end
+
+local function credit_of(count, who)
+  return string.format('%d:%s', count, who)
+end
+
+local function expect_retry(places, count, who)
+  redis.call('ZADD', places.refused,
+    credit_score(count, clock_ms() + CREDIT_MS), credit_of(count, who))
+  redis.call('PEXPIRE', places.refused, CREDIT_MS)
+end
+
+local function take_credit(places, count)
+  redis.call('ZREMRANGEBYSCORE', places.refused,
+    credit_score(count, 0), credit_score(count, clock_ms()))
+  local credit = redis.call('ZRANGEBYSCORE', places.refused,
+    credit_score(count, 0), '(' .. credit_score(count + 1, 0), 'LIMIT', 0, 1)[1]
+  return credit and redis.call('ZREM', places.refused, credit) == 1
+end
+
+-- A call was sent away before anybody looked what it is a retry of. What a first try became is its
+-- retry's; a retry is a call of its own only if it was one already, for the try before it may be a
+-- task whose waiter is not known to have gone.
+local function expect_retry_unseen(places, count, who)
+  if redis.call('ZSCORE', places.refused, credit_of(count + 1, who)) then
+    return
+  end
+  if count < 1 or take_credit(places, count) then
+    expect_retry(places, count + 1, who)
+  end
 end
 
 local function may_be_joined(call, id, now_ms)
@@ -71,11 +102,18 @@ local function may_be_joined(call, id, now_ms)
   return not ended_ms or now_ms - tonumber(ended_ms) < call.keep_ms
 end
 
-local function attach(call, places, member)
+-- Remember that a request of this call waits at a replica.
+local function waits_at(call, places, now_ms)
+  redis.call('HSET', places.waits, call.replica, string.format('%d', now_ms))
+  redis.call('PEXPIRE', places.waits, string.format('%d', call.place_ms))
+end
+
+local function attach(call, places, member, now_ms)
   local id = id_of(member)
   local key = call.prefix .. id
-  redis.call('HSET', key, 'waiter', call.waiter, 'waiting', '1',
+  redis.call('HSET', key, 'waiter', call.waiter, 'waiting', '1', 'at', call.replica,
     'count', string.format('%d', call.count))
+  waits_at(call, places, now_ms)
   -- Whoever sees to the task tells the replica where the call waits.
   local watchers = redis.call('HGET', key, 'watchers') or ''
   if redis.call('HGET', key, 'owner') ~= call.replica
@@ -84,7 +122,45 @@ local function attach(call, places, member)
   end
   redis.call('ZREM', places.orphans, member)
   redis.call('ZADD', places.calls, call.count, member)
-  return {'joined', id}
+  return {'joined', id, redis.call('HGET', key, 'trace') or ''}
+end
+
+-- Make orphans of the tasks that were waited for at a replica that is gone.
+local function orphan_those_at(replica, call, places)
+  for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, LOOK_AT - 1)) do
+    local key = call.prefix .. id_of(member)
+    local record = redis.call(
+      'HMGET', key, 'at', 'waiting', 'delivered_ms', 'open', 'replay', 'created_ms')
+    local at, waiting, delivered_ms, open, replay, created_ms = unpack(record)
+    local may_be_told = open ~= '0' or replay
+    if at == replica and waiting == '1' and not delivered_ms and may_be_told then
+      redis.call('HSET', key, 'waiting', '0')
+      redis.call('ZADD', places.orphans, created_ms, member)
+      redis.call('PEXPIRE', places.orphans, string.format('%d', call.place_ms))
+    end
+  end
+end
+
+local function look_for_gone_replicas(call, places, now_ms)
+  if not call.present then
+    return
+  end
+  local waits, present = redis.call('HGETALL', places.waits), nil
+  for index = 1, #waits, 2 do
+    local replica, last_ms = waits[index], tonumber(waits[index + 1])
+    if replica ~= call.replica and now_ms - last_ms >= call.lease_ms then
+      if not present then
+        present = {}
+        for _, name in ipairs(call.present) do
+          present[name] = true
+        end
+      end
+      if not present[replica] then
+        orphan_those_at(replica, call, places)
+        redis.call('HDEL', places.waits, replica)
+      end
+    end
+  end
 end
 
 -- The oldest task that nobody waits for.
@@ -133,16 +209,17 @@ local function join(call, places, now_ms)
       if not created_ms then
         return {'expired'}
       end
-      return attach(call, places, member_of(tonumber(created_ms), known[1]))
+      return attach(call, places, member_of(tonumber(created_ms), known[1]), now_ms)
     end
     return nil
   end
   if not call.join or call.detached then
     return nil
   end
+  look_for_gone_replicas(call, places, now_ms)
   local orphan = orphan_of(call, places, now_ms)
   if orphan then
-    return attach(call, places, orphan)
+    return attach(call, places, orphan, now_ms)
   end
   if call.count < 1 then
     return nil
@@ -152,15 +229,15 @@ local function join(call, places, now_ms)
     return nil
   end
   local earlier = earlier_of(call, places, now_ms)
-  return earlier and attach(call, places, earlier)
+  return earlier and attach(call, places, earlier, now_ms)
 end
 
 -- A call that is no retry comes too fast: it comes back as one, or as itself if it waits so long.
-local function come_back(call, places, wait_ms)
+local function come_back(call, places, wait_ms, who)
   if wait_ms > call.patience_ms then
-    expect_retry(places, call.count + 1)
+    expect_retry(places, call.count + 1, who)
   elseif call.took_credit then
-    expect_retry(places, call.count)
+    expect_retry(places, call.count, who)
   end
 end
 
@@ -181,6 +258,7 @@ local function enter(call, places, id, created_ms, now_ms)
   end
   redis.call('ZADD', places.calls, call.count, member_of(created_ms, id))
   redis.call('PEXPIRE', places.calls, string.format('%d', call.place_ms))
+  waits_at(call, places, now_ms)
 end
 
 -- Take a task out of what can be joined.

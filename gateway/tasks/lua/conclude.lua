@@ -7,7 +7,7 @@
 -- KEYS[4]    rollup of the task's day (hash)
 -- KEYS[5]    sums of what was spent in the task's month (hash)
 -- KEYS[6]    sums of what was ever spent (hash)
--- KEYS[7,8,9]  tasks of this call, orphans among them (sorted sets), its refusals (hash)
+-- KEYS[7,8,9]  tasks of this call, orphans among them, its refusals (sorted sets)
 -- KEYS[10]   outbox of the team: what the organization is to be told (hash)
 -- KEYS[11,12]  pictures of the team that nobody has fetched (hash, sorted set)
 -- KEYS[13..] the windows the hold was taken from
@@ -123,7 +123,7 @@ end
 if not ending[2] then
   -- The retry that this answer brings must not be taken for another call's.
   forget(places, order.created_ms, order.id)
-  expect_retry(places, tonumber(count or '0') + 1)
+  expect_retry(places, tonumber(count or '0') + 1, order.id)
   if ending[3] then
     redis.call('DEL', ending[3])
   end

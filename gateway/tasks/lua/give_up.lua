@@ -7,7 +7,7 @@
 -- KEYS[4]    in-flight set of the team (sorted set)
 -- KEYS[5]    ledger of the team (stream)
 -- KEYS[6]    all tasks of the team (sorted set)
--- KEYS[7,8,9]  tasks of this call, orphans among them (sorted sets), its refusals (hash)
+-- KEYS[7,8,9]  tasks of this call, orphans among them, its refusals (sorted sets)
 -- KEYS[10]   what its Idempotency-Key stands for (hash)
 -- KEYS[11..] every budget window the admission may have chosen
 -- ARGV[1]    order, JSON:
@@ -25,15 +25,13 @@ local task_key, live_key, tombstone_key = KEYS[1], KEYS[2], KEYS[3]
 local in_flight_key, ledger_key, tasks_key = KEYS[4], KEYS[5], KEYS[6]
 local places = {calls = KEYS[7], orphans = KEYS[8], refused = KEYS[9], keyed = KEYS[10]}
 local order = cjson.decode(ARGV[1])
--- More tasks of one call than this are not looked through for the one it was attached to.
-local LOOK_AT = 200
 
 local is_first = redis.call('SET', tombstone_key, '1', 'PX', int(order.tombstone_ms), 'NX')
 local record = redis.call('HMGET', task_key, '0:hold', 'windows', 'open', 'renders')
 local hold, windows, open, renders = unpack(record)
 if not hold then
   local was_attached = false
-  for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, LOOK_AT)) do
+  for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, LOOK_AT - 1)) do
     local key = order.call.prefix .. id_of(member)
     if redis.call('HGET', key, 'waiter') == order.call.waiter then
       redis.call('HSET', key, 'waiting', '0')
@@ -42,7 +40,7 @@ if not hold then
     end
   end
   if is_first and not was_attached then
-    expect_retry_unseen(places, order.call.count)
+    expect_retry_unseen(places, order.call.count, order.id)
   end
   return 'nothing'
 end
@@ -67,5 +65,5 @@ forget(places, order.created_ms, order.id)
 if order.call.keyed then
   redis.call('DEL', places.keyed)
 end
-expect_retry(places, order.call.count + 1)
+expect_retry(places, order.call.count + 1, order.id)
 return 'released'

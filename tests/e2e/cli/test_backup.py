@@ -7,14 +7,22 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from gateway.cli.fault_points import FAULT_ENV
 from gateway.cli.main import app
 from gateway.simulator.settings import SimulatorSettings
+from gateway.store.backup import write_backup
+from gateway.store.client import Store
+from gateway.store.embedded import EmbeddedServer
 from tests.support.gateway import (
     ENVIRON,
     START_S,
@@ -37,13 +45,17 @@ class Done:
     errors: str
 
 
-async def gateway(*words: str | Path, config: Path) -> Done:
+async def gateway(*words: str | Path, config: Path, fault: str = "") -> Done:
     """Run a command: one that starts a store needs a main thread of its own."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *map(str, words), "--config", str(config)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
+        env={
+            "PATH": os.environ["PATH"],  # noqa: TID251 - a child's environment
+            FAULT_ENV: fault,
+            **ENVIRON,
+        },
     )
     async with asyncio.timeout(START_S):
         printed, errors = await process.communicate()
@@ -116,6 +128,82 @@ async def test_what_was_made_since_the_backup_is_told_and_not_made_again(tmp_pat
     assert {"completed"} == {task["status"] for task in account["unbooked"]}
     assert (3, COST_MICROUSD) == (submits, booked)
     assert 0 == verified.exit_code, verified.printed
+
+
+@asynccontextmanager
+async def store_of(data_dir: Path) -> AsyncIterator[Store]:
+    """Run the server of a directory as a gateway does at its start."""
+    server = EmbeddedServer(data_dir)
+    await server.start()
+    try:
+        async with Store(server.url, timeout_ms=15_000) as store:
+            yield store
+    finally:
+        await server.stop()
+
+
+async def is_killed(*words: str | Path, config: Path, at: str) -> bool:
+    """Run a command that is killed at a step, like by the kernel; tell whether it was."""
+    done = await gateway(*words, config=config, fault=f"kill:{at}")
+    return done.exit_code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("step", "in_force", "told"),
+    [
+        ("unpacked", "old", "is undone: the books are those from before it"),
+        ("compared", "old", "is undone"),
+        ("ready", "old", "is undone"),
+        ("decided", "new", "is finished now; older books are in"),
+        ("aside", "new", "is finished now"),
+        ("replaced", "new", "is finished now"),
+    ],
+)
+async def test_a_restore_is_killed(tmp_path: Path, step: str, in_force: str, told: str) -> None:
+    """Either books are in force, whole; the next start says which, and clears up."""
+    config, data_dir = write_config(tmp_path, "http://127.0.0.1:9"), tmp_path / "valkey"
+    async with store_of(data_dir) as store:
+        await store.command("SET", "books", "new")
+        file = tmp_path / "books.tar"
+        await write_backup(store, data_dir, file, now_ms=1_790_000_000_000, version="1")
+        await store.command("SET", "books", "old")
+
+    killed = await is_killed("restore", file, "--replace", config=config, at=step)
+    with capture_logs() as logs:
+        async with store_of(data_dir) as store:
+            books = await store.command("GET", "books")
+    left = {path.name for path in data_dir.iterdir() if path.suffix not in {".lock", ".log"}}
+    aside = {name for name in left if name.startswith("appendonlydir.")}
+
+    assert (killed, books) == (True, in_force.encode())
+    assert [told in line["reason"] for line in logs if "reason" in line] == [True]
+    assert (in_force == "new") == bool(aside)
+    assert left - aside == {"appendonlydir"}
+
+
+@pytest.mark.parametrize("step", ["saved", "packed"])
+async def test_a_backup_is_killed(tmp_path: Path, step: str) -> None:
+    """The backup before it stays as it is; nothing is left behind by the next one."""
+    config, data_dir = write_config(tmp_path, "http://127.0.0.1:9"), tmp_path / "valkey"
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    file = folder / "books.tar"
+    async with store_of(data_dir) as store:
+        await store.command("SET", "a key", "of two")
+        await write_backup(store, data_dir, file, now_ms=17, version="1")
+        before = file.read_bytes()
+        await store.command("SET", "another", "of two")
+        killed = await is_killed("backup", file, config=config, at=step)
+        kept = file.read_bytes()
+        left = {path.name for path in folder.iterdir()} | {
+            path.name for path in data_dir.glob("*.rdb")
+        }
+        again = await gateway("backup", file, config=config)
+        left_after = {path.name for path in (*folder.iterdir(), *data_dir.glob("*.rdb"))}
+
+    assert (killed, kept) == (True, before)
+    assert left > {"dump.rdb"}
+    assert ("2 keys" in again.printed, left_after) == (True, {"books.tar"})
 
 
 def test_only_the_embedded_store_is_backed_up(tmp_path: Path) -> None:

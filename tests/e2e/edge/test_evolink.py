@@ -229,7 +229,11 @@ REFUSED: list[tuple[dict[str, object], int, str, str]] = [
     ({"model": "gpt-image-1.5", "prompt": "x", "n": 11}, 400, "invalid_request", "n"),
     ({"model": "gpt-image-1.5", "prompt": "x", "size": "16:9"}, 400, "invalid_request", "size"),
     (
-        {"model": "gpt-image-1.5", "prompt": "x", "image_urls": ["https://x.example/a.png"]},
+        {"model": "gpt-image-1.5", "prompt": "x", "image_urls": ["ftp://x.example/a.png"]},
+        *(400, "invalid_request", "image_urls[0]"),
+    ),
+    (
+        {"model": "gpt-image-1.5", "prompt": "x", "image_urls": ["https://x.example/a"] * 17},
         *(400, "invalid_request", "image_urls"),
     ),
 ]

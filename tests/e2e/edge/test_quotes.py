@@ -34,6 +34,17 @@ async def test_a_quote_is_what_a_call_would_hold_and_spends_nothing(tmp_path: Pa
     assert 1 == metrics[f"gateway_requests_total{{{labels}}}"]
 
 
+async def test_links_to_references_are_in_the_price(tmp_path: Path) -> None:
+    """Whatever a generation takes is priced: with `image_urls` it is an edit."""
+    linked = CALL | {"image_urls": ["https://nowhere.invalid/a.png"] * 2}
+    async with running_gateway(tmp_path) as running:
+        quoted = await running.client.post("/v1/images/quotes", json=linked)
+        simulated = await running.simulated()
+
+    assert ("edit", 3_072) == (quoted.json()["operation"], quoted.json()["tokens"]["image_input"])
+    assert 0 == simulated["submits"]
+
+
 async def test_unpriced_pictures_are_refused_and_counted(tmp_path: Path) -> None:
     """A scrape shows how often nobody knew a price."""
     async with running_gateway(tmp_path) as running:

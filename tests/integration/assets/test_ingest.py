@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import io
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gateway.assets.interface import (
     Ingested,
     LinkDeadError,
     LinkUnavailableError,
+    PictureCutError,
     StoredPicture,
 )
 from gateway.assets.object_store import ObjectAssetStore
@@ -70,12 +72,22 @@ class World:
             total_timeout_s=patience_s + 0.5,
             idle_timeout_s=patience_s,
         )
-        return HttpPictureFetcher(self._client, self.store, self.converter, settings, SystemClock())
+        return HttpPictureFetcher(
+            *(self._client, self.store, self.converter, settings, SystemClock()),
+            spool_dir=self.folder.parent,
+        )
 
     async def ingest(self, server: RawServer, output: Output = PLAIN_PNG) -> StoredPicture:
         """Copy what the server serves."""
+        return (await self.told(server, output)).picture
+
+    async def told(
+        self, server: RawServer, output: Output = PLAIN_PNG, *, beats_bytes: int = -1
+    ) -> Ingested:
+        """Copy what the server serves; return all that is told of it."""
         link = f"{server.url}/a.png?sig=secret"
-        return (await self.fetcher(server.host).ingest(link, KEY, output)).picture
+        fetcher = self.fetcher(server.host)
+        return await fetcher.ingest(link, KEY, output, beats_bytes=beats_bytes)
 
     async def timed(self, server: RawServer) -> Ingested:
         """Copy what a slow server serves; return the times it took, too."""
@@ -91,7 +103,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Return a fetcher on a real client and real files."""
     async with build_fetch_client() as client:
-        world = World(client, tmp_path)
+        world = World(client, tmp_path / "assets")
         yield world
         world.converter.close()
 
@@ -307,6 +319,46 @@ async def test_what_cannot_be_converted_is_kept_as_it_came(world: World) -> None
 
     assert stored == StoredPicture(KEY, len(content), PictureFormat.PNG)
     assert content == (world.folder / KEY).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+async def test_half_of_a_picture_is_kept_and_told_as_half(world: World, kind: str) -> None:
+    """What the host sends as all of it: it is paid for. As much once more is no better."""
+    content = picture(kind)
+    half = content[: len(content) // 2]
+    output = Output(PictureFormat(kind.lower()))
+    async with raw_server(answer(200, half)) as server:
+        cut = await world.told(server, output)
+        with pytest.raises(PictureCutError, match=f"after {len(half)} bytes"):
+            await world.told(server, output, beats_bytes=len(half))
+    kept = (world.folder / KEY).read_bytes()
+    async with raw_server(answer(200, content)) as server:
+        whole = await world.told(server, output, beats_bytes=len(half))
+
+    assert (len(half), half) == (cut.cut_bytes, kept)
+    assert (None, content) == (whole.cut_bytes, (world.folder / KEY).read_bytes())
+
+
+async def test_what_is_converted_for_a_reader_waits_for_it_on_disk(world: World) -> None:
+    """However slowly it is read, it is in no memory meanwhile; and the file goes with its end."""
+    async with raw_server(answer(200, PNG)) as server:
+        fetcher = world.fetcher(server.host)
+        link, webp = f"{server.url}/a.png", Output(PictureFormat.WEBP, 50)
+        opened = await fetcher.open(link, webp, chunk_bytes=100)
+        pieces = [await anext(opened.pieces)]
+        during = open_spools(world.folder.parent)
+        pieces += [piece async for piece in opened.pieces]
+
+    assert (1, 0) == (during, open_spools(world.folder.parent))
+    assert len(b"".join(pieces)) == opened.size_bytes
+    with Image.open(io.BytesIO(b"".join(pieces))) as converted:
+        assert "WEBP" == converted.format
+
+
+def open_spools(folder: Path) -> int:
+    """Return how many files without a name this process has open in a folder."""
+    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]  # noqa: PTH115 - no path
+    return sum(link.startswith(f"{folder}/") and link.endswith(" (deleted)") for link in links)
 
 
 @pytest.mark.parametrize(

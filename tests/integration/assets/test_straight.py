@@ -32,9 +32,11 @@ class Links:
         self.size_bytes: int | None = 7
         self.opened: list[tuple[str, Output]] = []
 
-    async def ingest(self, link: str, key: str, output: Output) -> Ingested:
+    async def ingest(
+        self, link: str, key: str, output: Output, *, beats_bytes: int = -1
+    ) -> Ingested:
         """Never asked."""
-        raise AssertionError(link, key, output)
+        raise AssertionError(link, key, output, beats_bytes)
 
     async def open(self, link: str, output: Output, *, chunk_bytes: int) -> OpenPicture:
         """Give the picture."""

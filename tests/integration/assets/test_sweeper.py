@@ -22,7 +22,7 @@ async def bytes_of(content: bytes) -> AsyncIterator[bytes]:
 
 async def keep() -> KeepOf:
     """Keep what the team `archive` has made for a week, and the rest for a day."""
-    return lambda team: (7 if team == "archive" else 1) * DAY_S * 1000
+    return lambda key: (7 if key.startswith("archive/") else 1) * DAY_S * 1000
 
 
 async def keep_nobody_knows() -> KeepOf:

@@ -7,7 +7,8 @@ import pytest
 from gateway.cli.opened_store import opened_store
 from gateway.config.load import Loaded, load
 from gateway.config.problems import ConfigError
-from gateway.store.embedded import DataDirInUseError, EmbeddedServer
+from gateway.store.data_dir import DataDirInUseError
+from gateway.store.embedded import EmbeddedServer
 from tests.support.valkey import ValkeyProcess
 
 

@@ -494,7 +494,7 @@ class World:
         settings = FetchSettings(result_hosts=hosts, allow_http=True, total_timeout_s=60.0)
         store = ObjectAssetStore.open(AssetPlace(url=f"file:{folder}"))
         return HttpPictureFetcher(
-            self._fetch_client, store, self.converter, settings, SystemClock()
+            *(self._fetch_client, store, self.converter, settings, SystemClock()), spool_dir=folder
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.network.clients import build_submit_client
 from gateway.providers.wire import MAX_BODY_BYTES, Answer, NeverSent, NoAnswer, Reply, exchange
+from gateway.telemetry.traces import active
 from tests.support.sockets import (
     Script,
     answer,
@@ -17,6 +18,7 @@ from tests.support.sockets import (
     reset,
     silent,
 )
+from tests.support.spans import PARENT, TRACE_ID, Recorder
 
 
 @dataclass(frozen=True)
@@ -165,3 +167,53 @@ async def test_a_redirect_to_nowhere_is_no_answer(client: httpx.AsyncClient) -> 
         outcome = await post(client, server.url)
 
     assert outcome == NoAnswer("RemoteProtocolError")
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (answer(200, b"{}"), None),
+        (answer(429, b"{}"), "429"),
+        (reset, "no_answer"),
+        (silent, "no_answer"),
+    ],
+)
+async def test_an_exchange_under_a_span(
+    client: httpx.AsyncClient, script: Script, error: str | None
+) -> None:
+    """The server is told of a span of its own, which says neither query nor key."""
+    recorder = Recorder()
+    async with raw_server(script) as server:
+        with active(recorder.tracer.begin("submit", parent=f"{PARENT} vendor=x")):
+            await post(client, server.url, total_s=0.5 if script is silent else 5.0)
+    span = recorder.named("POST")
+    heard = server.requests[0].headers
+
+    ids = span.get_span_context()
+    assert f"00-{TRACE_ID:032x}-{ids.span_id:016x}-01" == heard["traceparent"]
+    assert "vendor=x" == heard["tracestate"]
+    assert span.attributes is not None
+    assert (f"{server.url}/pay", error) == (
+        span.attributes["url.full"],
+        span.attributes.get("error.type"),
+    )
+    assert not any(secret in str(span.to_json()) for secret in ("secret", "Bearer"))
+
+
+async def test_a_server_that_is_not_there_under_a_span(client: httpx.AsyncClient) -> None:
+    """It is told apart from one that gave no answer."""
+    recorder = Recorder()
+    with active(recorder.tracer.begin("submit")):
+        await post(client, f"http://127.0.0.1:{closed_port()}")
+
+    assert {"error.type": "not_sent"}.items() <= dict(
+        recorder.named("POST").attributes or {}
+    ).items()
+
+
+async def test_an_exchange_that_nobody_traces(client: httpx.AsyncClient) -> None:
+    """The server hears of no trace."""
+    async with raw_server(answer(200, b"{}")) as server:
+        await post(client, server.url)
+
+    assert not {"traceparent", "tracestate"} & server.requests[0].headers.keys()

@@ -11,16 +11,18 @@ from gateway.assets.interface import AssetUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.place import AssetPlace
 from gateway.domain.errors import InternalError, NotFound, TaskRunning
-from gateway.domain.images import StoredPicture
+from gateway.domain.images import KeptReference, PictureFormat, References, StoredPicture
+from gateway.domain.references import reference_key
 from gateway.domain.task import Task, picture_key
 from gateway.ledger.holds import user_hash
 from gateway.service import deletion
 from gateway.service.deletion import Deletion, Purged
 from gateway.store.client import Store
+from gateway.store.keyspace import upload_key
 from gateway.tasks.forgetting import Forgetting
-from gateway.tasks.interface import ShelfNote
+from gateway.tasks.interface import Admission, ShelfNote
 from tests.support.factories import an_admission
-from tests.support.journal import a_journal, admitted, finished, submitted
+from tests.support.journal import a_journal, admitted, finished, keys_in, submitted
 
 TEAM = an_admission().caller.team.id
 
@@ -44,10 +46,17 @@ async def stream() -> AsyncIterator[bytes]:
     yield b"png"
 
 
-async def made(store: Store, assets: ObjectAssetStore, task: str, *, noted: bool = True) -> Task:
+async def made(
+    store: Store,
+    assets: ObjectAssetStore,
+    task: str,
+    *,
+    noted: bool = True,
+    admission: Admission | None = None,
+) -> Task:
     """Make a picture for the end user `ada`."""
     journal = a_journal(store)
-    admission = replace(an_admission(task), subject=user_hash(TEAM, "ada"))
+    admission = replace(admission or an_admission(task), subject=user_hash(TEAM, "ada"))
     written = (await admitted(journal, admission)).task
     ended = await journal.conclude(written, await submitted(journal, written), finished())
     key = picture_key(TEAM, written.id, 0)
@@ -74,6 +83,22 @@ async def test_a_picture_and_its_record_go_together(store: Store, assets: Object
     assert await assets.find(picture_key(TEAM, task.id, 0)) is None
     with pytest.raises(NotFound):
         await deleting(store, assets).delete(TEAM, task.id)
+
+
+async def test_what_an_edit_was_made_from_goes_too(store: Store, assets: ObjectAssetStore) -> None:
+    """What a killed gateway has left of it, and what is known of it at the upstream."""
+    mine, other = (KeptReference("0a" * 32, PictureFormat.PNG, 3, place=place) for place in "12")
+    for each in (mine, other):
+        await assets.put(reference_key(TEAM, each), stream())
+    await store.command("SET", upload_key(TEAM, "evolink:1", mine.digest), "url:https://files/1")
+    admission = an_admission("task1")
+    order = replace(admission.order, account="evolink:1", references=References((mine,)))
+    task = await made(store, assets, "task1", admission=replace(admission, order=order))
+    await deleting(store, assets).delete(TEAM, task.id)
+
+    assert await assets.find(reference_key(TEAM, mine)) is None
+    assert await assets.find(reference_key(TEAM, other)) is not None
+    assert [] == await keys_in(store, "*:upload:*")
 
 
 async def test_a_picture_that_cannot_be_removed_keeps_its_record(store: Store) -> None:

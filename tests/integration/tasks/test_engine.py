@@ -435,7 +435,7 @@ async def test_a_delivery_is_noted(house: House) -> None:
 async def test_a_call_that_was_sent_away_may_come_again(house: House) -> None:
     """Its retry is a call of its own, although it says that it is a retry."""
     house.engine.expect_retry(TEAM.id, a_call())
-    await eventually(partial(keys_in, house.store, "{t:design}:refused:*"))
+    await eventually(partial(keys_in, house.store, "{t:design}:refusals:*"))
     first = await house.call("task1", call=a_call("req_1"))
     retry = await house.call("task2", call=a_call("req_2", count=1))
     later = await house.call("task3", call=a_call("req_3", count=2))

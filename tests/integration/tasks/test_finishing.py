@@ -22,6 +22,7 @@ from gateway.providers.interface import (
     Running,
 )
 from gateway.store.client import Store
+from gateway.tasks import finishing
 from gateway.tasks.finishing import MISSING_GRACE_S, RENDER_TRIES
 from gateway.tasks.heralds import PROVEN_BY
 from gateway.tasks.latencies import HERALDED_BUDGET
@@ -394,6 +395,39 @@ async def test_a_dead_link_loses_the_picture_and_keeps_the_charge(house: House) 
     assert render.result.lost
     assert (COST, 0) == await house.money()
     assert [] == await seen_to_by(house.store)
+
+
+async def test_a_picture_that_is_cut_off_is_asked_for_again(house: House) -> None:
+    """Somebody was still writing it: the whole one is what is delivered."""
+    house.fetcher.cuts = [1]
+    outcome = await house.picture()
+
+    [delivered] = outcome.delivered
+    assert delivered.result is not None
+    assert delivered.result.stored is not None
+    assert (3, [-1, 1]) == (delivered.result.stored.size_bytes, house.fetcher.beaten)
+    assert 0 == house.pictures_cut
+
+
+@pytest.mark.parametrize("later", [None, LinkDeadError("HTTP 404")])
+async def test_a_picture_that_stays_cut_off_is_delivered_as_it_is(
+    house: House, later: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paid for: the most that came of it is kept, told and counted, though links die."""
+    monkeypatch.setattr(finishing, "CUT_TRIES", 4)
+    house.fetcher.cuts = [1, 2, 1, 1, 1]
+    if later is not None:
+        house.fetcher.before_fetch = lambda: (
+            house.fetcher.failures.append(later) if len(house.fetcher.fetched) == 4 else None
+        )
+    outcome = await house.picture()
+
+    [delivered] = outcome.delivered
+    assert delivered.result is not None
+    assert delivered.result.stored is not None
+    assert (2, 4) == (delivered.result.stored.size_bytes, len(house.fetcher.fetched))
+    assert 1 == house.pictures_cut
+    assert (COST, 0) == await house.money()
 
 
 async def test_pictures_are_told_apart_in_the_store(house: House) -> None:

@@ -14,6 +14,7 @@ from gateway.domain.task import Event, FailureKind, Task
 from gateway.store.client import Store
 from gateway.tasks.interface import Admitted, Call, Ending, Joined, NotJoinedError, ShelfNote
 from gateway.tasks.redis_tasks import RedisTaskStore
+from gateway.tasks.replica import Attendance
 from tests.support.factories import a_call, a_team, an_admission
 from tests.support.journal import LaterClock, a_journal, admitted, finished, ledger_in, submitted
 
@@ -86,6 +87,83 @@ async def test_a_call_without_a_sign_takes_what_nobody_waits_for(tasks: RedisTas
 
     assert "task1" == await joined(tasks, a_call("req_2"))
     assert None is await joined(tasks, a_call("req_3"))
+
+
+def beside(store: Store, *present: str, lease_ms: int = 0) -> RedisTaskStore:
+    """Return the journal of replica_2, which knows who may still be alive."""
+    return a_journal(
+        store,
+        owner="replica_2",
+        attendance=Attendance(frozenset(("replica_2", *present)), lease_ms),
+    )
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_what_was_waited_for_at_a_replica_that_is_gone_is_taken(
+    tasks: RedisTaskStore, store: Store, *, is_over: bool
+) -> None:
+    """A call without a sign gets it, running or finished; the next one finds nothing more."""
+    task = await begun(tasks, "task1")
+    if is_over:
+        await tasks.conclude(task, await submitted(tasks, task), finished())
+        await tasks.shelve(task.team, {task.id: ShelfNote({"0": "png 3"})})
+
+    assert "task1" == await joined(beside(store), a_call("req_2"))
+    assert None is await joined(beside(store), a_call("req_3"), as_task="task3")
+
+
+async def test_each_of_those_that_a_gone_replica_leaves_is_taken_once(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Also of those that came to wait there as retries; what others wait for is left alone."""
+    living = a_journal(store, owner="replica_3")
+    for number in range(3):
+        await begun(tasks, f"task{number}", a_call(f"req_{number}"))
+    await begun(living, "joined", a_call("req_3"))
+    await tasks.leave(a_team().id, TaskId("task1"), place=a_call().fingerprint, waiter="req_1")
+    assert "task1" == await joined(living, a_call("req_4"))
+    await begun(living, "living", a_call("req_5"))
+    assert "task0" == await joined(tasks, a_call("req_6", count=1))
+
+    calls = [a_call(f"new_{number}") for number in range(3)]
+    found = [await joined(beside(store, "replica_3"), call, as_task=call.waiter) for call in calls]
+
+    assert ["task0", "task2", None] == found
+
+
+async def test_nobody_is_gone_before_it_can_be_told(tasks: RedisTaskStore, store: Store) -> None:
+    """Not while our own place was not steady, not who is present, not who came in this lease."""
+    await begun(tasks, "task1")
+    unsteady = a_journal(store, owner="replica_2")
+    journals = [unsteady, beside(store, "replica_1"), beside(store, lease_ms=60_000)]
+
+    for number, journal in enumerate(journals):
+        assert None is await joined(journal, a_call(f"req_{number}"), as_task=f"other{number}")
+
+
+async def test_a_gone_replica_leaves_no_delivered_and_no_passing_answers(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """What was answered is no orphan; what came of nothing is no answer."""
+    task = await begun(tasks, "task1")
+    await tasks.conclude(task, await submitted(tasks, task), finished())
+    await tasks.shelve(task.team, {task.id: ShelfNote({"0": "png 3"}, delivered=True)})
+    nothing = await begun(tasks, "task2", a_call("req_2"))
+    gone = Ending(Event.EXPIRE, NO_CHARGE, FailureKind.UPSTREAM_DOWN)
+    await tasks.conclude(nothing, nothing.renders[0], gone)
+
+    assert None is await joined(beside(store), a_call("req_3"))
+
+
+async def test_a_replica_that_comes_back_does_not_send_away_who_joined(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """It stood still for longer than its lease; then the request that waited there leaves."""
+    task = await begun(tasks, "task1")
+    await joined(beside(store), a_call("req_2"))
+    await leave(tasks, task, "req_1")
+
+    assert None is await joined(beside(store, "replica_1"), a_call("req_3"))
 
 
 async def test_who_came_later_is_not_sent_away_by_who_leaves(tasks: RedisTaskStore) -> None:
@@ -186,6 +264,37 @@ async def test_a_retry_whose_answer_was_lost_still_finds_its_task(tasks: RedisTa
 
     assert "task1" == await joined(tasks, a_call("req_2", count=2))
     assert "task1" == await joined(tasks, a_call("req_3", count=3))
+
+
+async def test_a_refusal_whose_answer_was_lost_leaves_one_credit(tasks: RedisTaskStore) -> None:
+    """However often it is told: one call was sent away, so one retry is a call of its own."""
+    team = replace(a_team(), quotas=Quotas(in_flight_images=1))
+    await tasks.admit(an_admission("task1", team=team, call=a_call()))
+    refused = an_admission("task2", team=team, call=a_call("req_2"))
+    for _ in range(2):
+        with pytest.raises(RateLimited):
+            await tasks.admit(refused)
+    await tasks.give_up(refused)
+    for _ in range(2):
+        await tasks.expect_retry(team.id, a_call("req_9"))
+
+    found = [
+        await joined(tasks, a_call(f"req_{number}", count=1), as_task=f"task{number}")
+        for number in (3, 4, 5)
+    ]
+    assert [None, None, "task1"] == found
+
+
+async def test_a_credit_ends_by_itself(tasks: RedisTaskStore, store: Store) -> None:
+    """Later refusals of the same words do not keep that of a client that never came back."""
+    await begun(tasks, "task1")
+    await tasks.expect_retry(a_team().id, a_call("req_2"))
+    [key] = await store.command("KEYS", "{t:design}:refusals:*")  # type: ignore[misc]
+    await store.command("ZINCRBY", key, -120_001, "1:req_2")
+    await tasks.expect_retry(a_team().id, a_call("req_3", count=0))
+
+    assert None is await joined(tasks, a_call("req_4", count=1), as_task="task4")
+    assert "task1" == await joined(tasks, a_call("req_5", count=1))
 
 
 async def test_a_call_that_waits_by_itself_leaves_no_credit(tasks: RedisTaskStore) -> None:

@@ -80,6 +80,7 @@ async def test_nobody_is_gone_by_what_a_new_server_says(store: Store) -> None:
     """Its owner may only not have told it yet; after a whole lease it is gone."""
     async with open_house(store) as house:
         await house.engine.reconciler.compare(TEAM.id)
+        assert not house.replica.is_gone("replica_0")
         for _ in range(6):
             await house.later(2.0)
         before = house.replica.is_gone("replica_0")

@@ -52,15 +52,18 @@ class House:
     files: Files
     assets: ObjectAssetStore
 
-    async def kept(self, content: bytes, team: TeamId = TEAM) -> KeptReference:
+    async def kept(
+        self, content: bytes, team: TeamId = TEAM, *, place: str = "call1"
+    ) -> KeptReference:
         """Put a reference where replicas find it."""
         digest = hashlib.sha256(content).hexdigest()
 
         async def chunks() -> AsyncIterator[bytes]:
             yield content
 
-        await self.assets.put(reference_key(team, digest), chunks())
-        return KeptReference(digest, PictureFormat.PNG, len(content))
+        reference = KeptReference(digest, PictureFormat.PNG, len(content), place=place)
+        await self.assets.put(reference_key(team, reference), chunks())
+        return reference
 
 
 def order_of(references: References, *, provider: str = "evolink") -> SubmitOrder:
@@ -138,6 +141,35 @@ async def test_links_that_were_no_use_are_forgotten(store: Store, tmp_path: Path
 
     assert 2 == len(house.files.taken)
     await house.links.forget(TEAM, order_of(References((LinkedReference("https://a/b"),))))
+
+
+async def test_what_nobody_will_need_again_is_removed(store: Store, tmp_path: Path) -> None:
+    """Of this call, and of no other one with the same bytes; nor of an older gateway's."""
+    house = a_house(store, tmp_path)
+    mine, mask = await house.kept(b"one"), await house.kept(b"two")
+    others = [await house.kept(b"one", place=place) for place in ("call2", "")]
+    linked = LinkedReference("https://a/b")
+    await house.links.drop(TEAM, References((mine, linked, mine), mask=mask))
+    await house.links.drop(TEAM, References((others[1],)))
+
+    keys = [reference_key(TEAM, each) for each in (mine, mask, *others)]
+    assert [False, False, True, True] == [await house.assets.find(key) is not None for key in keys]
+    assert [b"one"] == [
+        await house.links.urls(TEAM, order_of(References((others[0],)))) and house.files.taken[0]
+    ]
+
+
+async def test_what_cannot_be_removed_is_left_to_a_sweep(store: Store, tmp_path: Path) -> None:
+    """A store of pictures that is down is no reason to fail."""
+    house = a_house(store, tmp_path / "assets")
+    mine = await house.kept(b"one")
+    (tmp_path / "assets").rename(tmp_path / "away")
+    (tmp_path / "assets").touch()
+    await house.links.drop(TEAM, References((mine,)))
+
+    (tmp_path / "assets").unlink()
+    (tmp_path / "away").rename(tmp_path / "assets")
+    assert await house.assets.find(reference_key(TEAM, mine)) is not None
 
 
 async def test_an_upload_that_fails_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:

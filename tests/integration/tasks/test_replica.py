@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.store.client import Store
-from gateway.tasks.replica import Replica
+from gateway.tasks.replica import Attendance, Replica
 from tests.support.journal import LaterClock
 from tests.support.valkey import ValkeyProcess
 
@@ -87,6 +87,48 @@ async def test_a_stalled_store_makes_nobody_gone(
 
         assert (False, False) == (after, one.is_gone("two"))
         assert {"two"} == one.others
+
+
+async def test_a_replica_that_has_just_come_is_not_gone(store: Store) -> None:
+    """It renewed its place after we last looked, and has a task that we see."""
+    clock = LaterClock()
+    one, two = a_replica(store, "one", clock), a_replica(store, "two", clock)
+    await one.renew()
+    clock.advance(5)
+    await one.renew()
+    clock.advance(5)
+    await one.renew()
+    clock.advance(1)
+    await two.renew()
+
+    assert not one.is_gone("two")
+    await one.renew()
+    assert not one.is_gone("two")
+
+
+async def test_who_is_present_is_told_when_it_can_be(store: Store) -> None:
+    """After a lease of good renewals; who was seen in this lease may still be there."""
+    clock = LaterClock()
+    one, two = a_replica(store, "one", clock), a_replica(store, "two", clock)
+    await two.renew()
+    await one.renew()
+    early = one.attendance()
+    for _ in range(2):
+        clock.advance(5)
+        await one.renew()
+    steady = one.attendance()
+    await two.leave()
+    await one.renew()
+    left = one.attendance()
+    for _ in range(2):
+        clock.advance(5)
+        await one.renew()
+    alone = one.attendance()
+    clock.advance(7.1)
+    stale = one.attendance()
+
+    both, self_only = (Attendance(frozenset(names), 10_000) for names in (["one", "two"], ["one"]))
+    assert [None, both, both, self_only, None] == [early, steady, left, alone, stale]
 
 
 async def test_a_stranger_is_missed_from_our_first_renewal_on(store: Store) -> None:

@@ -78,7 +78,7 @@ async def test_every_step_is_written_down_before_the_next(house: House) -> None:
     await house.until_in(RenderState.SUBMITTED)
     await until(lambda: "submitted" in house.points)
 
-    assert ["admitted", "queued", "submitting", "posted", "submitted"] == house.points
+    assert ["asked", "admitted", "queued", "submitting", "posted", "submitted"] == house.points
 
 
 async def test_each_render_is_posted_once_under_a_key_of_its_own(house: House) -> None:
@@ -537,10 +537,26 @@ async def test_the_journal_has_the_links_before_the_post(house: House) -> None:
         task.renders[0].urls,
         task.order.references,
     )
-    assert ["admitted", "uploaded", "queued", "submitting"] == house.points[:4]
+    assert ["asked", "admitted", "uploaded", "queued", "submitting"] == house.points[:5]
     # Links are capabilities: the record of what is over has none.
     written = await house.written()
     assert ((), References()) == (written.renders[0].urls, written.order.references)
+    # What was kept for it is known until it is deleted.
+    assert PICTURES.kept == written.brought.pictures
+
+
+async def test_what_an_order_was_made_from_goes_with_its_end(store: Store) -> None:
+    """Once nothing of it will be submitted any more; and not before, nor of other orders."""
+    links = ScriptedLinks()
+    async with open_house(store, references=links) as house:
+        live = await edit(house)
+        await house.until_in(RenderState.SUBMITTED)
+        before = list(links.dropped)
+        await house.poller.poll()
+        await over(live)
+        await until(lambda: bool(links.dropped))
+
+        assert ([], [References(PICTURES.kept)]) == (before, links.dropped)
 
 
 async def test_a_replica_that_died_before_it_submitted_costs_nothing(store: Store) -> None:

@@ -9,7 +9,7 @@ from gateway.assets.interface import AssetUnavailableError
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.config.problems import ConfigError, Problem
 from gateway.domain.errors import StoreUnavailable
-from gateway.store.embedded import EmbeddedServerError
+from gateway.store.data_dir import EmbeddedServerError
 
 PROBLEMS = [Problem("redis.url", "is wrong"), Problem("server.port", "too")]
 

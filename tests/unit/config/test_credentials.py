@@ -230,6 +230,41 @@ def test_the_key_of_the_picture_store_is_a_secret() -> None:
     assert ("", ()) == (_find().secrets.asset_keys.secret.get_secret_value(), _find().missing)
 
 
+def test_headers_for_traces_are_secrets() -> None:
+    """As OTEL_EXPORTER_OTLP_HEADERS has them: pairs with commas between, percent-encoded."""
+    traces = {"headers_env": "HEADERS"}
+    found = _find({"HEADERS": "X-Api-Key=a%20b-secret, tenant=7,"}, traces=traces)
+
+    headers = found.secrets.trace_headers
+    assert {"x-api-key": "a b-secret", "tenant": "7"} == {
+        name: value.get_secret_value() for name, value in headers.items()
+    }
+    assert "b-secret" not in repr(found)
+    assert ({}, ()) == (_find().secrets.trace_headers, _find().missing)
+    assert ["traces.headers_env: HEADERS is not set in the environment"] == _told(
+        _find(traces=traces).missing
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "the-secret-alone",
+        "x-key=the-secret,more",
+        "=the-secret",
+        "a b=the-secret",
+        "x=%0Athe-secret",
+    ],
+)
+def test_headers_that_are_none(wrong: str) -> None:
+    """The message does not repeat them."""
+    found = _find({"HEADERS": wrong}, traces={"headers_env": "HEADERS"})
+
+    assert ["traces.headers_env: in HEADERS: expected name=value, with commas between"] == _told(
+        found.unusable
+    )
+
+
 def test_a_webhook_that_is_not_there() -> None:
     """Is missing, as every secret that is named."""
     found = _find(alerts={"webhook_url_env": "HOOK"})

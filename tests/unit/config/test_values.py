@@ -19,6 +19,7 @@ from gateway.config.values import (
     parse_exact,
     parse_keep_ms,
     parse_positive_duration_ms,
+    parse_ratio,
     parse_share,
     parse_size_bytes,
     parse_timezone,
@@ -237,3 +238,16 @@ def test_books_are_not_kept_for_hours(text: object) -> None:
     """A slip of the unit would trim what somebody still needs."""
     with pytest.raises(ValueError, match=r"^expected a number of days"):
         parse_keep_ms(text)
+
+
+@pytest.mark.parametrize("written", [0, 1, Decimal("0.005"), 0.5])
+def test_a_ratio(written: Decimal | float) -> None:
+    """Any part of the whole, none and all of it too."""
+    assert float(written) == parse_ratio(written)
+
+
+@pytest.mark.parametrize("written", [-0.1, Decimal("1.01"), "0.5", True, None, Decimal("NaN")])
+def test_what_is_no_ratio(written: object) -> None:
+    """What is written is not repeated."""
+    with pytest.raises(ValueError, match=r"^expected a number from 0 to 1$"):
+        parse_ratio(written)

@@ -1,18 +1,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from gateway.domain.catalog import Model
 from gateway.domain.errors import InvalidRequest, NotFound
-from gateway.domain.images import ImageRequest
-from gateway.edge.evolink_fields import parse_batch, parse_submit
+from gateway.domain.images import ImageRequest, Operation
+from gateway.edge.evolink_fields import Submit, parse_batch, parse_object, parse_submit
 from tests.support.factories import FREE_SIZES, a_model, an_offer
+
+LINK = "https://x.example/a.png"
 
 MODELS = {
     "gpt-image-1.5": a_model(),
-    "gpt-image-2": a_model("gpt-image-2", offers=(an_offer(sizes=FREE_SIZES),)),
+    "gpt-image-2": a_model(
+        "gpt-image-2",
+        offers=(
+            an_offer(sizes=FREE_SIZES),
+            replace(
+                an_offer(sizes=FREE_SIZES, operation=Operation.EDIT, max_references=3), masks=True
+            ),
+        ),
+    ),
+    "edits-only": a_model(
+        "edits-only",
+        offers=(an_offer(operation=Operation.EDIT, qualities=("high",), max_references=1),),
+    ),
 }
 
 
@@ -21,10 +36,14 @@ def find(name: str) -> Model | None:
     return MODELS.get(name)
 
 
-def parsed(model: str = "gpt-image-1.5", **fields: object) -> ImageRequest:
+def submitted(model: str = "gpt-image-1.5", **fields: object) -> Submit:
     """Read a body with a model and a prompt."""
-    body = {"model": model, "prompt": "a fox"} | fields
-    return parse_submit(json.dumps(body).encode(), find)
+    return parse_submit({"model": model, "prompt": "a fox"} | fields, find)
+
+
+def parsed(model: str = "gpt-image-1.5", **fields: object) -> ImageRequest:
+    """Read such a body, and return what it asks for."""
+    return submitted(model, **fields).request
 
 
 def refused(model: str = "gpt-image-1.5", **fields: object) -> InvalidRequest:
@@ -66,6 +85,22 @@ def test_every_field_reaches_the_request() -> None:
         output_format="webp",
         callback_url="https://x.example/hook",
     )
+
+
+def test_references_and_their_mask_are_named_in_order() -> None:
+    """Links are at most as long as one may be; a data URL is as long as its picture."""
+    data = "data:image/png;base64," + "A" * 4000
+    edit = submitted("gpt-image-2", image_urls=[LINK, data], mask_url="https://x.example/m.png")
+
+    assert ((LINK, data), "https://x.example/m.png") == (edit.links, edit.mask)
+    assert MODELS["gpt-image-2"] is edit.model
+
+
+def test_without_references_a_mask_is_of_nothing() -> None:
+    """EvoLink ignores it (protocols/evolink.md §2.3); so it is here."""
+    words = submitted("gpt-image-2", image_urls=[], mask_url=LINK)
+
+    assert ((), None) == (words.links, words.mask)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +147,14 @@ def test_sizes_are_pixels_in_the_end(
         ("gpt-image-1.5", {"callback_url": ["https://x.example"]}, "callback_url"),
         ("gpt-image-1.5", {"callback_url": "https://x.example/" + "x" * 2048}, "callback_url"),
         ("gpt-image-1.5", {"seed": 1}, "seed"),
+        ("gpt-image-2", {"image_urls": [LINK] * 4}, "image_urls"),
+        ("gpt-image-2", {"image_urls": [LINK, 1]}, "image_urls[1]"),
+        ("gpt-image-2", {"image_urls": [LINK + "x" * 2048]}, "image_urls[0]"),
+        ("gpt-image-2", {"image_urls": [LINK], "mask_url": 1}, "mask_url"),
+        ("edits-only", {}, "image_urls"),
+        ("edits-only", {"image_urls": []}, "image_urls"),
+        ("edits-only", {"image_urls": [LINK], "mask_url": LINK}, "mask_url"),
+        ("edits-only", {"image_urls": [LINK], "quality": "low"}, "quality"),
         ("gpt-image-2", {"size": "7:5"}, "size"),
         ("gpt-image-2", {"size": "100x100"}, "size"),
         ("gpt-image-2", {"size": ""}, "size"),
@@ -140,7 +183,7 @@ def test_a_refused_size_says_what_there_is() -> None:
 def test_what_is_no_object_is_refused(body: bytes) -> None:
     """A submit and a batch are JSON objects."""
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
-        parse_submit(body, find)
+        parse_object(body)
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
         parse_batch(body)
 
@@ -148,9 +191,9 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
 def test_models() -> None:
     """One is needed, as text; one that does not exist is not found."""
     with pytest.raises(InvalidRequest, match="Missing required parameter: 'model'"):
-        parse_submit(b'{"prompt": "x"}', find)
+        parse_submit({"prompt": "x"}, find)
     with pytest.raises(InvalidRequest, match="expected a string"):
-        parse_submit(b'{"prompt": "x", "model": ["gpt-image-2"]}', find)
+        parse_submit({"prompt": "x", "model": ["gpt-image-2"]}, find)
     with pytest.raises(NotFound, match="Specified model not found"):
         parsed("dall-e-9")
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import cast
 
 import httpx
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from gateway.access.file_keys import FileKeys
 from gateway.assets.interface import AssetStore
+from gateway.assets.remote import RemotePictures
 from gateway.domain.errors import GatewayError
 from gateway.domain.tokens import Signer
 from gateway.edge.assets import AssetRoutes
@@ -21,12 +23,14 @@ from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
+from gateway.edge.evolink_edits import SubmitReader
 from gateway.edge.images import ImageRoutes
 from gateway.edge.middleware import BodyLimitMiddleware, RecordMiddleware, SlashMiddleware
 from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
 from gateway.edge.ops import OpsRoutes
 from gateway.edge.parse import FieldRules
+from gateway.edge.pictures import PictureReader
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
 from gateway.edge.streams import PictureStreams
@@ -63,10 +67,17 @@ class Edge:
         keys = FileKeys({hashlib.sha256(KEY.encode()).digest(): a_caller(team)})
         images = a_catalog_service(*map(a_model, (SLASHED, "gpt-image-1.5", PRIVATE)))
         rules = FieldRules(images.find_model)
-        references = cast("References", None)
-        edits = EditReader(references, rules, max_rest_bytes=LIMIT_BYTES)
-        self.metrics = Metrics(CollectorRegistry(), version="1")
         links = Links(_signer, FixedClock(), keep_ms=1000, public_url="")
+        references = References(
+            cast("AssetStore", None),
+            cast("RemotePictures", None),
+            links,
+            spool_dir=Path(),
+            passes_links=lambda _: False,
+        )
+        pictures = PictureReader(references)
+        edits = EditReader(pictures, rules, max_rest_bytes=LIMIT_BYTES)
+        self.metrics = Metrics(CollectorRegistry(), version="1")
         orders = ImageRoutes(
             keys=keys,
             images=images,
@@ -105,7 +116,8 @@ class Edge:
                 ops=OpsRoutes(checks={}, metrics=self.metrics),
                 evolink=EvolinkRoutes(
                     keys=keys,
-                    images=images,
+                    submits=SubmitReader(pictures, images.find_model, max_rest_bytes=LIMIT_BYTES),
+                    references=references,
                     orders=orders,
                     evolink=cast("EvolinkService", None),
                     links=links,

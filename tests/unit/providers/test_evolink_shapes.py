@@ -63,6 +63,7 @@ def test_the_recorded_live_answer_is_read_verbatim() -> None:
         usage=TokenUsage(text_input=57, image_output=1120),
         credits_used=Fraction(1783, 1000),
         duration_s=4.0,
+        model="gemini-3.1-flash-lite-image",
     )
 
 
@@ -70,7 +71,12 @@ def test_the_documented_minimum_is_read() -> None:
     """A completed task without usage, duration or result_data (§4.3) is complete."""
     outcome = read_poll(recorded("completed_documented.json"), "task-unified-1756817821-4x3rx6ny")
 
-    assert outcome == Finished(("http://example.com/image.jpg",), usage=None, credits_used=None)
+    assert outcome == Finished(
+        ("http://example.com/image.jpg",),
+        usage=None,
+        credits_used=None,
+        model="gemini-3.1-flash-image-preview",
+    )
 
 
 def test_the_documented_create_answer_is_accepted() -> None:

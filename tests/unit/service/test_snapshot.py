@@ -156,7 +156,7 @@ async def test_the_organization_s_budgets_are_asked_for_each_time() -> None:
 
     shared = [(a_budget("day"),), (), (a_budget("month"),)]
     snapshot = Snapshot(
-        *(Noted({}), Teams(), _metrics(), Listener()),
+        *(Noted({"(organization)": ()}), Teams(), _metrics(), Listener()),
         undelivered=_nothing,
         shared=iter(shared).__next__,
     )

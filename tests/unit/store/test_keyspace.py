@@ -42,6 +42,7 @@ from gateway.store.keyspace import (
     turns_key,
     unfetched_ends_key,
     unfetched_key,
+    waits_key,
     wake_key,
 )
 
@@ -57,7 +58,8 @@ KEYS = [
     (unfetched_ends_key(TEAM), "{t:design}:unfetched:ends"),
     (calls_key(TEAM, "f00d"), "{t:design}:calls:f00d"),
     (orphans_key(TEAM, "f00d"), "{t:design}:orphans:f00d"),
-    (refused_key(TEAM, "f00d"), "{t:design}:refused:f00d"),
+    (refused_key(TEAM, "f00d"), "{t:design}:refusals:f00d"),
+    (waits_key(TEAM, "f00d"), "{t:design}:waits:f00d"),
     (idempotency_key(TEAM, "f00d"), "{t:design}:idempotency:f00d"),
     (tombstone_key(TEAM, TASK), "{t:design}:tombstone:imgtask_1"),
     (

@@ -210,9 +210,11 @@ async def test_stored() -> None:
     """A picture is counted by what was made and for whom."""
     books = Books()
     live = a_live_task(replace(a_task(), quality="high", size="1024x1536"))
-    books.accounting.stored(live)
+    books.accounting.stored(live, cut=False)
+    books.accounting.stored(live, cut=True)
 
-    assert books.samples("images_total") == {("design", MODEL, "evolink", "high", "1024x1536"): 1}
+    assert books.samples("images_total") == {("design", MODEL, "evolink", "high", "1024x1536"): 2}
+    assert books.samples("pictures_cut_total") == {("evolink",): 1}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ async def test_a_client_cannot_make_series_with_sizes(
     books, live = Books(), a_live_task(replace(a_task(), size=size))
     offer = an_offer()
     live.offer = None if rule is None else replace(offer, sizes=rule)
-    books.accounting.stored(live)
+    books.accounting.stored(live, cut=False)
 
     [labels] = books.samples("images_total")
     assert label == labels[-1]

@@ -157,8 +157,11 @@ def test_a_repeated_admission_counts_no_rates() -> None:
 
 
 def test_a_call_that_was_attached() -> None:
-    """It became no task, and is told which one it waits for."""
-    assert Joined(TaskId("task0")) == asked(an_admission()).understand([b"joined", b"task0"])
+    """It became no task, and is told which one it waits for, and whose trace that is in."""
+    understand = asked(an_admission()).understand
+
+    assert Joined(TaskId("task0")) == understand([b"joined", b"task0", b""])
+    assert Joined(TaskId("task0"), "00-a-b-01") == understand([b"joined", b"task0", b"00-a-b-01"])
 
 
 def test_over_budget() -> None:
@@ -279,9 +282,10 @@ def test_a_record_knows_who_waits_for_it(idempotency: str, fields: dict[str, str
     """And where its Idempotency-Key is, when the call had one."""
     call = a_call("req_7", count=2, idempotency=idempotency)
 
-    assert call_fields(TeamId("design"), call) == {
+    assert call_fields(TeamId("design"), call, replica="replica_1") == {
         "waiter": "req_7",
         "waiting": "1",
+        "at": "replica_1",
         "count": "2",
         **fields,
     }
@@ -296,7 +300,7 @@ def test_retries_are_looked_for_by_fingerprint_and_key() -> None:
     assert call_keys(team, "f00d") == [
         "{t:design}:calls:f00d",
         "{t:design}:orphans:f00d",
-        "{t:design}:refused:f00d",
+        "{t:design}:refusals:f00d",
     ]
 
 

@@ -101,6 +101,7 @@ def test_what_is_written_can_be_read(first: Render, second: Render) -> None:
         owner="",
         epoch=7,
         output=Output(PictureFormat.WEBP, 50),
+        trace=f"00-{'a' * 32}-{'b' * 16}-01 vendor=x",
     )
 
     assert task == read(task)

@@ -48,6 +48,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("assets_free_bytes", Reading, ()),
     ("assets_waiting", Gauge, ()),
     ("config_reloads", Counter, ("outcome",)),
+    ("pictures_cut", Counter, ("provider",)),
     ("store_up", Reading, ()),
 ]
 
@@ -153,6 +154,7 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("price_miss_total", "model", "gpt-image-1.5"),
         ("possible_charge_usd_total", "provider", "evolink"),
         ("billing_drift_usd_total", "provider", "evolink"),
+        ("pictures_cut_total", "provider", "evolink"),
     }
 
     refused = {"team": "design", "reason": "insufficient_quota"}
