@@ -23,10 +23,15 @@ def free_bytes(folder: Path) -> int:
 
 def remove_unfinished(folder: Path, key: str) -> None:
     """Remove what killed writers of an object have left, once it was written by another."""
-    target = folder / key
-    for path in target.parent.glob(f"{target.name}#*"):
-        if _UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    directory, _, name = f"{folder}/{key}".rpartition("/")
+    with os.scandir(directory) as entries:
+        left = [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(f"{name}#") and _UNFINISHED.fullmatch(entry.name)
+        ]
+    for path in left:
+        Path(path).unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path, now_ms: int) -> int:

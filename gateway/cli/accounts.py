@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import secrets
 from collections.abc import Awaitable, Callable
@@ -10,27 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import uvloop
-
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.background import SystemClock
-from gateway.cli.books import refuse
+from gateway.cli.books import on_settings
 from gateway.cli.opened_store import opened_store
-from gateway.config.load import Loaded, load, process_environ
-from gateway.config.problems import ConfigError
-from gateway.domain.errors import StoreUnavailable
-from gateway.service.admin import Admin, AdminRefusedError
+from gateway.config.load import Loaded
+from gateway.service.admin import Admin
 from gateway.store.client import Store
-from gateway.store.data_dir import EmbeddedServerError
 
 T = TypeVar("T")
 
 
 def with_admin(config: Path, work: Callable[[Admin], Awaitable[T]]) -> T:
-    """Run a command's work on the accounts of the store that the settings name.
-
-    What cannot be done is told on standard error and ends the command with 1.
-    """
+    """Run a command's work on the accounts of the store that the settings name."""
 
     async def on_accounts(loaded: Loaded, store: Store) -> T:
         return await work(admin_of(loaded, store))
@@ -39,25 +30,13 @@ def with_admin(config: Path, work: Callable[[Admin], Awaitable[T]]) -> T:
 
 
 def with_store(config: Path, work: Callable[[Loaded, Store], Awaitable[T]]) -> T:
-    """Run a command's work on the store that the settings name.
+    """Run a command's work on the store that the settings name, as `on_settings`."""
 
-    What cannot be done is told on standard error and ends the command with 1.
-    """
-    try:
-        loaded = load(config, process_environ())
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_work(loaded, work))
-    except ConfigError as error:
-        refuse(*(str(problem) for problem in error.problems))
-    except (EmbeddedServerError, AdminRefusedError) as error:
-        refuse(str(error))
-    except StoreUnavailable:
-        refuse("the store did not answer in time.")
+    async def on_store(loaded: Loaded) -> T:
+        async with opened_store(loaded) as store:
+            return await work(loaded, store)
 
-
-async def _work(loaded: Loaded, work: Callable[[Loaded, Store], Awaitable[T]]) -> T:
-    async with opened_store(loaded) as store:
-        return await work(loaded, store)
+    return on_settings(config, on_store)
 
 
 def admin_of(loaded: Loaded, store: Store) -> Admin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -19,17 +17,15 @@ from gateway import __version__
 from gateway.assembly.from_settings import keeping_of
 from gateway.assembly.ways_out import opened_providers
 from gateway.background import SystemClock
-from gateway.cli.books import books_on, refuse
+from gateway.cli.books import books_on, on_settings, refuse
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.opened_store import opened_store
 from gateway.config.addresses import EMBEDDED
-from gateway.config.load import Loaded, load, process_environ
-from gateway.config.problems import ConfigError
-from gateway.domain.errors import StoreUnavailable
+from gateway.config.load import Loaded, process_environ
 from gateway.service.unbooked import Unbooked, known_ids, unbooked, withdraw_waiting
 from gateway.store.backup import Backup, BackupError, restoring, write_backup
 from gateway.store.client import Store
-from gateway.store.data_dir import EmbeddedServerError
+from gateway.store.data_dir import DataDirInUseError
 from gateway.tasks.redis_tasks import RedisTaskStore
 
 T = TypeVar("T")
@@ -62,6 +58,8 @@ def backup(
     It holds the books, the accounts and the tasks, but no pictures. Prompts of pictures that are
     being made are in it: keep it as safe as the store.
     """
+    if not file.parent.is_dir():
+        refuse(f"{file.parent} is no folder.")
 
     async def work(loaded: Loaded) -> Backup:
         async with opened_store(loaded) as store:
@@ -104,12 +102,15 @@ def restore(
         staging = restoring(
             file, settings.data_dir, now_ms=now_ms, replaces=replace, reached=faults
         )
-        async with (
-            staging as staged,
-            Store(staged.url, timeout_ms=settings.timeout_ms) as store,
-        ):
-            restored = await _compared(loaded, store, staged.backup)
-            faults("compared")
+        try:
+            async with (
+                staging as staged,
+                Store(staged.url, timeout_ms=settings.timeout_ms) as store,
+            ):
+                restored = await _compared(loaded, store, staged.backup)
+                faults("compared")
+        except DataDirInUseError:
+            refuse("a gateway is at work on these books: stop it, and start it again afterwards.")
         return restored
 
     with Console(stderr=True).status("restoring"):
@@ -136,28 +137,22 @@ async def _compared(loaded: Loaded, store: Store, about: Backup) -> Restored:
 
 def _on_embedded(config: Path, work: Callable[[Loaded], Awaitable[T]]) -> T:
     """Run a command's work on the embedded store; what cannot be done ends it with 1."""
-    try:
-        loaded = load(config, process_environ())
+
+    async def on_embedded(loaded: Loaded) -> T:
         if loaded.secrets.redis_url.get_secret_value() != EMBEDDED:
             refuse("redis.url names a server that is not ours: use its own backups.")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_awaited(work(loaded)))
-    except ConfigError as error:
-        refuse(f"{config} cannot be used:", *(str(problem) for problem in error.problems))
-    except (BackupError, EmbeddedServerError) as error:
+        return await work(loaded)
+
+    try:
+        return on_settings(config, on_embedded)
+    except BackupError as error:
         refuse(str(error))
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}.")
-    except StoreUnavailable:
-        refuse("the store did not answer in time.")
 
 
 def _faults() -> Callable[[str], None]:
     return fault_point(process_environ().get(FAULT_ENV, ""))
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work
 
 
 def _fields(restored: Restored) -> dict[str, object]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,16 +18,15 @@ from gateway.access.redis_accounts import RedisAccounts
 from gateway.access.teams import AllTeams
 from gateway.background import SystemClock
 from gateway.cli.opened_store import opened_store
+from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.config.load import Loaded, load, process_environ
-from gateway.config.problems import ConfigError
-from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TeamId
 from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
+from gateway.service.admin import NoSuchError
 from gateway.service.budgets import Budgets
 from gateway.store.client import Store
-from gateway.store.data_dir import EmbeddedServerError
 
 T = TypeVar("T")
 
@@ -49,30 +49,48 @@ class Books:
     in_file: frozenset[TeamId]
 
     async def teams(self, only: str = "") -> list[TeamId]:
-        """Return the teams there are, or the one that is asked for, known or not.
+        """Return the teams there are, or the one that is asked for.
 
-        A team that was taken out of the settings still has its books.
+        A team that was taken out of the settings still has its books. Raises NoSuchError for one
+        that has none, and is no team: its name was mistyped.
         """
-        if only:
-            return [TeamId(only)]
-        return sorted(self.in_file | await self.accounts.teams())
+        known = self.in_file | await self.accounts.teams()
+        if not only:
+            return sorted(known)
+        team = TeamId(only)
+        if team not in known and not await self.redis.has(team):
+            raise NoSuchError(f"There is no team '{only}', and there are no books of it.")
+        return [team]
 
 
 def in_books(config: Path, work: Callable[[Books], Awaitable[T]]) -> T:
-    """Run a command's work on the books of the store that the settings name.
+    """Run a command's work on the books of the store that the settings name, as `on_settings`."""
+
+    async def on_books(loaded: Loaded) -> T:
+        async with opened_store(loaded) as store:
+            return await work(books_on(store, loaded))
+
+    return on_settings(config, on_books)
+
+
+def on_settings(config: Path, work: Callable[[Loaded], Coroutine[object, object, T]]) -> T:
+    """Load the settings and run a command's work on them.
 
     What cannot be done is told on standard error and ends the command with 1.
     """
-    try:
+    with refusing(config):
         loaded = load(config, process_environ())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_work(loaded, work))
-    except ConfigError as error:
-        refuse(f"{config} cannot be used:", *(str(problem) for problem in error.problems))
-    except EmbeddedServerError as error:
-        refuse(str(error))
-    except StoreUnavailable:
-        refuse("the store did not answer in time.")
+            return runner.run(work(loaded))
+
+
+@contextmanager
+def refusing(config: Path) -> Iterator[None]:
+    """End the command with 1 for what its settings, its store or its operator got wrong."""
+    try:
+        yield
+    except REFUSALS as error:
+        refuse(*lines_of(error, config))
 
 
 def refuse(*lines: str) -> NoReturn:
@@ -96,8 +114,3 @@ def books_on(store: Store, loaded: Loaded) -> Books:
         ),
         in_file=frozenset(map(TeamId, loaded.settings.teams)),
     )
-
-
-async def _work(loaded: Loaded, work: Callable[[Books], Awaitable[T]]) -> T:
-    async with opened_store(loaded) as store:
-        return await work(books_on(store, loaded))

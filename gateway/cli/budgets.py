@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.books import Books, Format, in_books, refuse
+from gateway.cli.books import Books, Format, in_books
+from gateway.cli.tables import print_whole
 from gateway.domain.money import format_usd
 from gateway.ledger.holds import Standing
-from gateway.service.admin import NoSuchError
 from gateway.service.amounts import standing_fields
 
 _COLUMNS = ("team", "key", "budget", "per", "limit", "topped_up", "spent", "held", "remaining")
@@ -29,16 +28,13 @@ def tell_budgets(config: Path, team: str, output: Format) -> None:
     async def read(books: Books) -> tuple[Standing, ...]:
         return await (books.budgets.of(team) if team else books.budgets.all())
 
-    try:
-        standings = in_books(config, read)
-    except NoSuchError as error:
-        refuse(str(error))
+    standings = in_books(config, read)
     if output is Format.JSON:
         typer.echo(json.dumps([standing_fields(each) for each in standings], indent=2))
     elif output is Format.CSV:
         csv.writer(sys.stdout, lineterminator="\n").writerows(_rows(standings))
     else:
-        Console(highlight=False).print(_table(standings))
+        print_whole(_table(standings))
 
 
 def _rows(standings: Sequence[Standing]) -> Iterator[list[str]]:

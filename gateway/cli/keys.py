@@ -15,7 +15,7 @@ from gateway.cli.accounts import operator, with_admin
 from gateway.config.values import parse_duration_ms
 from gateway.service.admin import MadeKey
 
-app = typer.Typer(help="Keys of teams.", no_args_is_help=True)
+app = typer.Typer(help="Make, renew and end keys of teams.", no_args_is_help=True)
 
 Team = Annotated[str, typer.Option("--team", help="The team.")]
 KeyName = Annotated[str, typer.Option("--name", help="What the key is called.")]

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.assembly.from_settings import asset_place, keeping_of
-from gateway.assets.interface import AssetUnavailableError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.background import SystemClock
-from gateway.cli.books import refuse
+from gateway.cli.books import on_settings, refuse
 from gateway.cli.opened_store import opened_store
-from gateway.config.load import Loaded, load, process_environ
-from gateway.config.problems import ConfigError
-from gateway.domain.errors import InternalError, StoreUnavailable
+from gateway.config.load import Loaded
+from gateway.domain.errors import InternalError
 from gateway.domain.ids import TeamId
+from gateway.service.admin import NoSuchError
 from gateway.service.deletion import Deletion, Purged
-from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.redis_tasks import RedisTaskStore
 
@@ -39,15 +35,7 @@ def purge(
     What they have cost stays in the ledger. Exits with 1 while tasks of the user are running.
     """
     try:
-        loaded = load(config, process_environ())
-        if loaded.settings.assets.url == "memory:":
-            refuse("assets.url: pictures are in the gateway's memory, out of reach of a command.")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(_purge(loaded, team, user))
-    except (ConfigError, EmbeddedServerError, AssetUnavailableError) as error:
-        refuse(str(error))
-    except StoreUnavailable:
-        refuse("the store does not answer.")
+        found = on_settings(config, lambda loaded: _purge(loaded, team, user))
     except InternalError:
         refuse("the store of pictures does not answer: nothing more was deleted.")
     deleted = sum(each.deleted for each in found.values())
@@ -63,12 +51,15 @@ def purge(
 
 
 async def _purge(loaded: Loaded, only: str, user: str) -> dict[TeamId, Purged]:
+    if loaded.settings.assets.url == "memory:":
+        refuse("assets.url: pictures are in the gateway's memory, out of reach of a command.")
     async with opened_store(loaded) as store:
         keeping = keeping_of(loaded.settings)
         tasks = RedisTaskStore(store, SystemClock(), owner="", keeping=keeping)
         assets = ObjectAssetStore.open(asset_place(loaded))
         deletion = Deletion(tasks.read, Forgetting(store), assets)
-        names = {TeamId(only)} if only else set(map(TeamId, loaded.settings.teams))
-        if not only:
-            names |= {*await RedisAccounts(store).teams(), *await tasks.teams()}
-        return {name: await deletion.purge(name, user) for name in sorted(names)}
+        names = {*loaded.settings.teams, *await RedisAccounts(store).teams(), *await tasks.teams()}
+        if only and only not in names:
+            raise NoSuchError(f"There is no team '{only}', and there are no tasks of it.")
+        chosen = [only] if only else sorted(names)
+        return {TeamId(name): await deletion.purge(TeamId(name), user) for name in chosen}

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from gateway.background import SystemClock
+from gateway.cli.books import refuse, refusing
 from gateway.config.catalog import catalog_from
 from gateway.config.load import load, process_environ
-from gateway.config.problems import ConfigError
 from gateway.domain.catalog import Catalog
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import format_usd
@@ -42,12 +42,11 @@ def quote(
     """Tell what a call would cost; exit with 1 when it would be refused."""
     fields = {"model": model, "prompt": prompt, "size": size, "quality": quality}
     try:
-        catalog = catalog_from(load(config, process_environ()).settings)
+        with refusing(config):
+            catalog = catalog_from(load(config, process_environ()).settings)
         quoted = _quote(catalog, fields, references)
-    except ConfigError as error:
-        _refuse(f"{config} cannot be used:", *(str(problem) for problem in error.problems))
     except InvalidRequest as error:
-        _refuse(error.message)
+        refuse(error.message)
     if json_output:
         typer.echo(json.dumps(quoted.described(), indent=2))
     else:
@@ -88,9 +87,3 @@ def _line(name: str, about: str, amount: str) -> str:
 
 def _dollars(microusd: int | None) -> str:
     return "no price" if microusd is None else f"${format_usd(microusd)}"
-
-
-def _refuse(*lines: str) -> NoReturn:
-    for line in lines:
-        typer.echo(f"gateway: {line}", err=True)
-    raise typer.Exit(1)

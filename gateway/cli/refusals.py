@@ -1,4 +1,4 @@
-"""What keeps a gateway from serving, as lines for whoever started it."""
+"""What keeps a gateway or a command from its work, as lines for whoever started it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gateway.app import LoopDiedError
 from gateway.assets.interface import AssetUnavailableError
 from gateway.config.problems import ConfigError
 from gateway.domain.errors import StoreUnavailable
+from gateway.service.admin import AdminRefusedError
 from gateway.store.data_dir import EmbeddedServerError
 
 #: Told without a trace: their texts are written for the operator.
@@ -17,6 +18,7 @@ REFUSALS = (
     AssetUnavailableError,
     LoopDiedError,
     StoreUnavailable,
+    AdminRefusedError,
 )
 
 
@@ -24,7 +26,11 @@ def lines_of(error: Exception, config: Path) -> tuple[str, ...]:
     """Return what to print about one of `REFUSALS`; `config` is the settings file."""
     match error:
         case ConfigError(problems=problems):
-            return (f"{config} cannot be used:", *(str(problem) for problem in problems))
+            lines = tuple(map(str, problems))
+            # One that cannot be read at all is named by its problem.
+            if [problem.path for problem in problems] == [str(config)]:
+                return lines
+            return (f"{config} cannot be used:", *lines)
         case StoreUnavailable():
-            return ("the store did not answer in time.",)
+            return ("the store that redis.url names did not answer within redis.timeout.",)
     return (str(error),)

@@ -123,7 +123,9 @@ def _listener(host: str, port: int) -> socket.socket:
     try:
         return listen(host, port)
     except OSError as error:
-        refuse(f"cannot listen on {host}:{port}: {error.strerror}")
+        # Python adds the address in words of its own.
+        reason = str(error.strerror).partition(" (")[0]
+        refuse(f"cannot listen on {host}:{port}: {reason}.")
 
 
 def _address(scheme: str, listener: socket.socket) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,6 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-import uvloop
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from gateway.access.redis_accounts import RedisAccounts
@@ -21,18 +17,17 @@ from gateway.assembly.from_settings import keeping_of
 from gateway.background import SystemClock
 from gateway.callbacks.deliveries import Deliveries
 from gateway.callbacks.interface import DeliveryState
-from gateway.cli.books import refuse
+from gateway.cli.books import on_settings, refuse
 from gateway.cli.opened_store import opened_store
-from gateway.config.load import Loaded, load, process_environ
-from gateway.config.problems import ConfigError
-from gateway.domain.errors import StoreUnavailable
+from gateway.cli.tables import print_whole
+from gateway.config.load import Loaded
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.money import format_usd
 from gateway.domain.pricing import ChargeBasis
 from gateway.domain.task import Render, RenderState, Task
+from gateway.service.admin import NoSuchError
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import render_status, status_of
-from gateway.store.data_dir import EmbeddedServerError
 from gateway.tasks.live import Outcome
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore
@@ -40,7 +35,7 @@ from gateway.tasks.wake import Kind, Message, Wake
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Tasks of teams.", no_args_is_help=True)
+app = typer.Typer(help="List, show and cancel the tasks of teams.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")]
 Team = Annotated[str, typer.Option(help="One team; all of them when absent.")]
@@ -62,12 +57,14 @@ class Journal:
     in_file: frozenset[TeamId]
 
     async def teams(self, only: str) -> list[TeamId]:
-        """Return the teams there are or were, or the one that is asked for."""
-        if only:
-            return [TeamId(only)]
-        return sorted(
-            self.in_file | set(await self.accounts.teams()) | set(await self.tasks.teams())
-        )
+        """Return the teams there are or were, or the one that is asked for.
+
+        Raises NoSuchError for one that never was.
+        """
+        known = {*self.in_file, *await self.accounts.teams(), *await self.tasks.teams()}
+        if only and only not in known:
+            raise NoSuchError(f"There is no team '{only}', and there are no tasks of it.")
+        return [TeamId(only)] if only else sorted(known)
 
     async def newest(self, team: str, limit: int) -> list[Task]:
         """Return the newest tasks of all teams, or of one."""
@@ -115,7 +112,9 @@ def list_tasks(
     if json_output:
         typer.echo(json.dumps([described(task) for task in tasks], indent=2))
     elif tasks:
-        _print(_table(tasks))
+        print_whole(_table(tasks))
+    else:
+        typer.echo("There are no tasks.")
 
 
 @app.command()
@@ -131,9 +130,9 @@ def show(
         return
     for name, value in _facts(found).items():
         typer.echo(f"{name:<10} {value}")
-    _print(_renders(found))
+    print_whole(_renders(found))
     if callbacks:
-        _print(_callbacks(callbacks))
+        print_whole(_callbacks(callbacks))
 
 
 @app.command()
@@ -201,17 +200,9 @@ def described(task: Task) -> dict[str, object]:
 def _in_journal(config: Path, work: Callable[[Journal], Awaitable[T]]) -> T:
     """Run a command's work on the journal; what cannot be done ends the command with 1."""
     try:
-        loaded = load(config, process_environ())
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_work(loaded, work))
-    except ConfigError as error:
-        refuse(f"{config} cannot be used:", *(str(problem) for problem in error.problems))
-    except EmbeddedServerError as error:
-        refuse(str(error))
+        return on_settings(config, lambda loaded: _work(loaded, work))
     except UnreadableTaskError as error:
         refuse(f"a task cannot be read: {error}.")
-    except StoreUnavailable:
-        refuse("the store did not answer in time.")
 
 
 async def _work(loaded: Loaded, work: Callable[[Journal], Awaitable[T]]) -> T:
@@ -345,14 +336,6 @@ def _callbacks(states: Sequence[DeliveryState]) -> Table:
 
 def _seconds(unix_ms: int | None) -> int | None:
     return None if unix_ms is None else unix_ms // 1000
-
-
-def _print(table: Table) -> None:
-    """Print a table as wide as it is: an id that is cut off is of no use."""
-    console = Console(highlight=False)
-    wide = console.options.update(max_width=1000)
-    console.width = max(console.width, Measurement.get(console, wide, table).maximum)
-    console.print(table)
 
 
 def _moment(unix_ms: int) -> str:

@@ -21,7 +21,10 @@ from gateway.config.values import parse_duration_ms
 from gateway.service.webhooks import Webhooks
 from gateway.store.client import Store
 
-app = typer.Typer(help="Teams.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, change and show teams, and what their callbacks are signed with.",
+    no_args_is_help=True,
+)
 
 Name = Annotated[str, typer.Argument(help="The team.")]
 Config = Annotated[Path, typer.Option(help="The settings file.")]
@@ -48,7 +51,7 @@ def show(name: Name, *, config: Config = SETTINGS, json_output: Json = False) ->
 def set_team(
     name: Name,
     settings: Annotated[
-        Path, typer.Option("--from", help="TOML: what would stand below [teams.NAME].")
+        Path, typer.Option("--from", help=r"TOML: what would stand below \[teams.NAME].")
     ],
     *,
     config: Config = SETTINGS,
@@ -57,8 +60,10 @@ def set_team(
     """Make a team, or replace its settings; running gateways notice at once."""
     try:
         table = tomllib.loads(settings.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, ValueError) as error:
-        refuse(f"{settings} cannot be used: {error}")
+    except OSError as error:
+        refuse(f"{settings} cannot be read: {error.strerror}.")
+    except ValueError as error:
+        refuse(f"{settings} is no TOML: {error}.")
     with_admin(config, lambda admin: admin.set_team(name, table, who=operator()))
     typer.echo(
         json.dumps({"team": name}) if json_output else f"The team '{name}' is set.",

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.background import SystemClock
 from gateway.cli.books import Books, Format, in_books
 from gateway.cli.budgets import tell_budgets
+from gateway.cli.tables import print_whole
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import format_usd
 from gateway.edge.usage import spend_fields
@@ -59,7 +59,7 @@ def usage(
     elif output is Format.CSV:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows(spent))
     else:
-        Console(highlight=False).print(_table(spent, days))
+        print_whole(_table(spent, days))
 
 
 def described(spent: Spending, days: Days) -> dict[str, object]:

@@ -117,6 +117,10 @@ class RedisBooks:
         self._adjust = load_script("ledger/lua/adjust.lua")
         self._checkpoint = load_script("ledger/lua/checkpoint.lua")
 
+    async def has(self, team: TeamId) -> bool:
+        """Tell whether there is a ledger of this team, also one that was trimmed to nothing."""
+        return bool(await self._store.command("EXISTS", ledger_key(team), checkpoint_key(team)))
+
     async def entries(
         self, team: TeamId, *, after: str = "", upto: str = "+"
     ) -> AsyncIterator[RawEntry]:

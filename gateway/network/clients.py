@@ -30,6 +30,8 @@ OPEN_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 120.0
 #: Seconds of silence inside a download.
 DOWNLOAD_TIMEOUT_S = 20.0
+#: Answers to small questions are read at once up to this; what is longer comes piece by piece.
+SMALL_ANSWER_BYTES = 64 * 1024
 #: Seconds an idle connection is kept: below the 60 s after which common proxies drop it.
 KEEPALIVE_S = 30.0
 
@@ -62,6 +64,7 @@ def build_poll_client(
         headers={},
         proxy=proxy,
         ca_file=ca_file,
+        whole_up_to_bytes=SMALL_ANSWER_BYTES,
     )
 
 
@@ -105,6 +108,7 @@ def _build(
     headers: dict[str, str],
     proxy: str,
     ca_file: str,
+    whole_up_to_bytes: int = 0,
 ) -> httpx.AsyncClient:
     context = tls_context(ca_file)
     transport = TruthfulTransport(
@@ -115,6 +119,7 @@ def _build(
             connector=connector(context), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         ),
     )
+    transport.whole_up_to_bytes = whole_up_to_bytes
     return _client(transport, answer_timeout_s=answer_timeout_s, headers=headers, max_redirects=0)
 
 

@@ -16,6 +16,7 @@ from typing import cast
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream
 
 #: What aiohttp 3.14 raises only while it opens a connection (`TCPConnector.connect`), so before
 #: the first byte of the request:
@@ -56,11 +57,21 @@ class TruthfulTransport(AiohttpTransport):
     Their messages hold no URL: aiohttp's own do, with the query.
     """
 
+    #: Answers that say to be no longer are read whole, at once and not piece by piece.
+    whole_up_to_bytes = 0
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return once the answer's headers are there."""
         with _telling_what_was_sent():
             response = await super().handle_async_request(request)
-        response.stream = TruthfulStream(cast("httpx.AsyncByteStream", response.stream))
+            stream = cast("AiohttpResponseStream", response.stream)
+            answer = stream._aiohttp_response  # noqa: SLF001 - every layer above it costs a poll dearly
+            length = answer.content_length
+            if length is not None and length <= self.whole_up_to_bytes:
+                # Its connection goes back as the last byte comes.
+                response.stream = httpx.ByteStream(await answer.read())
+                return response
+        response.stream = TruthfulStream(stream)
         return response
 
 

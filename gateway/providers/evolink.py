@@ -134,6 +134,10 @@ class EvolinkProvider:
         self._observe = observe
         self._base_url = settings.base_url.rstrip("/")
         self._authorization = {"authorization": f"Bearer {settings.api_key}"}
+        # A request built by its client, for every poll to take over: merging costs much of one.
+        self._poll = poll_client.build_request(
+            "GET", f"{self._base_url}/v1/tasks", headers=self._authorization
+        )
 
     @property
     def name(self) -> str:
@@ -212,10 +216,11 @@ class EvolinkProvider:
         """Ask once how the task stands."""
         if not is_task_id(upstream_id):
             return PollFailed(reason="the task id cannot be put into a URL")
-        request = self._poll_client.build_request(
+        request = httpx.Request(
             "GET",
             _url(f"{self._base_url}/v1/tasks/{quote(upstream_id, safe='')}"),
-            headers=self._authorization,
+            headers=self._poll.headers,
+            extensions=self._poll.extensions,
         )
         reply = await exchange(
             self._poll_client, request, total_s=self._settings.poll_timeout_s, clock=self._clock

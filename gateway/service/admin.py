@@ -202,7 +202,7 @@ class Admin:
         if team not in self._file_teams and account.table is None:
             told = without_keys(team)
             raise NoSuchError(
-                f"There is no team '{told}'; make it with `gateway teams set {told}`."
+                f"There is no team '{told}'; make it with `gateway teams set {told} --from FILE`."
             )
         return account
 

@@ -52,7 +52,9 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         body = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as mistake:
+    except OSError as mistake:
+        raise RulesError(f"{path}: {mistake.strerror}") from mistake
+    except ValueError as mistake:
         raise RulesError(f"{path}: {mistake}") from mistake
     try:
         return read_rules(body)

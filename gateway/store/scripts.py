@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 
 _INCLUDE = re.compile(r"^-- include: (\S+)$", re.MULTILINE)
@@ -20,11 +20,12 @@ class Script:
 
     name: str
     body: str
+    #: The hex digest that EVALSHA wants.
+    digest: str = field(init=False)
 
-    @property
-    def digest(self) -> str:
-        """Return the hex digest EVALSHA wants."""
-        return hashlib.sha1(self.body.encode(), usedforsecurity=False).hexdigest()
+    def __post_init__(self) -> None:
+        digest = hashlib.sha1(self.body.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "digest", digest)
 
 
 def load_script(path: str) -> Script:

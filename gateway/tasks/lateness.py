@@ -1,4 +1,4 @@
-"""How late polls are: from when a schedule wants one to its start, waits for a slot among it."""
+"""How late polls are after their turn, waits for a slot among it, and how long they are put off."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ class Lateness:
     def __init__(self, metrics: Metrics, clock: Clock, providers: Iterable[str]) -> None:
         self._clock = clock
         self._histograms = {name: metrics.poll_lateness.labels(name) for name in providers}
+        self._put_off = {name: metrics.poll_put_off.labels(name) for name in self._histograms}
         self._worst = {name: _Worst(clock.monotonic_s()) for name in self._histograms}
         for name in self._worst:
             metrics.follow(metrics.poll_lateness_max.labels(name), partial(self.worst_s, name))
 
-    def observe(self, provider: str, late_s: float) -> None:
-        """Note a poll that starts so many seconds after its time."""
+    def observe(self, provider: str, late_s: float, put_off_s: float) -> None:
+        """Note a poll that starts so many seconds after its turn, which was put off so long."""
         self._histograms[provider].observe(late_s)
+        self._put_off[provider].observe(put_off_s)
         worst = self._worst[provider]
         worst.turn(self._clock.monotonic_s())
         worst.now_s = max(worst.now_s, late_s)

@@ -183,7 +183,13 @@ class Metrics:
         )
         self.poll_lateness = histogram(
             "poll_lateness_seconds",
-            "Seconds by which polls started after their time, waits for a free slot among them.",
+            "Seconds by which polls started after their turn, waits for a free slot among them.",
+            LATENESS_BUCKETS,
+            "provider",
+        )
+        self.poll_put_off = histogram(
+            "poll_put_off_seconds",
+            "Seconds between when a poll was wanted and its turn, where too many are wanted.",
             LATENESS_BUCKETS,
             "provider",
         )

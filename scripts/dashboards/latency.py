@@ -96,6 +96,12 @@ LATENCY = Dashboard(
                 Panel(
                     "Late polls",
                     [
+                        Query(
+                            "histogram_quantile(0.95, sum by (provider, le)"
+                            f" (rate(gateway_poll_put_off_seconds_bucket{{{PROVIDER}}}"
+                            "[$__rate_interval])))",
+                            "{{provider}} put off p95",
+                        ),
                         *quantiles("gateway_poll_lateness_seconds", PROVIDER, "provider", 0.95),
                         Query(
                             f"max by (provider) (gateway_poll_lateness_seconds_max{{{PROVIDER}}})",

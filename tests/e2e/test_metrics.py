@@ -30,6 +30,7 @@ saved_usd_total{team} paid_undelivered_usd{team} hold_overrun_usd_total{team}
 possible_charge_usd_total{provider} price_miss_total{model} billing_drift_usd_total{provider}
 provider_up{provider} provider_credits{provider} recovered_tasks_total store_up build_info{version}
 queue_length{provider} poll_lateness_seconds{provider} poll_lateness_seconds_max{provider}
+poll_put_off_seconds{provider}
 loop_deaths_total{loop} assets_errors_total{operation,reason} assets_full assets_free_bytes
 assets_waiting pictures_cut_total{provider}
 """

@@ -79,7 +79,7 @@ async def test_a_taken_port_is_told(config: Path) -> None:
         code, errors = await ended(await start_gateway(config, "--port", port, **ENVIRON))
 
     assert 1 == code
-    assert f"gateway: cannot listen on 127.0.0.1:{port}" in errors
+    assert f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use.\n" in errors
 
 
 async def test_logs_are_json_lines_without_secrets(config: Path) -> None:

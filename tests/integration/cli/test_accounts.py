@@ -14,7 +14,10 @@ def test_a_store_that_does_not_answer_is_said(tmp_path: Path) -> None:
     config.write_text('[redis]\nurl = "unix:///nonexistent.sock"\ntimeout = "200ms"\n')
     done = CliRunner().invoke(app, ["teams", "list", "--config", str(config)])
 
-    assert (1, "gateway: the store did not answer in time.\n") == (done.exit_code, done.stderr)
+    assert (
+        1,
+        "gateway: the store that redis.url names did not answer within redis.timeout.\n",
+    ) == (done.exit_code, done.stderr)
 
 
 def test_mistakes_of_the_file_are_told_with_their_place(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gateway.domain.ids import TeamId
 from gateway.domain.pricing import Charge, ChargeBasis
 from gateway.domain.task import Event, FailureKind
 from gateway.store.client import Store
-from gateway.store.keyspace import wake_key
+from gateway.store.keyspace import teams_index_key, wake_key
 from gateway.tasks.interface import Ending
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.factories import a_team, an_admission
@@ -85,9 +85,13 @@ def test_tasks_are_listed_from_the_newest_on(
 def test_nothing_is_listed_where_there_is_nothing(
     config: Path, in_store: Callable[[Work], None]
 ) -> None:
-    """An empty list is a list."""
-    assert (0, "") == ((done := run(config, "list")).exit_code, done.stdout)
+    """An empty list is a list; of a team that there is not it is a mistake."""
+    assert (0, "There are no tasks.\n") == ((done := run(config, "list")).exit_code, done.stdout)
     assert [] == json.loads(run(config, "list", "--json").stdout)
+    assert (1, "gateway: There is no team 'opps', and there are no tasks of it.\n") == (
+        (done := run(config, "list", "--team", "opps")).exit_code,
+        done.stderr,
+    )
 
 
 def test_a_task_is_shown_with_its_renders_and_its_money(
@@ -242,8 +246,9 @@ def test_a_task_that_does_not_exist_is_refused(
 ) -> None:
     """Nor does it exist for another team."""
 
-    async def one(journal: RedisTaskStore, _: Store) -> None:
+    async def one(journal: RedisTaskStore, store: Store) -> None:
         await admitted(journal, an_admission())
+        await store.command("SADD", teams_index_key(), "ops")
 
     in_store(one)
 
@@ -285,7 +290,10 @@ def test_settings_and_stores_that_cannot_be_used_are_told(
 
     assert [1, 1] == [done.exit_code for done in refused]
     assert "gateway: redis.url" in refused[0].stderr
-    assert "gateway: the store did not answer in time.\n" == refused[1].stderr
+    assert (
+        "gateway: the store that redis.url names did not answer within redis.timeout.\n"
+        == refused[1].stderr
+    )
 
 
 @pytest.mark.parametrize(

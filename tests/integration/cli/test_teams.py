@@ -50,7 +50,7 @@ def test_a_team_is_made_shown_and_listed(config: Path, tmp_path: Path) -> None:
     [
         ("design", "", "settings file"),
         ("ops", "modles = []", "modles"),
-        ("ops", "= broken", "cannot be used"),
+        ("ops", "= broken", "is no toml"),
         ("Ops Team", "", "ops"),
     ],
 )

@@ -82,12 +82,15 @@ def test_a_table(config: Path, books: None) -> None:
 
 
 def test_one_team(config: Path, books: None) -> None:
-    """Of another team nothing is told; teams are told apart unless asked otherwise."""
+    """Of another team nothing is told, and one that there is not is refused."""
+    config.write_text(config.read_text() + "[teams.search]\n")
     search = _run(config, *DAYS, "--team", "search", "--format", "csv")
+    unknown = _run(config, *DAYS, "--team", "desing")
     design = _run(config, *DAYS, "--team", "design", "--format", "csv")
 
     assert ["team,images,cost_usd,possible_usd,adjusted_usd"] == search.stdout.splitlines()
     assert "design,2,0.070001,0.05,0.00,0.07,0.000001,272" == design.stdout.splitlines()[1]
+    assert (1, "") == (unknown.exit_code, unknown.stdout)
 
 
 def test_days_that_make_no_sense(config: Path) -> None:

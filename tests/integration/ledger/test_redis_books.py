@@ -97,6 +97,18 @@ async def test_entries_are_read_as_they_were_written(
     assert [fields, {"verb": "\ufffd"}] == [raw.fields async for raw in books.entries(TEAM)]
 
 
+async def test_whether_there_are_books(books: RedisBooks, writer: BookWriter, store: Store) -> None:
+    """From the first entry on; a checkpoint stands for those that were trimmed."""
+    before = await books.has(TEAM)
+    await _charge(books, writer)
+    written = await books.has(TEAM)
+    await store.command("DEL", ledger_key(TEAM))
+    none = await books.has(TEAM)
+    await store.command("HSET", checkpoint_key(TEAM), "a", "field")
+
+    assert (before, written, none, await books.has(TEAM)) == (False, True, False, True)
+
+
 async def test_the_end_of_a_task(books: RedisBooks, writer: BookWriter) -> None:
     """Its hold while it runs, then its end, which corrections do not hide."""
     assert None is await books.end_of(TEAM, "t1")

@@ -1,11 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
 from typer.testing import CliRunner
 
 from gateway import __version__
 from gateway.cli.main import app
 
 runner = CliRunner()
+
+
+def commands() -> Iterator[tuple[list[str], Any]]:
+    """Yield every command by its path, as the library under typer has it."""
+    whole: Any = typer.main.get_command(app)
+    for name, one in whole.commands.items():
+        if hasattr(one, "commands"):
+            yield from (([name, below], each) for below, each in one.commands.items())
+        else:
+            yield [name], one
 
 
 def test_version_is_printed() -> None:
@@ -21,6 +36,16 @@ def test_help_names_every_command() -> None:
 
     assert 0 == done.exit_code
     assert all(name in done.stdout for name in ("demo", "serve", "simulate", "check"))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()), ids=str)
+def test_help_is_whole(path: list[str], command: Any) -> None:
+    """Nothing of a help text is taken for markup, where it would vanish."""
+    shown = runner.invoke(app, [*path, "--help"], env={"COLUMNS": "400"}).stdout
+    texts = [option.help for option in command.params if option.help]
+
+    assert texts
+    assert all(text.replace("\\[", "[") in shown for text in texts)
 
 
 def test_unknown_commands_are_a_usage_error() -> None:

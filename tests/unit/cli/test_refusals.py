@@ -9,6 +9,7 @@ from gateway.assets.interface import AssetUnavailableError
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.config.problems import ConfigError, Problem
 from gateway.domain.errors import StoreUnavailable
+from gateway.service.admin import AdminRefusedError
 from gateway.store.data_dir import EmbeddedServerError
 
 PROBLEMS = [Problem("redis.url", "is wrong"), Problem("server.port", "too")]
@@ -21,7 +22,15 @@ PROBLEMS = [Problem("redis.url", "is wrong"), Problem("server.port", "too")]
             ConfigError(PROBLEMS),
             ("my.toml cannot be used:", "redis.url: is wrong", "server.port: too"),
         ),
-        (StoreUnavailable(), ("the store did not answer in time.",)),
+        (
+            ConfigError([Problem("my.toml", "cannot be read: No such file or directory")]),
+            ("my.toml: cannot be read: No such file or directory",),
+        ),
+        (
+            StoreUnavailable(),
+            ("the store that redis.url names did not answer within redis.timeout.",),
+        ),
+        (AdminRefusedError("no team"), ("no team",)),
         (EmbeddedServerError("no server"), ("no server",)),
         (AssetUnavailableError("no folder"), ("no folder",)),
         (LoopDiedError("dead: poller"), ("dead: poller",)),

@@ -17,7 +17,7 @@ def test_every_poll_is_counted_and_the_worst_is_told() -> None:
     metrics = Metrics(CollectorRegistry(), version="1")
     lateness = Lateness(metrics, FixedClock(), ["p", "q"])
     for late_s in (0.002, 0.3, 0.02):
-        lateness.observe("p", late_s)
+        lateness.observe("p", late_s, 0.0)
 
     labels = {"provider": "p"}
     assert (0.3, 0.0) == (_worst(metrics), _worst(metrics, "q"))
@@ -30,12 +30,12 @@ def test_the_worst_is_forgotten() -> None:
     metrics, clock = Metrics(CollectorRegistry(), version="1"), FixedClock()
     lateness = Lateness(metrics, clock, ["p"])
     clock.advance(TOLD_FOR_S - 1)
-    lateness.observe("p", 3.0)
+    lateness.observe("p", 3.0, 0.0)
     seen = []
     for seconds in (1.0, TOLD_FOR_S - 1, 1.0):
         clock.advance(seconds)
         seen.append(_worst(metrics))
-        lateness.observe("p", 0.5)
+        lateness.observe("p", 0.5, 0.0)
     clock.advance(2 * TOLD_FOR_S)
     seen.append(_worst(metrics))
 
