@@ -1,6 +1,6 @@
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import cast
 
@@ -74,6 +74,8 @@ class Edge:
             links,
             spool_dir=Path(),
             passes_links=lambda _: False,
+            random_bytes=bytes,
+            start=cast("Callable[[str, Coroutine[object, object, None]], None]", None),
         )
         pictures = PictureReader(references)
         edits = EditReader(pictures, rules, max_rest_bytes=LIMIT_BYTES)
