@@ -5,6 +5,7 @@
 #   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
+#   make faults              what breaks × what callers see; ARGS="store-down disk-full" chooses
 #   make stall               two gateways under load whose store stands still for ten seconds
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
@@ -15,7 +16,7 @@
 #   make bench-traces        what traces cost, side by side
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy clients fuzz stall chaos observe observe-short check bench bench-memory bench-polling bench-tasks bench-traces
+.PHONY: demo test test-stores test-deploy clients fuzz stall chaos faults observe observe-short check bench bench-memory bench-polling bench-tasks bench-traces
 
 STORES ?= redis7,redis8,sentinel,cluster
 TESTS ?= tests/integration
@@ -43,6 +44,9 @@ clients: .venv/.dev
 
 chaos: .venv/.dev
 	@.venv/bin/python -m tests.chaos.run $(ARGS)
+
+faults: .venv/.dev
+	@.venv/bin/python -m tests.faults.run $(ARGS)
 
 observe: .venv/.observe
 	@.venv/bin/python -m tests.observe.run $(ARGS)

@@ -29,6 +29,7 @@ from gateway.edge.admin import AdminRoutes
 from gateway.edge.assets import AssetRoutes
 from gateway.edge.auth import OPENAI_KEYS_URL
 from gateway.edge.callbacks import CallbackRoutes
+from gateway.edge.connections import Connection, CrowdMiddleware
 from gateway.edge.cors import cors
 from gateway.edge.drain import Drain
 from gateway.edge.edits import EditReader
@@ -186,6 +187,7 @@ def create_app(
                 random_bytes=randomness.token_bytes,
                 tracer=gateway.tracer,
             ),
+            Middleware(CrowdMiddleware),
             Middleware(BodyLimitMiddleware, limit_bytes=server.max_body_bytes),
             Middleware(
                 BodyTimeoutMiddleware,
@@ -293,7 +295,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _config(app: ASGIApp, tls: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -25,9 +25,9 @@ async def build(
     `reached` is told where renders are, at every point where a crash would matter; for tests.
     Workers of one parent are given their `house` (how their ids begin) and the folder of the
     metrics that they share.
-    Raises ConfigError for secrets that are missing, a weak admin key or a store that would lose
-    money, EmbeddedServerError when the store of our own cannot be started, and
-    AssetUnavailableError for a picture store that cannot be opened.
+    Raises ConfigError for secrets that are missing, a weak admin key, a store that would lose
+    money and pictures that other gateways would not find, EmbeddedServerError when the store of
+    our own cannot be started, and AssetUnavailableError for a picture store that cannot be opened.
     """
     refuse_weak(loaded.require_secrets().admin_key)
     async with open_house(

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import structlog
+
+from gateway.assets.folder import mark_of
 from gateway.assets.place import AssetPlace
 from gateway.callbacks.courier import CourierSettings
 from gateway.config.load import Loaded
 from gateway.config.settings import RedisSettings, Settings
 from gateway.domain.catalog import Model
 from gateway.domain.images import Operation
+from gateway.store.client import Store
 from gateway.store.connect import Acknowledgement
 from gateway.tasks.admissions import Keeping
 from gateway.tasks.gate import Capacity
 from gateway.tasks.latencies import PollingLimits
+from gateway.tasks.neighbours import Neighbours
+from gateway.tasks.replica import Replica
 from gateway.tasks.steps import Patience
+
+log = structlog.get_logger(__name__)
 
 #: An answer that nobody fetched may be fetched by a retry for this long (design rule 11).
 JOINABLE_MS = 3_600_000
@@ -67,6 +77,35 @@ def asset_place(loaded: Loaded) -> AssetPlace:
         region=assets.region,
         access_key=keys.access.get_secret_value(),
         secret_key=keys.secret.get_secret_value(),
+    )
+
+
+def neighbours_of(
+    settings: Settings, store: Store, replica: Replica, random_bytes: Callable[[int], bytes]
+) -> Neighbours:
+    """Return what sees to it that other gateways keep pictures in the same place."""
+    assets = settings.assets
+    if assets.url == "memory:":
+        return Neighbours(
+            store,
+            replica,
+            place=replica.id,
+            problem="memory: is of one process, and another gateway runs on the same store: use"
+            " s3://, gs:// or az://, or a folder that all of them mount",
+        )
+    place = ""
+    if assets.folder is not None and not assets.shared:
+        try:
+            place = mark_of(assets.folder, random_bytes)
+        except OSError as error:
+            log.warning("folder_unmarked", action="folder_unmarked", reason=type(error).__name__)
+    return Neighbours(
+        store,
+        replica,
+        place=place,
+        problem="another gateway on the same store keeps pictures in another folder than this one,"
+        " so that neither finds those of the other: use s3://, gs:// or az://, mount one folder"
+        " everywhere, or say shared = true where the folders are one after all",
     )
 
 

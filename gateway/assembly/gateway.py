@@ -64,6 +64,7 @@ from gateway.store.connect import Acknowledgement
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.engine import Engine
 from gateway.tasks.latencies import Latencies, priors_of
+from gateway.tasks.neighbours import Neighbours
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
 from gateway.tasks.recovery import Recovery
@@ -188,6 +189,7 @@ class Gateway:
     poll_rates: PollRates
     shelf: Shelf
     replica: Replica
+    neighbours: Neighbours
     wake: Wake
     recovery: Recovery
     engine: Engine
@@ -240,6 +242,7 @@ class Gateway:
         self.background.loop("poll_rates", self.poll_rates.run)
         self.background.loop("shelf", self.shelf.run)
         self.background.loop("replica", self.replica.run)
+        self.background.loop("neighbours", self.neighbours.run)
         self.background.loop("wake", self.wake.run)
         self.background.loop("recovery", self.recovery.run)
         self.background.loop("reconciler", self.engine.reconciler.run)

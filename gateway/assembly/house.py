@@ -20,6 +20,7 @@ from gateway.assembly.from_settings import (
     capacities_of,
     courier_settings_of,
     keeping_of,
+    neighbours_of,
     patience_of,
     polling_limits_of,
 )
@@ -75,7 +76,6 @@ from gateway.tasks.engine import Engine
 from gateway.tasks.forgetting import Forgetting
 from gateway.tasks.latencies import Latencies, priors_of
 from gateway.tasks.lateness import Lateness
-from gateway.tasks.patience import until_stored
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
@@ -154,6 +154,10 @@ async def open_house(  # noqa: PLR0915 - one for each part
             observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
         )
         show_assets(metrics, assets)
+        neighbours = neighbours_of(settings, store, replica, randomness.token_bytes)
+        if store_checked:
+            with suppress(StoreUnavailable):
+                await neighbours.check()
         converter = Converter()
         stack.callback(converter.close)
         clients = await open_clients(stack, settings.network)
@@ -204,8 +208,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             callbacks = Callbacks(
                 tasks,
                 wake,
-                # A store that is just being restarted must not end the gateway.
-                await until_stored(signing.signer),
+                signing.signer,
                 settings.server.public_url.rstrip("/"),
                 lambda outcome: metrics.callbacks.labels("in", outcome).inc(),
             )
@@ -314,6 +317,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             poll_rates=poll_rates,
             shelf=shelf,
             replica=replica,
+            neighbours=neighbours,
             wake=wake,
             recovery=recovery,
             engine=engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,29 @@ _UNFINISHED = re.compile(r".+#\d+")
 
 #: A file of a living writer is touched every few seconds. One that was not for so long has none.
 ABANDONED_MS = 3_600_000
+
+
+#: Tells a folder from others, wherever it is mounted; no picture's name begins like it.
+_MARK = ".place"
+
+
+def mark_of(folder: Path, random_bytes: Callable[[int], bytes]) -> str:
+    """Return the random text that is in a folder, where the first who asks for it puts it.
+
+    Whoever reads the same text sees the same folder. Raises OSError.
+    """
+    mark = folder / _MARK
+    if not mark.exists():
+        made = random_bytes(16).hex()
+        draft = folder / f"{_MARK}.{made}"
+        draft.write_text(made)
+        try:
+            # Whole from the first moment, and the first one stays.
+            with suppress(FileExistsError):
+                mark.hardlink_to(draft)
+        finally:
+            draft.unlink()
+    return mark.read_text()
 
 
 def free_bytes(folder: Path) -> int:

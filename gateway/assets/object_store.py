@@ -42,10 +42,10 @@ VERSION_DIGITS = 32
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _MAX_KEY_CHARS = 200
-#: Cannot collide with a picture: keys start with a letter or a digit.
 #: Objects looked at together while old ones are removed.
 LIST_CHUNK = 500
-_PING_KEY = ".ping"
+#: What is the store's own begins with a dot: keys begin with a letter or a digit.
+_OWN, _PING_KEY = ".", ".ping"
 #: Seconds for which a write that went well shows that the store works.
 PROOF_S = 10.0
 
@@ -214,7 +214,7 @@ class ObjectAssetStore:
                 old = [
                     entry["path"]
                     for entry in batch
-                    if entry["path"] != _PING_KEY
+                    if not entry["path"].startswith(_OWN)
                     and entry["last_modified"].timestamp() * 1000 < now_ms - keep_ms(entry["path"])
                 ]
                 if old:

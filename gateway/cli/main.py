@@ -12,6 +12,7 @@ from gateway.cli import keys, ledger, tasks, teams
 from gateway.cli.backup import backup, restore
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.migrate import migrate_command
 from gateway.cli.purge import purge
 from gateway.cli.quote import quote
 from gateway.cli.reload import reload
@@ -39,6 +40,7 @@ app.command()(usage)
 app.command()(purge)
 app.command()(backup)
 app.command()(restore)
+app.command("migrate")(migrate_command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(teams.app, name="teams")
 app.add_typer(tasks.app, name="tasks")

@@ -28,6 +28,7 @@ from gateway.config.load import Loaded, load, process_environ, read
 from gateway.config.problems import ConfigError
 from gateway.config.settings import ServerSettings
 from gateway.config.shown import shown
+from gateway.edge.connections import take_descriptors
 from gateway.telemetry.log import configure_logging
 
 
@@ -52,6 +53,7 @@ def serve(
         return
     configure_logging()
     collect_seldom()
+    take_descriptors()
     try:
         loaded = load(config, process_environ())
         configure_logging(form=loaded.settings.log.format)

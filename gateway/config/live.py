@@ -36,7 +36,7 @@ FIXED = frozenset(
         *("server.public_url", "server.secret_env", "server.admin_key_env"),
         *("server.metrics_token_env", "server.watch"),
         *("server.deadline", "server.abandon_after", "server.lease", "server.drain"),
-        *("assets.url", "assets.endpoint", "assets.region", "assets.min_free"),
+        *("assets.url", "assets.shared", "assets.endpoint", "assets.region", "assets.min_free"),
         *("assets.access_key_env", "assets.secret_key_env"),
         *("polling.min_interval", "polling.max_concurrent"),
         *("providers.kind", "providers.base_url", "providers.files_url", "providers.references"),

@@ -208,6 +208,11 @@ class AssetsSettings(Section):
         alias="min_free",
         description="Room that pictures leave on the disk of their folder.",
     )
+    shared: bool = Field(
+        default=False,
+        description="Whether gateways on several hosts find the same pictures in file:, although"
+        " their folders do not look like one and the same.",
+    )
 
     @property
     def folder(self) -> Path | None:

@@ -28,6 +28,7 @@ GatewayError
     ├── StoreUnavailable            the ledger store did not answer in time
     ├── StorageUnavailable          what the call brought along could not be kept
     ├── ShuttingDown                this replica takes no new work
+    ├── TooManyConnections          this replica has no room for another one
     └── InternalError               a defect of ours
 
 What each becomes over HTTP is written in one place, `edge/errors.py`.
@@ -279,6 +280,10 @@ class StorageUnavailable(GatewayFault):
 
 class ShuttingDown(GatewayFault):
     """This server is shutting down; try again."""
+
+
+class TooManyConnections(GatewayFault):
+    """This server has too many connections; try again."""
 
 
 class InternalError(GatewayFault):

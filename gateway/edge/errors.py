@@ -41,6 +41,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -214,6 +215,12 @@ def _shutting_down(error: ShuttingDown) -> HttpError:
     return HttpError(503, UNAVAILABLE, "shutting_down", error.message, headers=wait)
 
 
+def _crowded(error: TooManyConnections) -> HttpError:
+    # Closed, so that the connection makes room.
+    wait = {"retry-after": str(RETRY_SOON_S), "connection": "close"}
+    return HttpError(503, UNAVAILABLE, "too_many_connections", error.message, headers=wait)
+
+
 def _internal(error: InternalError) -> HttpError:
     # May be tried again: what was admitted is joined, and what was not has cost nothing.
     return HttpError(500, SERVER_ERROR, None, error.message)
@@ -245,6 +252,7 @@ ROWS: dict[type[GatewayError], Callable[..., HttpError]] = {
     StoreUnavailable: _store,
     StorageUnavailable: _storage,
     ShuttingDown: _shutting_down,
+    TooManyConnections: _crowded,
     InternalError: _internal,
 }
 

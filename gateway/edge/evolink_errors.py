@@ -34,6 +34,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -110,6 +111,7 @@ ROWS: dict[type[GatewayError], _Row] = {
     StoreUnavailable: _Row(503, "service_unavailable", UNAVAILABLE),
     StorageUnavailable: _Row(503, "service_unavailable", UNAVAILABLE),
     ShuttingDown: _Row(503, "service_unavailable", UNAVAILABLE),
+    TooManyConnections: _Row(503, "service_unavailable", UNAVAILABLE),
     SubmitUnknown: _Row(504, "unknown_error", API),
     StillRunning: _Row(504, "generation_timeout", API),
 }

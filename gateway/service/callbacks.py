@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,27 +31,31 @@ class Heard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Names renders in callback URLs below `public_url`, and takes in what comes back."""
+    """Names renders in callback URLs below `public_url`, and takes in what comes back.
+
+    `signer` may raise StoreUnavailable, and so may both verbs: the store may come later than this.
+    """
 
     store: TaskStore
     wake: Wake
-    signer: Signer
+    signer: Callable[[], Awaitable[Signer]]
     public_url: str
     count: Callable[[str], None]
 
-    def url(self, task: Task, render: int) -> str:
+    async def url(self, task: Task, render: int) -> str:
         """Return where an upstream is to call back about a render."""
-        token = self.signer.token(Purpose.CALLBACK, f"{task.team}/{task.id}/{render}")
+        signer = await self.signer()
+        token = signer.token(Purpose.CALLBACK, f"{task.team}/{task.id}/{render}")
         return f"{self.public_url}/v1/callbacks/{task.order.provider}/{token}"
 
     async def hear(self, token: str, body: bytes) -> Heard:
-        """Wake whoever sees to the render that a token names. Raises StoreUnavailable."""
+        """Wake whoever sees to the render that a token names."""
         heard = await self._hear(token, body)
         self.count(heard)
         return heard
 
     async def _hear(self, token: str, body: bytes) -> Heard:
-        payload = self.signer.payload(Purpose.CALLBACK, token)
+        payload = (await self.signer()).payload(Purpose.CALLBACK, token)
         if payload is None:
             return Heard.FORGED
         team, task, render = payload.split("/")

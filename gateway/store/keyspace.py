@@ -229,6 +229,11 @@ def replicas_key() -> str:
     return "replicas"
 
 
+def picture_place_key(replica: str) -> str:
+    """Name the string that says where a replica keeps pictures; a day after its last word."""
+    return f"picture_place:{{{replica}}}"
+
+
 def active_teams_key() -> str:
     """Name the set of teams that ever had a task: where recovery looks."""
     return "teams:active"

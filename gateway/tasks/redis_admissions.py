@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
+import structlog
 
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TaskId, TeamId
@@ -54,6 +55,8 @@ from gateway.tasks.interface import (
 from gateway.tasks.redis_ownership import RedisTaskOwnership
 from gateway.tasks.redis_reader import text_of
 from gateway.tasks.replica import Attendance
+
+log = structlog.get_logger(__name__)
 
 #: A given-up id stays given up for longer than any admission of it can be on its way.
 TOMBSTONE_MS = 3_600_000
@@ -112,6 +115,9 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         }
         fields = call_fields(team, call, replica=self._owner)
         reply = await self._run_admit(asked.task, order, asked.keys, fields, call.idempotency)
+        if reply == [b"late"]:
+            # A store that was slow is not waited for as long: its clock is ahead of ours.
+            log.warning("clock_behind_store", action="clock_behind_store", team=team)
         return asked.understand(reply)
 
     async def standings(self, team: TeamId, tasks: Sequence[TaskId]) -> Standings:

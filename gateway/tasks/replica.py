@@ -38,7 +38,7 @@ class Replica:
 
     def __init__(self, store: Store, clock: Clock, *, id: str, lease_s: float) -> None:  # noqa: A002 - what it is
         self.id = id
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._store = store
         self._clock = clock
         self._renew = load_script("tasks/lua/renew.lua")
@@ -52,7 +52,7 @@ class Replica:
         """Renew for ever."""
         while True:
             await self.renew()
-            await asyncio.sleep(self._lease_s / RENEWALS)
+            await asyncio.sleep(self.lease_s / RENEWALS)
 
     async def renew(self) -> None:
         """Renew once; a store that does not answer is noticed by the age of the last renewal."""
@@ -67,10 +67,10 @@ class Replica:
         self._alive = reply
         self._seen_s |= dict.fromkeys(reply, now_s)
         for replica, seen_s in list(self._seen_s.items()):
-            if now_s - seen_s > FORGET_AFTER_LEASES * self._lease_s:
+            if now_s - seen_s > FORGET_AFTER_LEASES * self.lease_s:
                 del self._seen_s[replica]
         for replica, asked_s in list(self._asked_s.items()):
-            if replica in reply or now_s - asked_s > FORGET_AFTER_LEASES * self._lease_s:
+            if replica in reply or now_s - asked_s > FORGET_AFTER_LEASES * self.lease_s:
                 del self._asked_s[replica]
 
     async def leave(self) -> None:
@@ -79,7 +79,7 @@ class Replica:
 
     async def _call(self, renew: str) -> frozenset[str]:
         reply = await self._store.run(
-            self._renew, [replicas_key()], [self.id, round(self._lease_s * 1000), renew]
+            self._renew, [replicas_key()], [self.id, round(self.lease_s * 1000), renew]
         )
         if not isinstance(reply, list):
             raise TypeError("the script answers a list")
@@ -107,19 +107,19 @@ class Replica:
         if self._asked_s.setdefault(replica, now_s) >= self._renewed_s:
             return False
         missing_since_s = max(self._steady_since_s, self._seen_s.get(replica, 0.0))
-        return now_s - missing_since_s >= self._lease_s
+        return now_s - missing_since_s >= self.lease_s
 
     def attendance(self) -> Attendance | None:
         """Return who may still be alive, by the rules of `is_gone`; None while nobody can tell."""
         now_s = self._clock.monotonic_s()
-        if not self.may_submit() or now_s - self._steady_since_s < self._lease_s:
+        if not self.may_submit() or now_s - self._steady_since_s < self.lease_s:
             return None
-        lately = {name for name, seen_s in self._seen_s.items() if now_s - seen_s < self._lease_s}
-        return Attendance(self._alive | lately | {self.id}, round(self._lease_s * 1000))
+        lately = {name for name, seen_s in self._seen_s.items() if now_s - seen_s < self.lease_s}
+        return Attendance(self._alive | lately | {self.id}, round(self.lease_s * 1000))
 
     @property
     def _submit_within_s(self) -> float:
-        return SUBMIT_SHARE * self._lease_s
+        return SUBMIT_SHARE * self.lease_s
 
     def _age_s(self) -> float:
         if self._renewed_s is None:

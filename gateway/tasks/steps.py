@@ -91,8 +91,9 @@ class Surroundings:
     patience: Patience
     chance: Chance
     references: ReferenceLinks
-    #: Where the upstream is to call back about a render; None where it cannot reach us.
-    callback_url: Callable[[Task, int], str] | None = None
+    #: Where the upstream is to call back about a render; None where it cannot reach us. May raise
+    #: StoreUnavailable.
+    callback_url: Callable[[Task, int], Awaitable[str]] | None = None
     #: Writes down what a client is to be told; may raise StoreUnavailable.
     call_back: Callable[[Task], Awaitable[None]] | None = None
     #: Adds micro-dollars (or takes them back) to what was booked for a render, once.

@@ -72,6 +72,7 @@ class Submitting:
     async def _submit(self, one: LiveRender, urls: Sequence[str]) -> None:
         live = one.live
         provider = self._steps.provider(one)
+        callback_url = await self._callback_url(one)
         for tries in itertools.count(1):
             self._steps.tracing.stage(one, "queue")
             await self._until_steady(one)
@@ -96,7 +97,8 @@ class Submitting:
                 continue
             posted_s = self._steps.clock.monotonic_s()
             with active(self._steps.tracing.stage(one, "submit")):
-                outcome = await provider.submit(self._order(one), idempotency_key=attempt_id)
+                order = self._order(one, callback_url)
+                outcome = await provider.submit(order, idempotency_key=attempt_id)
             self._steps.phase(one, "submit", self._steps.clock.monotonic_s() - posted_s)
             self._steps.house.reached("posted")
             if isinstance(outcome, Accepted):
@@ -113,15 +115,20 @@ class Submitting:
             return await self._lost_track(one)
         raise AssertionError("the loop only ends by returning")
 
-    def _order(self, one: LiveRender) -> SubmitOrder:
+    async def _callback_url(self, one: LiveRender) -> str:
+        """Return where the upstream is to call back; empty where it cannot reach us.
+
+        Known before it is the render's turn, as links are.
+        """
+        url = self._steps.house.callback_url
+        return "" if url is None else await until_stored(partial(url, one.live.task, one.index))
+
+    def _order(self, one: LiveRender, callback_url: str) -> SubmitOrder:
         """Return what is sent for a render: the same however often it is."""
-        task, callback_url = one.live.task, self._steps.house.callback_url
-        order, provider = task.order, self._steps.provider(one)
+        order, provider = one.live.task.order, self._steps.provider(one)
         if one.render.urls:
             order = provider.with_references(order, one.render.urls)
-        if callback_url is None:
-            return order
-        return provider.with_callback(order, callback_url(task, one.index))
+        return provider.with_callback(order, callback_url) if callback_url else order
 
     async def _linked(self, one: LiveRender) -> tuple[str, ...] | None:
         """Return links to what the render is made from; None when it has ended without them.
@@ -270,6 +277,7 @@ class Submitting:
         provider = self._steps.provider(one)
         self._steps.tracing.stage(one, "follow")
         can_repeat = provider.proves_idempotency and one.live.task.order.prompt is not None
+        callback_url = await self._callback_url(one)
         until_s = self._steps.clock.monotonic_s() + self._steps.house.patience.unknown_s
         for tries in itertools.count(1):
             if one.candidate and await self._bind(one, one.candidate):
@@ -281,7 +289,7 @@ class Submitting:
             if can_repeat and self._steps.house.replica.may_submit():
                 with active(one.stage):
                     outcome = await provider.submit(
-                        self._order(one), idempotency_key=one.render.attempt_id
+                        self._order(one, callback_url), idempotency_key=one.render.attempt_id
                     )
                 if isinstance(outcome, Accepted):
                     return await self._submitted(one, outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -28,7 +29,11 @@ GATEWAY = str(ROOT / ".venv" / "bin" / "gateway")
 #: Everything that the chart can do, beside what it does by default.
 ALL_ON = {
     "autoscaling": {"enabled": True},
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "serviceMonitor": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "authorization": {"credentials": {"name": "metrics", "key": "token"}},
+    },
     "prometheusRule": {"enabled": True},
     "dashboards": {"enabled": True},
     "imagePullSecrets": [{"name": "registry"}],
@@ -36,6 +41,11 @@ ALL_ON = {
     "nodeSelector": {"pool": "general"},
     "tolerations": [{"operator": "Exists"}],
     "podAnnotations": {"team": "platform"},
+    "serviceAccountName": "pictures",
+    "networkPolicy": {
+        "enabled": True,
+        "operators": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+    },
 }
 
 
@@ -160,19 +170,18 @@ def test_the_service_is_hardened(tmp_path: Path) -> None:
 
 
 @cache
-def rendered(*, everything: bool) -> Mapping[str, str]:
-    """Return the chart's templates as Helm renders them."""
+def rendered(values: str) -> Mapping[str, str]:
+    """Return the chart's templates as Helm renders them with values (JSON)."""
     helm = library("helm_python")
     with helm.Chart.load(CHART) as chart:
-        found: dict[str, str] = chart.render(values=ALL_ON if everything else {}, name="shop")
+        found: dict[str, str] = chart.render(values=json.loads(values), name="shop")
     return found
 
 
-def documents(*, everything: bool) -> Iterator[dict[str, Any]]:
+def documents(*, everything: bool, **values: object) -> Iterator[dict[str, Any]]:
     """Yield what Kubernetes is told."""
-    texts = [
-        text for name, text in rendered(everything=everything).items() if name.endswith(".yaml")
-    ]
+    chosen = rendered(json.dumps((ALL_ON if everything else {}) | values))
+    texts = [text for name, text in chosen.items() if name.endswith(".yaml")]
     yield from filter(None, chain.from_iterable(map(yaml.safe_load_all, texts)))
 
 
@@ -200,8 +209,25 @@ def test_kubernetes_knows_every_field(everything: bool) -> None:
 
     wanted = {"ConfigMap", "Deployment", "Service", "PodDisruptionBudget"}
     if everything:
-        wanted |= {"HorizontalPodAutoscaler", "ServiceMonitor", "PrometheusRule"}
+        wanted |= {"HorizontalPodAutoscaler", "ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
     assert wanted == set(kinds)
+
+
+@pytest.mark.parametrize("port", [8081, 0])
+def test_operators_have_a_port_of_their_own(tmp_path: Path, port: int) -> None:
+    """It is that of the settings, and where it is scraped; where there is none, all is on one."""
+    shown = documents(everything=True, dashboards={"enabled": False}, operatorsPort=port)
+    found = {document["kind"]: document for document in shown}
+    [container] = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    served = tomllib.loads(found["ConfigMap"]["data"]["config.toml"])["server"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    reached = [rule["ports"] for rule in found["NetworkPolicy"]["spec"]["ingress"]]
+
+    assert served.get("admin_listen") == (f"0.0.0.0:{port}" if port else None)
+    assert ports == ({"http": 8080, "operators": port} if port else {"http": 8080})
+    assert [one["targetPort"] for one in found["Service"]["spec"]["ports"]] == list(ports)
+    assert reached == [[{"port": name}] for name in ports]
+    assert found["ServiceMonitor"]["spec"]["endpoints"][0]["port"] == list(ports)[-1]
 
 
 def test_pods_have_time_to_hand_over() -> None:

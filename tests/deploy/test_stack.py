@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
+import re
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +22,14 @@ from openai import AsyncOpenAI
 from PIL import Image
 
 from gateway.simulator.settings import SimulatorSettings
-from tests.deploy.test_files import DEPLOY, tool
-from tests.support.gateway import START_S, ServedProcess, serving_gateway, serving_simulator
+from tests.deploy.test_files import DEPLOY, ROOT, tool
+from tests.support.gateway import (
+    ENVIRON,
+    START_S,
+    ServedProcess,
+    serving_gateway,
+    serving_simulator,
+)
 from tests.support.valkey import ValkeyProcess, free_ports
 
 KEY = "sk-design-0123456789abcdef"
@@ -32,6 +41,8 @@ class Stack:
 
     url: str
     gateways: list[ServedProcess]
+    config: Path
+    environ: dict[str, str]
 
 
 @asynccontextmanager
@@ -92,7 +103,7 @@ async def stack(valkey_process: ValkeyProcess, tmp_path: Path) -> AsyncIterator[
                     break
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
-        yield Stack(proxy, gateways)
+        yield Stack(proxy, gateways, config, ENVIRON | environ)
 
 
 @pytest.mark.usefixtures("store")
@@ -129,3 +140,55 @@ async def test_what_is_for_operators_is_not_served(stack: Stack) -> None:
         ]
 
     assert [404, 404, 200] == statuses
+
+
+#: What the container engine alone can do. Everything else of the walk is run.
+ENGINE = tuple(
+    f"docker compose -f deploy/compose.yml {words}"
+    for words in ("up --build --wait", "restart gateway-1 gateway-2", "down")
+)
+INSIDE = "docker compose -f deploy/compose.yml exec gateway-1 gateway "
+
+
+def walk() -> list[str]:
+    """Return the commands that lead from compose.yml to a first picture, as they are printed."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("\n## From nothing to a first picture\n")
+    section, _, _ = rest.partition("\n## ")
+    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.usefixtures("store")
+async def test_the_docs_lead_to_a_first_picture(stack: Stack, tmp_path: Path) -> None:
+    """Each command works as printed, in order, on the processes that the first one starts."""
+    commands = walk()
+    assert (ENGINE[0], ENGINE[-1]) == (commands[0], commands[-1])
+    told: dict[str, str] = {}
+    for command in commands:
+        if command in ENGINE:
+            continue
+        line = command.replace("http://127.0.0.1:8080", stack.url)
+        if line.startswith(INSIDE):
+            line = f"{sys.executable} -m gateway {line.removeprefix(INSIDE)}"
+        line = line.replace("/etc/gateway/config.toml", str(stack.config))
+        assert "docker" not in line
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", line),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
+            env=stack.environ | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},  # noqa: TID251 - a child's environment
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, command
+        told[command.removeprefix(INSIDE)] = out.decode()
+
+    with Image.open(tmp_path / "fox.png") as image:
+        assert (1024, 1024) == image.size
+    ready, _, usage, budgets, tasks, books, checked = told.values()
+    assert "ok" in ready
+    assert 1 == json.loads(usage)["total"]["images"]
+    assert "design" in budgets
+    assert "completed" in tasks
+    assert "design" in books
+    assert checked

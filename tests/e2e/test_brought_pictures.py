@@ -114,7 +114,7 @@ async def test_nothing_is_known_of_it_once_its_task_is_deleted(
     assert ["task", "upload"] == sorted(key.split(":")[2] for key in before)
     assert [] == after
     files = [path.name for path in (tmp_path / "assets").rglob("*") if path.is_file()]
-    assert {*files} <= {".ping"}
+    assert all(name.startswith(".") for name in files)
 
 
 async def naming(store: Store, text: str) -> list[str]:

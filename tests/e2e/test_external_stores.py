@@ -39,17 +39,26 @@ async def test_a_store_that_evicts_is_refused_at_the_start(tmp_path: Path) -> No
         await build(load(config, ENVIRON)).__aenter__()
 
 
-async def test_a_store_may_come_after_its_gateway(tmp_path: Path) -> None:
-    """Until it is there money is refused; then calls are served without a restart."""
+@pytest.mark.parametrize("server", ["", 'public_url = "URL"'])
+async def test_a_store_may_come_after_its_gateway(tmp_path: Path, server: str) -> None:
+    """Until it is there money is refused; then calls are served without a restart.
+
+    Also where the upstream calls back, to addresses that are signed with what the store keeps.
+    """
     [port] = free_ports(1)
     redis = f'url = "redis://127.0.0.1:{port}"'
-    async with running_gateway(tmp_path, redis=redis, store_timeout="500ms") as running:
+    async with running_gateway(
+        tmp_path, redis=redis, store_timeout="500ms", server=server
+    ) as running:
         early = await running.generate()
         unready = await running.client.get("/readyz")
         with run_on_port(tmp_path / "store", port, OPTIONS):
             late = await _until_served(running.generate)
+            ready = await running.client.get("/readyz")
+            stats = await running.simulated()
 
     assert (503, 503, 200) == (early.status_code, unready.status_code, late.status_code)
+    assert (200, 1 if server else 0) == (ready.status_code, stats["callbacks_sent"])
 
 
 async def _until_served(call: object) -> httpx.Response:

@@ -42,7 +42,8 @@ async def test_keys_hold_everywhere_at_once(
         for name in ("one", "two"):
             folder = tmp_path / name
             folder.mkdir()
-            config = write_config(folder, upstream, redis=f'url = "{valkey_process.url}"')
+            redis, assets = f'url = "{valkey_process.url}"', 'url = "file:../assets"'
+            config = write_config(folder, upstream, redis=redis, assets=assets)
             configs.append(config)
             urls.append((await stack.enter_async_context(serving_gateway(config))).url)
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=30))

@@ -36,7 +36,9 @@ def size_of(answer: httpx.Response) -> tuple[int, int]:
 
 def files(folder: Path) -> list[str]:
     """Return the names of what is stored, without what shows that the store works."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and path.name != ".ping"]
+    return [
+        path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+    ]
 
 
 async def spent_and_submitted(store: Store, upstream: str) -> tuple[int, int, int]:

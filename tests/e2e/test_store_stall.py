@@ -159,6 +159,7 @@ async def test_two_gateways_sit_out_a_stall(tmp_path: Path, stall_s: float, leas
                 folder,
                 upstream,
                 redis=f'url = "{store.url}"',
+                assets='url = "file:../assets"',
                 server=f'lease = "{lease_s}s"',
                 submit_timeout="20s",
                 wait="50s",

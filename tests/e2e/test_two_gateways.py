@@ -52,8 +52,9 @@ async def test_a_dollar_is_never_exceeded_and_is_used_up(
                 upstream,
                 budget="1",
                 redis=f'url = "{valkey_process.url}"',
+                assets='url = "file:../assets"',
                 # All of them at once take long on a busy machine; none may come back as an orphan,
-                # which the other gateway would join without having its picture.
+                # which another call would join.
                 submit_timeout="30s",
                 wait="110s",
             )

@@ -45,7 +45,7 @@ from gateway.tasks.interface import Call
 from gateway.tasks.latencies import Latencies, PollingLimits
 from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.permits import RedisPermits
-from gateway.tasks.poller import Due, Poller
+from gateway.tasks.poller import Due, Poller, PollStep
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
@@ -243,9 +243,15 @@ class HandPoller(Poller):
         super().__init__(clock, background, max_concurrent=1)
         self._kept: list[tuple[float, Due]] = []
 
-    def _push(self, due_s: float, due: Due) -> None:
+    def schedule(self, provider: str, delay_s: float, step: PollStep) -> Due:
+        """Keep a poll."""
+        due = Due(self._clock.monotonic_s() + delay_s, step, self._keep_anew)
+        self._kept.append((delay_s, due))
+        return due
+
+    def _keep_anew(self, due: Due) -> None:
         self._kept = [kept for kept in self._kept if kept[1] is not due]
-        self._kept.append((due_s - self._clock.monotonic_s(), due))
+        self._kept.append((0.0, due))
 
     @property
     def delays_s(self) -> list[float]:
@@ -410,7 +416,7 @@ async def open_house(
     journal: type[RedisTaskStore] = RedisTaskStore,
     provider: ScriptedProvider | None = None,
     offer: Offer | None = OFFER,
-    callback_url: Callable[[Task, int], str] | None = None,
+    callback_url: Callable[[Task, int], Awaitable[str]] | None = None,
     references: ReferenceLinks | None = None,
     max_in_flight: int = 100,
     grace_s: float = 2.0,

@@ -107,7 +107,7 @@ def write_config(folder: Path, upstream: str, **placeholders: str) -> Path:
         CONFIG.format(
             **DEFAULTS | placeholders,
             upstream=upstream,
-            upstream_host=upstream.removeprefix("http://"),
+            upstream_host=upstream.partition("://")[2],
         )
     )
     return config
@@ -266,7 +266,7 @@ async def serving_gateway(
     try:
         async with asyncio.timeout(START_S):
             line = (await process.stdout.readline()).decode()
-        match = re.fullmatch(r"gateway: listening on (http://127\.0\.0\.1:\d+/v1)\n", line)
+        match = re.fullmatch(r"gateway: listening on (https?://127\.0\.0\.1:\d+/v1)\n", line)
         assert match is not None, (line, await process.communicate())
         yield ServedProcess(process, match[1])
     finally:

@@ -50,9 +50,9 @@ async def connected_to(url: str, pid: int) -> httpx.AsyncClient:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return every file in a folder, by its path in it; the probes of readiness left out."""
+    """Return every file in a folder, by its path in it; what is the store's own is left out."""
     found = (each for each in folder.rglob("*") if each.is_file())
-    return sorted(str(each.relative_to(folder)) for each in found if each.name != ".ping")
+    return sorted(str(each.relative_to(folder)) for each in found if not each.name.startswith("."))
 
 
 def open_files(pid: int, folder: Path) -> int:

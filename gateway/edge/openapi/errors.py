@@ -29,6 +29,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -102,6 +103,7 @@ SPECIMENS: Mapping[type[GatewayError], tuple[GatewayError, ...]] = {
     StoreUnavailable: (StoreUnavailable(),),
     StorageUnavailable: (StorageUnavailable(),),
     ShuttingDown: (ShuttingDown(),),
+    TooManyConnections: (TooManyConnections(),),
     InternalError: (InternalError(),),
 }
 

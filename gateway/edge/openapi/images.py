@@ -30,6 +30,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -96,7 +97,6 @@ _MEANINGS = {
     "safety_identifier": "As user, before which it counts.",
     "max_cost_usd": "The most this call may cost, in dollars; a gateway's extension.",
 }
-
 
 #: A png is never compressed: another format, or nothing about its compression.
 _COMPRESSION: Sequence[Schema] = (
@@ -251,6 +251,7 @@ _MAKING = Operation(
         SubmitUnknown,
         StillRunning,
         ShuttingDown,
+        TooManyConnections,
     ),
     error_headers=(*TASK, *RATES),
 )

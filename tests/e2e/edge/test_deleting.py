@@ -113,7 +113,7 @@ async def test_nothing_of_a_deleted_picture_remains_but_its_ledger_line(
     )
     for secret in (PROMPT, "lovelace-1815", client.url, "the-one-of-ada"):
         assert [] == naming(after, secret)
-    files = [path for path in (tmp_path / "assets").rglob("*") if path.name != ".ping"]
+    files = [path for path in (tmp_path / "assets").rglob("*") if not path.name.startswith(".")]
     assert [] == files
     assert 410 == (await running.client.get(link)).status_code
     assert 404 == (await running.client.get(url)).status_code
@@ -173,4 +173,4 @@ async def test_everything_of_an_end_user_is_purged(running: Running, tmp_path: P
     assert {"deleted": 0, "running": [kept]} == json.loads(again.output)
     assert 2 == len(tasks)
     stored = [path for path in (tmp_path / "assets").rglob("*") if path.is_file()]
-    assert 1 == len([path for path in stored if path.name != ".ping"])
+    assert 1 == len([path for path in stored if not path.name.startswith(".")])

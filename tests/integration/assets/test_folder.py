@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assets.folder import ABANDONED_MS, free_bytes
+from gateway.assets.folder import ABANDONED_MS, free_bytes, mark_of
 from gateway.assets.interface import AssetFullError
 from gateway.assets.object_store import ObjectAssetStore
 from gateway.assets.place import AssetPlace
@@ -127,3 +127,25 @@ async def test_a_writer_that_is_killed_leaves_no_picture_and_the_next_one_no_tra
     assert ["design", "design/task", "design/task/0#1"] == left
     assert found is None
     assert ["design", "design/task", "design/task/0"] == files(tmp_path)
+
+
+def test_a_folder_has_one_mark_wherever_it_is_seen(tmp_path: Path) -> None:
+    """Whoever comes first has made it; another folder has another one, and no sweep takes it."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+    (tmp_path / "again").symlink_to(one)
+    marks = [mark_of(each, os.urandom) for each in (one, tmp_path / "again", one, other)]
+
+    assert (32, marks[0], marks[0]) == (len(marks[0]), marks[1], marks[2])
+    assert marks[0] != marks[3]
+    assert [".place"] == files(one)
+
+
+async def test_a_mark_is_no_picture(tmp_path: Path) -> None:
+    """A sweep leaves it alone, however old it is."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    mark = mark_of(tmp_path, os.urandom)
+
+    assert 0 == await store.sweep(2**53, lambda _: 0)
+    assert mark == mark_of(tmp_path, os.urandom)

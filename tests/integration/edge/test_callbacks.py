@@ -16,6 +16,11 @@ from tests.support.factories import a_record, a_task
 from tests.support.journal import a_journal
 
 
+async def a_signer() -> Signer:
+    """Sign with the server's secret."""
+    return Signer((b"s",))
+
+
 async def posted(routes: CallbackRoutes, token: str) -> httpx.Response:
     """Post a callback to the routes by themselves."""
     path = "/v1/callbacks/{provider}/{token}"
@@ -35,8 +40,8 @@ async def posted(routes: CallbackRoutes, token: str) -> httpx.Response:
 async def test_genuine_callbacks_are_taken_and_told_nothing(store: Store) -> None:
     """Also one that comes too late: the answer is the same, and empty."""
     wake = Wake(store, id="replica_1")
-    callbacks = Callbacks(a_journal(store), wake, Signer((b"s",)), "https://g", lambda _: None)
-    token = callbacks.url(a_task(), 0).rpartition("/")[2]
+    callbacks = Callbacks(a_journal(store), wake, a_signer, "https://g", lambda _: None)
+    token = (await callbacks.url(a_task(), 0)).rpartition("/")[2]
     answer = await posted(CallbackRoutes(callbacks), token)
 
     assert (200, b"") == (answer.status_code, answer.content)

@@ -14,6 +14,11 @@ from tests.support.journal import a_journal, admitted, failed, submitted
 BODY = orjson.dumps({"id": "task-unified-1", "status": "completed"})
 
 
+async def a_signer() -> Signer:
+    """Sign with the server's secret."""
+    return Signer((b"s",))
+
+
 class Desk:
     """Callbacks to a replica named as the owner of tasks, and what it was told."""
 
@@ -24,7 +29,7 @@ class Desk:
         wake = Wake(store, id="replica_1")
         wake.listen(self.heard.append)
         self.callbacks = Callbacks(
-            self.journal, wake, Signer((b"s",)), "https://gateway.test", self.counted.append
+            self.journal, wake, a_signer, "https://gateway.test", self.counted.append
         )
 
 
@@ -42,7 +47,7 @@ def token_of(url: str) -> str:
 async def test_the_owner_of_a_running_task_is_woken(desk: Desk) -> None:
     """It hears which render it is about, and which id was claimed for it."""
     task = (await admitted(desk.journal, an_admission("task1", images=2))).task
-    url = desk.callbacks.url(task, 1)
+    url = await desk.callbacks.url(task, 1)
     heard = await desk.callbacks.hear(token_of(url), BODY)
 
     assert url.startswith("https://gateway.test/v1/callbacks/evolink/")
@@ -55,7 +60,7 @@ async def test_a_task_that_is_over_wakes_nobody(desk: Desk) -> None:
     task = (await admitted(desk.journal, an_admission("task1"))).task
     await desk.journal.conclude(task, await submitted(desk.journal, task), failed())
     for late in (task, a_task()):
-        heard = await desk.callbacks.hear(token_of(desk.callbacks.url(late, 0)), BODY)
+        heard = await desk.callbacks.hear(token_of(await desk.callbacks.url(late, 0)), BODY)
 
         assert Heard.LATE == heard
     assert [] == desk.heard

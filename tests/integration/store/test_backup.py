@@ -80,7 +80,10 @@ async def test_books_are_not_overwritten_by_accident(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="from the backup of 2026-09-21 14:13:20 UTC"):
         await restore(file, origin)
     assert {"one": "1"} == await held(origin)
-    assert (origin / "appendonlydir.17").is_dir()
+
+    (origin / "appendonlydir").rename(origin / "unwanted")
+    (origin / "appendonlydir.17").rename(origin / "appendonlydir")
+    assert {"one": "1", "later": "is not in it"} == await held(origin)
 
 
 async def test_books_are_in_force_as_they_were_made_ready(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.domain.errors import StoreUnavailable
 from gateway.store.client import Store
 from gateway.tasks.interface import Standing
 from tests.support.factories import a_team, an_admission
-from tests.support.journal import a_journal, admitted, finished, submitted
+from tests.support.journal import LaterClock, a_journal, admitted, finished, submitted
 
 TEAM = a_team()
 
@@ -33,3 +37,13 @@ async def test_a_server_tells_itself_apart_by_its_run(store: Store) -> None:
     journal = a_journal(store)
 
     assert (await journal.standings(TEAM.id, [])) == (await journal.standings(TEAM.id, []))
+
+
+async def test_a_clock_that_is_behind_the_store_is_told(store: Store) -> None:
+    """Nothing is admitted then, and the log says why; a clock that is ahead does no harm."""
+    with capture_logs() as lines, pytest.raises(StoreUnavailable):
+        await a_journal(store, clock=LaterClock(-60)).admit(an_admission("task1", team=TEAM))
+    await a_journal(store, clock=LaterClock(60)).admit(an_admission("task2", team=TEAM))
+
+    assert ["clock_behind_store"] == [line["action"] for line in lines]
+    assert [b"{t:design}:task:task2"] == await store.command("KEYS", "*:task:*")

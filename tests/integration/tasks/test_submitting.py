@@ -52,7 +52,7 @@ def called_back(live: LiveTask, upstream_id: str = "up-9", *, render: int = 0) -
     return Message(Kind.CALLED_BACK, live.task.team, live.task.id, render, upstream_id)
 
 
-def address(task: Task, render: int) -> str:
+async def address(task: Task, render: int) -> str:
     """Return where the upstream is to call back."""
     return f"https://gateway.example/{task.id}/{render}"
 

@@ -21,6 +21,7 @@ from gateway.domain.errors import (
     StillRunning,
     StoreUnavailable,
     SubmitUnknown,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -65,6 +66,7 @@ def test_the_drawing_shows_every_class() -> None:
             "The ledger store did not answer in time; nothing was submitted.",
         ),
         (ShuttingDown(), "This server is shutting down; try again."),
+        (TooManyConnections(), "This server has too many connections; try again."),
         (InternalError(), "The server had an error while processing your request."),
         (
             ModelNotAllowed("gpt-image-2"),

@@ -32,6 +32,7 @@ from gateway.domain.errors import (
     StoreUnavailable,
     SubmitUnknown,
     TaskRunning,
+    TooManyConnections,
     UnsupportedImage,
     UpstreamFailed,
     UpstreamUnavailable,
@@ -149,6 +150,11 @@ TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]
     (
         ShuttingDown(),
         *(503, "service_unavailable_error", "shutting_down", None),
+        {"retry-after": "2", "connection": "close"},
+    ),
+    (
+        TooManyConnections(),
+        *(503, "service_unavailable_error", "too_many_connections", None),
         {"retry-after": "2", "connection": "close"},
     ),
     # What was admitted is joined; SDKs try a 500 again by themselves.

@@ -28,6 +28,7 @@ from gateway.store.keyspace import (
     owners_key,
     pace_key,
     permits_key,
+    picture_place_key,
     poll_rate_key,
     rate_key,
     refused_key,
@@ -89,6 +90,7 @@ KEYS = [
 
 #: What is no team's: who the replicas are, where recovery looks, what upstreams call their tasks.
 KEYS_OF_NO_TEAM = [
+    (picture_place_key("replica_1"), "picture_place:{replica_1}"),
     (replicas_key(), "replicas"),
     (active_teams_key(), "teams:active"),
     (wake_key("replica_1"), "wake:{replica_1}"),
