@@ -81,14 +81,15 @@ class Metrics:
         self.phase_duration = histogram(
             "phase_duration_seconds",
             "Seconds a picture spent in a phase: admit, upload, queue, submit, render, fetch,"
-            " store; and an answer with pictures in deliver.",
+            " store; the body of its call in receive, and the answer in deliver.",
             RENDER_BUCKETS,
             *("phase", "provider", "model"),
         )
         self.overhead = histogram(
             "overhead_seconds",
-            "Seconds of a request for pictures that were the gateway's own: all but submit, render"
-            " and fetch; of calls that were answered without an error.",
+            "Seconds of a request for pictures that were the gateway's own: all but upload, submit,"
+            " render and fetch, and but what the client took to send its body and to take its"
+            " answer; of calls that were answered without an error.",
             OVERHEAD_BUCKETS,
             "route",
         )

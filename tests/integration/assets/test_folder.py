@@ -149,3 +149,14 @@ async def test_a_mark_is_no_picture(tmp_path: Path) -> None:
 
     assert 0 == await store.sweep(2**53, lambda _: 0)
     assert mark == mark_of(tmp_path, os.urandom)
+
+
+async def test_what_is_not_there_is_removed_already(tmp_path: Path) -> None:
+    """Two that delete the same object are both done, its directory being gone as well."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    await store.put("design/task/0", bytes_of(b"picture"))
+
+    await store.remove(["design/task/0"])
+    await store.remove(["design/task/0", "design/other/0"])
+
+    assert [] == [each for each in files(tmp_path) if each != ".place"]

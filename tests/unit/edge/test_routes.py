@@ -1,6 +1,6 @@
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -75,7 +75,7 @@ class Edge:
             spool_dir=Path(),
             passes_links=lambda _: False,
             random_bytes=bytes,
-            start=cast("Callable[[str, Coroutine[object, object, None]], None]", None),
+            start=lambda _, work: work.close(),
         )
         pictures = PictureReader(references)
         edits = EditReader(pictures, rules, max_rest_bytes=LIMIT_BYTES)
