@@ -77,8 +77,14 @@ async def exchange(
                 names.URL_FULL: str(request.url.copy_with(query=None)),
             }
         )
-    request.headers.update(span.headers)
-    reply = await _exchanged(client, request, total_s=total_s, clock=clock)
+    if told := span.headers:
+        request.headers.update(told)
+    try:
+        reply = await _exchanged(client, request, total_s=total_s, clock=clock)
+    except asyncio.CancelledError:
+        span.fail("cancelled")
+        span.end()
+        raise
     _end(span, reply)
     return reply
 

@@ -62,8 +62,8 @@ _KINDS = {
 }
 _NS_PER_S = 1_000_000_000
 _W3C = TraceContextTextMapPropagator()
-#: They quote addresses and headers.
-_TOO_TALKATIVE = ("opentelemetry.exporter", "opentelemetry.util")
+#: They quote addresses and headers, those of callers too.
+_TOO_TALKATIVE = ("opentelemetry.exporter", "opentelemetry.trace", "opentelemetry.util")
 
 
 class OtelSpan:
@@ -149,6 +149,8 @@ class OtelTracer:
     """Begins spans of a provider, and closes it."""
 
     def __init__(self, provider: TracerProvider, *, propagates: bool = True) -> None:
+        for name in _TOO_TALKATIVE:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._provider = provider
         self._tracer = provider.get_tracer("image-gateway")
         self._propagates = propagates
@@ -226,8 +228,6 @@ def open_tracer(
     Callers that say whether their trace is sampled are followed; of all others this share is.
     `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` have the last word about who speaks.
     """
-    for name in _TOO_TALKATIVE:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     who = Resource.create(
         {
             "service.name": "image-gateway",

@@ -33,7 +33,8 @@
 --   entries           arrays of names and values: the ledger's line of each render's hold
 -- Returns
 --   {'admitted', facts of windows, {spent, held, topped up ..}, {remaining, reset_ms of each rate ..}}
---   {'joined', task id, trace of its first call}    {'conflict'}  another call under its key    {'expired'}
+--   {'joined', task id, trace of its first call ('' is none)}
+--   {'conflict'}  another call under its key    {'expired'}
 --   {'over_budget', index of the budget, facts of its window, spent, held, limit}
 --   {'too_fast', index of the rate, wait_ms}
 --   {'day_used', used, reset_ms}       {'in_flight', images in flight}

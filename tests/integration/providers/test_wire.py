@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -198,6 +199,19 @@ async def test_an_exchange_under_a_span(
         span.attributes.get("error.type"),
     )
     assert not any(secret in str(span.to_json()) for secret in ("secret", "Bearer"))
+
+
+async def test_an_exchange_that_is_given_up_under_a_span(client: httpx.AsyncClient) -> None:
+    """Whoever asked waits no longer; its span says so."""
+    recorder = Recorder()
+    async with raw_server(silent) as server:
+        with active(recorder.tracer.begin("upload")), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await post(client, server.url)
+
+    assert {"error.type": "cancelled"}.items() <= dict(
+        recorder.named("POST").attributes or {}
+    ).items()
 
 
 async def test_a_server_that_is_not_there_under_a_span(client: httpx.AsyncClient) -> None:

@@ -153,3 +153,11 @@ def test_lost_spans_are_told_of_once_in_a_while() -> None:
 
     assert {SpanExportResult.FAILURE} == set(results)
     assert [1] == [line["spans"] for line in logs if line["action"] == "spans_lost"]
+
+
+@pytest.mark.parametrize("state", ["Not A Key=secret", "k=secret,k=secret", "secret", "=" * 40])
+def test_what_callers_send_is_not_logged(state: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The SDK would quote a `tracestate` that it cannot read."""
+    Recorder().tracer.begin("call", parent=f"{PARENT} {state}").link(f"{'x' * 600} {state}")
+
+    assert [] == caplog.records
