@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import resource
 from contextlib import suppress
+from typing import cast
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.domain.errors import TooManyConnections
 from gateway.edge.errors import respond, to_http
@@ -94,7 +95,15 @@ class Connection(HttpToolsProtocol):
 
     def _expect_head(self, within_s: float) -> None:
         self._expect_nothing()
-        self._head = self.loop.call_later(within_s, self.timeout_keep_alive_handler)
+        self._head = self.loop.call_later(within_s, self._hang_up)
+
+    def _hang_up(self) -> None:
+        answering = cast("RequestResponseCycle | None", self.cycle)  # None before the first
+        if answering is not None and not answering.response_complete:
+            # The answer to an earlier request is on its way, or is being made.
+            self._expect_head(self.timeout_keep_alive)
+            return
+        self.transport.close()
 
     def _expect_nothing(self) -> None:
         if self._head is not None:

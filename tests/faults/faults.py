@@ -105,6 +105,44 @@ async def store_resharded(folder: Path) -> AsyncIterator[Scene]:
             yield Scene(stage, _act(partial(_move_slot, cluster)))
 
 
+@asynccontextmanager
+async def store_resharded_by_key(folder: Path) -> AsyncIterator[Scene]:
+    """Move the team's slot key by key, and stand still half-way."""
+    with run_cluster(folder / "store") as cluster:
+        async with standing(folder, cluster.url) as stage:
+            move = _ByKey(cluster)
+            yield Scene(stage, _act(move.begin), _act(move.end))
+
+
+class _ByKey:
+    """The way of `redis-cli --cluster reshard`, in two halves."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._slot = key_slot(f"{{t:{TEAM}}}".encode())
+        self._old = cluster.owner(self._slot)
+        self._new = next(node for node in cluster.nodes if node is not self._old)
+
+    def begin(self) -> None:
+        names = [self._cluster.name_of(node) for node in (self._old, self._new)]
+        self._new.run("CLUSTER", "SETSLOT", self._slot, "IMPORTING", names[0])
+        self._old.run("CLUSTER", "SETSLOT", self._slot, "MIGRATING", names[1])
+        self._move(self._keys()[::2])
+
+    def end(self) -> None:
+        while keys := self._keys():
+            self._move(keys)
+        for node in sorted(self._cluster.nodes, key=lambda node: node is not self._new):
+            node.run("CLUSTER", "SETSLOT", self._slot, "NODE", self._cluster.name_of(self._new))
+
+    def _keys(self) -> list[bytes]:
+        found: Any = self._old.run("CLUSTER", "GETKEYSINSLOT", self._slot, 1000)
+        return sorted(found)
+
+    def _move(self, keys: list[bytes]) -> None:
+        self._old.run("MIGRATE", "127.0.0.1", self._new.port, "", 0, 10_000, "KEYS", *keys)
+
+
 def _move_slot(cluster: Cluster) -> None:
     slot = key_slot(f"{{t:{TEAM}}}".encode())
     old = cluster.owner(slot)
@@ -306,12 +344,13 @@ async def replica_paused(folder: Path) -> AsyncIterator[Scene]:
 @asynccontextmanager
 async def descriptors_gone(folder: Path) -> AsyncIterator[Scene]:
     """Leave a gateway few file descriptors, and take those with connections that say nothing."""
-    async with _with_upstream(folder) as stage:
+    async with _with_upstream(folder) as stage, httpx.AsyncClient(timeout=PATIENCE_S) as kept:
         idle: list[socket.socket] = []
         address = stage.gateways[0].url.removeprefix("http://").removesuffix("/v1")
         host, _, port = address.partition(":")
 
         async def begin() -> None:
+            await stage.call(client=kept)
             _, most = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
             for _ in range(DESCRIPTORS):
@@ -327,7 +366,7 @@ async def descriptors_gone(folder: Path) -> AsyncIterator[Scene]:
                 one.close()
             await asyncio.sleep(0)
 
-        yield Scene(stage, begin, end)
+        yield Scene(stage, begin, end, kept=kept)
         for one in idle:
             one.close()
 
@@ -416,6 +455,14 @@ FAULTS: tuple[Fault, ...] = (
         short_s=3,
     ),
     Fault("store-resharded", "Redis is resharded", store_resharded, PICTURE, 5, 1),
+    Fault(
+        "store-resharded-by-key",
+        "Redis is resharded key by key, and that stops half-way",
+        store_resharded_by_key,
+        AWAY,
+        3,
+        1,
+    ),
     Fault("upstream-down", "the upstream is down", upstream_down, NO_UPSTREAM, 5, 1),
     Fault(
         "upstream-silent",
@@ -424,7 +471,7 @@ FAULTS: tuple[Fault, ...] = (
         frozenset({"504 submit_unknown"}),
         4,
         1,
-        finally_=PICTURE | {"504 submit_unknown", "502 submit_unknown"},
+        finally_=PICTURE | {"504 submit_unknown"},
     ),
     Fault(
         "upstream-slow",

@@ -10,6 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from tests.faults.stage import PATIENCE_S, Answer, Stage
 
 Act = Callable[[], Awaitable[None]]
@@ -41,6 +43,8 @@ class Scene:
     gateway: int = 0
     before: str = "[[latency:1]]"
     before_at: int = 0
+    #: Calls over this connection, which was there before, must get their pictures all the while.
+    kept: httpx.AsyncClient | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,11 @@ async def _play(scene: Scene, played: Played, lasts_s: float) -> None:
             played.during += await asyncio.gather(
                 *(stage.call(markers=scene.markers, gateway=scene.gateway) for _ in range(CALLERS))
             )
+            if scene.kept is not None:
+                answer = await stage.call(client=scene.kept)
+                played.during.append(answer)
+                if not answer.is_picture:
+                    played.problems.append(f"over a connection that was there: {answer.what}")
             await asyncio.sleep(PAUSE_S)
         await scene.end()
         ended_s = time.monotonic()

@@ -86,7 +86,7 @@ class Node:
     port: int
     pid: int
 
-    def run(self, *words: str | int) -> object:
+    def run(self, *words: str | int | bytes) -> object:
         """Run one command on this very server."""
         with Redis(port=self.port, socket_timeout=START_S) as redis:
             return redis.execute_command(*words)

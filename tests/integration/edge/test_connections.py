@@ -39,10 +39,11 @@ def limit() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[tuple[str, int]]:
-    """Serve one word on every path; yield where."""
+async def served(pause_s: float = 0.0) -> AsyncIterator[tuple[str, int]]:
+    """Serve one word on every path, after a pause; yield where."""
 
     async def word(_: Request) -> Response:
+        await asyncio.sleep(pause_s)
         return PlainTextResponse("word")
 
     app = Starlette(
@@ -155,6 +156,16 @@ async def test_a_body_may_take_its_time() -> None:
             async with asyncio.timeout(KEEP_ALIVE_S + 0.5):
                 await reader.readuntil(b"word")
         writer.write(b"xx" + b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.read()).endswith(b"word")
+        writer.close()
+
+
+async def test_an_answer_that_is_on_its_way_is_not_cut_off() -> None:
+    """Whoever begins another request early, and does not end it, gets the answer to the first."""
+    async with served(KEEP_ALIVE_S + 0.5) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HT")
         async with asyncio.timeout(10):
             assert (await reader.read()).endswith(b"word")
         writer.close()
