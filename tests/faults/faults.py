@@ -13,6 +13,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -27,7 +28,7 @@ from redis.crc import key_slot
 from gateway.background import SystemClock
 from gateway.store.client import Store
 from gateway.store.embedded import find_binary
-from tests.faults.play import Act, Fault, Scene
+from tests.faults.play import Act, Fault, On, Scene
 from tests.faults.stage import PATIENCE_S, TEAM, Stage, standing
 from tests.support.gateway import ENVIRON, start_gateway
 from tests.support.stores import Cluster, StoreMissingError, run_cluster, run_watched
@@ -40,6 +41,16 @@ AWAY = frozenset({"503 ledger_unavailable"})
 NO_UPSTREAM = frozenset({"503 upstream_unavailable"})
 PICTURE = frozenset({"200"})
 
+#: What the upstream refuses while a switch is on.
+EMPTY, REVOKED = "the account is empty", "the key is revoked"
+REFUSALS = (
+    (EMPTY, "submit", "[[submit:insufficient_quota]]"),
+    *(
+        (REVOKED, call, f"[[{call}:unauthorized]]")
+        for call in ("submit", "poll", "list", "batch", "credits")
+    ),
+)
+
 #: How many file descriptors a gateway has when they are few.
 DESCRIPTORS = 256
 
@@ -47,46 +58,62 @@ DESCRIPTORS = 256
 SPARE_MIB = 96
 
 
+@dataclass
+class Plain:
+    """A gateway on one server with a journal, whose store and upstream can be broken and mended."""
+
+    stage: Stage
+    folder: Path
+    port: int
+    running: ExitStack
+    pid: int = 0
+
+    def start(self) -> None:
+        """Start the store, with what it has acknowledged before."""
+        self.pid = self.running.enter_context(run_on_port(self.folder, self.port, DURABLE))
+
+    def kill(self) -> None:
+        """Kill the store."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start the store again."""
+        self.running.close()
+        self.start()
+
+    def set_memory(self, max_bytes: int) -> None:
+        """Let the store have so much memory; all that there is by 0."""
+        with Redis(port=self.port, socket_timeout=PATIENCE_S) as direct:
+            direct.config_set("maxmemory", max_bytes)
+
+
 @asynccontextmanager
-async def store_down(folder: Path) -> AsyncIterator[Scene]:
+async def plain(folder: Path) -> AsyncIterator[Plain]:
+    """Run what most faults need, and nothing has been done to."""
+    [port] = free_ports(1)
+    how = {"submit_timeout": "1s", "server": 'deadline = "3s"'}
+    with ExitStack() as running:
+        made = Plain(None, folder / "store", port, running)  # type: ignore[arg-type] # in a moment
+        made.start()
+        url = f"redis://127.0.0.1:{port}"
+        async with standing(folder, url, rules=REFUSALS, **how) as made.stage:
+            yield made
+
+
+def store_down(here: Plain) -> Scene:
     """Kill the store; start it again from its journal."""
-    [port] = free_ports(1)
-    with ExitStack() as held:
-        running = ExitStack()
-        held.callback(running.close)
-        pid = running.enter_context(run_on_port(folder / "store", port, DURABLE))
-
-        async def begin() -> None:
-            os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0)
-
-        async def end() -> None:
-            running.close()
-            running.enter_context(run_on_port(folder / "store", port, DURABLE))
-
-        async with standing(folder, f"redis://127.0.0.1:{port}") as stage:
-            yield Scene(stage, begin, end)
+    return Scene(here.stage, _act(here.kill), _act(here.restart))
 
 
-@asynccontextmanager
-async def store_frozen(folder: Path) -> AsyncIterator[Scene]:
+def store_frozen(here: Plain) -> Scene:
     """Stop the store's process, and let it go on."""
-    with run_valkey(folder / "store") as store:
-        async with standing(folder, store.url) as stage:
-            yield Scene(stage, _act(store.stop), _act(store.cont))
+    stop, cont = (partial(os.kill, here.pid, one) for one in (signal.SIGSTOP, signal.SIGCONT))
+    return Scene(here.stage, _act(stop), _act(cont))
 
 
-@asynccontextmanager
-async def store_full(folder: Path) -> AsyncIterator[Scene]:
+def store_full(here: Plain) -> Scene:
     """Leave the store no memory, and give it back."""
-    [port] = free_ports(1)
-    with run_on_port(folder / "store", port, OPTIONS), Redis(port=port) as direct:
-        async with standing(folder, f"redis://127.0.0.1:{port}") as stage:
-            yield Scene(
-                stage,
-                _act(partial(direct.config_set, "maxmemory", 1)),
-                _act(partial(direct.config_set, "maxmemory", 0)),
-            )
+    return Scene(here.stage, _act(partial(here.set_memory, 1)), _act(partial(here.set_memory, 0)))
 
 
 @asynccontextmanager
@@ -150,27 +177,34 @@ def _move_slot(cluster: Cluster) -> None:
     old.run("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", cluster.name_of(new))
 
 
-@asynccontextmanager
-async def upstream_down(folder: Path) -> AsyncIterator[Scene]:
+def upstream_down(here: Plain) -> Scene:
     """Let nothing listen where the upstream was."""
-    async with _with_upstream(folder) as stage:
-        yield Scene(stage, stage.front.close, stage.front.open)
+    return Scene(here.stage, here.stage.front.close, here.stage.front.open)
 
 
-@asynccontextmanager
-async def upstream_silent(folder: Path) -> AsyncIterator[Scene]:
+def upstream_silent(here: Plain) -> Scene:
     """Let the upstream take connections and answer nothing."""
-    async with _with_upstream(folder, submit_timeout="1s", server='deadline = "3s"') as stage:
+    front = here.stage.front
 
-        async def begin() -> None:
-            stage.front.silent = True
+    async def begin() -> None:
+        front.silent = True
 
-        async def end() -> None:
-            stage.front.silent = False
-            await stage.front.close()
-            await stage.front.open()
+    async def end() -> None:
+        front.silent = False
+        await front.close()
+        await front.open()
 
-        yield Scene(stage, begin, end)
+    return Scene(here.stage, begin, end)
+
+
+def upstream_out_of_credits(here: Plain) -> Scene:
+    """Let the account be empty for a while."""
+    return _refusing(here.stage, EMPTY)
+
+
+def upstream_key_revoked(here: Plain) -> Scene:
+    """Let the upstream refuse our key, whatever it is asked."""
+    return _refusing(here.stage, REVOKED)
 
 
 @asynccontextmanager
@@ -178,23 +212,6 @@ async def upstream_slow(folder: Path) -> AsyncIterator[Scene]:
     """Let pictures take longer than a call waits."""
     async with _with_upstream(folder, wait="2500ms") as stage:
         yield Scene(stage, _act(lambda: None), markers="[[latency:5]]")
-
-
-@asynccontextmanager
-async def upstream_out_of_credits(folder: Path) -> AsyncIterator[Scene]:
-    """Let the account be empty for a while."""
-    refused = (("submit", "[[submit:insufficient_quota]]"),)
-    async with _with_upstream(folder, rules=refused) as stage:
-        yield _switching(stage)
-
-
-@asynccontextmanager
-async def upstream_key_revoked(folder: Path) -> AsyncIterator[Scene]:
-    """Let the upstream refuse our key, whatever it is asked."""
-    calls = ("submit", "poll", "list", "batch", "credits")
-    refused = tuple((call, f"[[{call}:unauthorized]]") for call in calls)
-    async with _with_upstream(folder, rules=refused) as stage:
-        yield _switching(stage)
 
 
 @asynccontextmanager
@@ -341,34 +358,32 @@ async def replica_paused(folder: Path) -> AsyncIterator[Scene]:
         )
 
 
-@asynccontextmanager
-async def descriptors_gone(folder: Path) -> AsyncIterator[Scene]:
+def descriptors_gone(here: Plain) -> Scene:
     """Leave a gateway few file descriptors, and take those with connections that say nothing."""
-    async with _with_upstream(folder) as stage, httpx.AsyncClient(timeout=PATIENCE_S) as kept:
-        idle: list[socket.socket] = []
-        address = stage.gateways[0].url.removeprefix("http://").removesuffix("/v1")
-        host, _, port = address.partition(":")
+    stage = here.stage
+    idle: list[socket.socket] = []
+    address = httpx.URL(stage.gateways[0].url)
+    kept = httpx.AsyncClient(timeout=PATIENCE_S)
+    before = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
 
-        async def begin() -> None:
-            await stage.call(client=kept)
-            _, most = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
-            for _ in range(DESCRIPTORS):
-                one = socket.socket()
-                one.setblocking(False)
-                with suppress(BlockingIOError):
-                    one.connect((host, int(port)))
-                idle.append(one)
-            await asyncio.sleep(0.2)
+    async def begin() -> None:
+        await stage.call(client=kept)
+        resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
+        for _ in range(DESCRIPTORS):
+            one = socket.socket()
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect((address.host, address.port))
+            idle.append(one)
+        await asyncio.sleep(0.2)
 
-        async def end() -> None:
-            for one in idle:
-                one.close()
-            await asyncio.sleep(0)
-
-        yield Scene(stage, begin, end, kept=kept)
+    async def end() -> None:
         for one in idle:
             one.close()
+        await kept.aclose()
+        resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, before)
+
+    return Scene(stage, begin, end, kept=kept)
 
 
 def _act(do: object) -> Act:
@@ -379,11 +394,9 @@ def _act(do: object) -> Act:
     return act
 
 
-def _switching(stage: Stage) -> Scene:
+def _refusing(stage: Stage, switch: str) -> Scene:
     return Scene(
-        stage,
-        _act(partial(stage.switch.update, on=True)),
-        _act(partial(stage.switch.update, on=False)),
+        stage, _act(partial(stage.on.add, switch)), _act(partial(stage.on.discard, switch))
     )
 
 
@@ -442,9 +455,9 @@ def _small_disk(folder: Path) -> Iterator[tuple[str, Act]]:
 
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("store-down", "Redis is down", store_down, AWAY, 2, 5),
-    Fault("store-frozen", "Redis is frozen", store_frozen, AWAY, 3, 5, short_s=3),
-    Fault("store-full", "Redis is full", store_full, AWAY, 2, 1),
+    Fault("store-down", "Redis is down", On(plain, store_down), AWAY, 2, 5),
+    Fault("store-frozen", "Redis is frozen", On(plain, store_frozen), AWAY, 3, 5, short_s=3),
+    Fault("store-full", "Redis is full", On(plain, store_full), AWAY, 2, 1),
     Fault(
         "store-failed-over",
         "Redis fails over (Sentinel)",
@@ -463,11 +476,11 @@ FAULTS: tuple[Fault, ...] = (
         3,
         1,
     ),
-    Fault("upstream-down", "the upstream is down", upstream_down, NO_UPSTREAM, 5, 1),
+    Fault("upstream-down", "the upstream is down", On(plain, upstream_down), NO_UPSTREAM, 5, 1),
     Fault(
         "upstream-silent",
         "the upstream answers nothing",
-        upstream_silent,
+        On(plain, upstream_silent),
         frozenset({"504 submit_unknown"}),
         4,
         1,
@@ -484,12 +497,19 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "upstream-out-of-credits",
         "the upstream's account is empty",
-        upstream_out_of_credits,
+        On(plain, upstream_out_of_credits),
         NO_UPSTREAM,
         2,
         1,
     ),
-    Fault("upstream-key-revoked", "our key is revoked", upstream_key_revoked, NO_UPSTREAM, 2, 1),
+    Fault(
+        "upstream-key-revoked",
+        "our key is revoked",
+        On(plain, upstream_key_revoked),
+        NO_UPSTREAM,
+        2,
+        1,
+    ),
     Fault("certificate-expired", "its certificate is over", certificate_expired, NO_UPSTREAM, 5, 1),
     Fault(
         "certificate-unknown",
@@ -545,7 +565,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "descriptors-gone",
         "file descriptors are exhausted",
-        descriptors_gone,
+        On(plain, descriptors_gone),
         PICTURE | {"ReadError", "503 too_many_connections"},
         2,
         1,
