@@ -51,7 +51,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class On(Generic[Place]):
-    """A fault of a place that others can be played at, too: one after another, on the same books."""
+    """A fault of a place where others can be played, too: one after another, on the same books."""
 
     place: Callable[[Path], AbstractAsyncContextManager[Place]]
     scene: Callable[[Place], Scene]

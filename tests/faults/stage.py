@@ -185,7 +185,10 @@ async def standing(
     tls: ssl.SSLContext | None = None,
     **placeholders: str,
 ) -> AsyncIterator[Stage]:
-    """Run gateways on a store, with an upstream behind a front; `rules` are switch, route and play."""
+    """Run gateways on a store, with an upstream behind a front.
+
+    `rules` are switch, route and what is played while the switch is on.
+    """
     on: set[str] = set()
     played = [Switched(route, play, switch=switch, on=on) for switch, route, play in rules]
     async with AsyncExitStack() as held:
