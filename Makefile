@@ -6,7 +6,7 @@
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
 #   make faults              what breaks × what callers see; ARGS="store-down disk-full" chooses
-#   make stall               two gateways under load whose store stands still for ten seconds
+#   make stall               stores that stand still for ten seconds, or say no for a minute, under load
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
 #   make clients             stock clients, each in an environment of its own, against the product
@@ -37,7 +37,7 @@ fuzz: .venv/.dev
 	@scripts/test -m fuzz $(ARGS)
 
 stall: .venv/.dev
-	@scripts/test -m stall tests/e2e/test_store_stall.py $(ARGS)
+	@scripts/test -m stall tests/e2e/test_store_stall.py tests/e2e/test_store_of_pictures_down.py $(ARGS)
 
 clients: .venv/.dev
 	@.venv/bin/python -m tests.clients.run $(ARGS)

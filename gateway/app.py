@@ -17,9 +17,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.assembly.gateway import Front, Gateway
+from gateway.assembly.reloader import Reloader
 from gateway.config.settings import ServerSettings
 from gateway.domain.errors import GatewayError
 from gateway.domain.ids import are_siblings
@@ -49,6 +51,7 @@ from gateway.edge.parse import FieldRules
 from gateway.edge.pictures import PictureReader
 from gateway.edge.quotes import QuoteRoutes
 from gateway.edge.routes import Handlers, routes
+from gateway.edge.served import Served
 from gateway.edge.streams import PictureStreams
 from gateway.edge.tasks import TaskRoutes
 from gateway.edge.usage import UsageRoutes
@@ -234,6 +237,35 @@ def _checks(gateway: Gateway, drain: Drain) -> dict[str, Check]:
     }
 
 
+class Applications:
+    """What is served on each surface, made anew for each front and exchanged all at once."""
+
+    def __init__(self, gateway: Gateway, drain: Drain, surfaces: Sequence[Surface]) -> None:
+        self._gateway = gateway
+        self._drain = drain
+        self._served = {
+            surface: Served(create_app(gateway, gateway.front, drain, surface))
+            for surface in surfaces
+        }
+
+    def on(self, surface: Surface) -> Served:
+        """Return what a surface is served by, now and later."""
+        return self._served[surface]
+
+    def prepare(self, front: Front) -> Callable[[], None]:
+        """Make all applications of a front; what is returned puts them in force."""
+        made = {
+            surface: create_app(self._gateway, front, self._drain, surface)
+            for surface in self._served
+        }
+
+        def put_in_force() -> None:
+            for surface, app in made.items():
+                self._served[surface].app = app
+
+        return put_in_force
+
+
 class Server(uvicorn.Server):
     """Leaves signals to whoever runs the process, and tells when it listens."""
 
@@ -260,7 +292,7 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
-def _config(app: Starlette, tls: ServerSettings) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=Connection,
@@ -289,22 +321,27 @@ async def serve(
     stop: asyncio.Event,
     on_started: Callable[[], None] = lambda: None,
     on_idle: Callable[[], Awaitable[None]] = _at_once,
+    reloader: Reloader | None = None,
 ) -> None:
     """Serve until `stop` is set, then let running calls finish within `server.drain`.
 
     Meanwhile the server still answers: readiness is red, and new calls are told to go elsewhere.
     When no call waits any more, it ends as soon as `on_idle` returns. The admin API and metrics are
-    served on `operators` alone when it is given, until the end.
+    served on `operators` alone when it is given, until the end. With a `reloader`, what serves
+    follows its settings.
 
     Raises LoopDiedError after the same orderly stop when a background loop died.
     """
     drain = Drain()
-    front = gateway.front
-    tls = front.settings.server
+    tls = gateway.front.settings.server
     surface = Surface.ALL if operators is None else Surface.CALLS
-    server = Server(_config(create_app(gateway, front, drain, surface), tls), on_started)
-    beside = Server(_config(create_app(gateway, front, drain, Surface.OPERATORS), tls))
+    apps = Applications(gateway, drain, (surface, Surface.OPERATORS))
+    server = Server(_config(apps.on(surface), tls), on_started)
+    beside = Server(_config(apps.on(Surface.OPERATORS), tls))
     gateway.background.on_death(stop.set)
+    if reloader is not None:
+        reloader.serve_by(apps.prepare)
+        reloader.start()
     gateway.start()
 
     async def stopping() -> None:
@@ -343,6 +380,11 @@ async def _stop(
             log.warning("calls_cut_off", action="calls_cut_off", calls=waiting)
         await on_idle()
         server.should_exit = True
+
+
+def reload_on_signal(reloader: Reloader) -> None:
+    """Reload on SIGHUP. Only in the main thread of a process."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

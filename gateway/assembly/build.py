@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gateway.assembly.front import make_front, refuse_weak
 from gateway.assembly.gateway import Gateway
-from gateway.assembly.gauges import show_retirements
 from gateway.assembly.house import open_house
 from gateway.config.load import Loaded
 
@@ -34,12 +33,5 @@ async def build(
     async with open_house(
         loaded, reached=reached, house=house, shared_metrics=shared_metrics
     ) as gateway:
-        front = make_front(gateway, loaded)
-        gateway.in_force.front = front
-        gateway.metrics.expect(
-            teams=loaded.settings.teams,
-            models=front.catalog.models,
-            providers=loaded.settings.providers,
-        )
-        show_retirements(gateway.metrics, front.catalog, gateway.clock)
+        gateway.take(make_front(gateway, loaded))
         yield gateway

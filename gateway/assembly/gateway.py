@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from gateway.access.interface import Accounts, KeyDirectory, TeamKeys
 from gateway.access.server_signer import ServerSigner
 from gateway.access.teams import AllTeams
+from gateway.assembly.from_settings import capacities_of, keeping_of, polling_limits_of
+from gateway.assembly.gauges import show_retirements
 from gateway.assembly.ways_out import Providers
 from gateway.assets.interface import AssetStore, KeepOf
 from gateway.assets.remote import RemotePictures
@@ -23,13 +25,16 @@ from gateway.background import Background
 from gateway.callbacks.courier import Courier
 from gateway.callbacks.interface import Callback
 from gateway.callbacks.team_secrets import TeamSecrets
+from gateway.config.organization import organization_budgets
 from gateway.config.settings import Settings
 from gateway.domain.catalog import Catalog, Offer
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TeamId
 from gateway.domain.images import KeptReference
+from gateway.domain.limits import Budget
 from gateway.domain.references import is_reference
 from gateway.domain.task import Task
+from gateway.ledger.organization import Organization
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Outbox
 from gateway.ledger.redis_books import RedisBooks
@@ -43,8 +48,9 @@ from gateway.service.callbacks import Callbacks
 from gateway.service.client_callbacks import ClientCallbacks
 from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
-from gateway.service.images import ImageService, offer_of
+from gateway.service.images import ImageService
 from gateway.service.links import REFERENCE_MS, Links
+from gateway.service.offers import Offers
 from gateway.service.quotes import QuoteService
 from gateway.service.references import References
 from gateway.service.snapshot import Snapshot
@@ -57,7 +63,7 @@ from gateway.store.client import Store
 from gateway.store.connect import Acknowledgement
 from gateway.store.embedded import EmbeddedServer
 from gateway.tasks.engine import Engine
-from gateway.tasks.latencies import Latencies
+from gateway.tasks.latencies import Latencies, priors_of
 from gateway.tasks.neighbours import Neighbours
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
@@ -100,9 +106,21 @@ class InForce:
 
     front: Front
 
+    def __init__(self) -> None:
+        self._offers = Offers()
+
+    def put(self, front: Front) -> None:
+        """Put a front in force."""
+        self._offers.take(front.catalog)
+        self.front = front
+
     def find_offer(self, task: Task) -> Offer | None:
-        """Return the offer that a task was made under; None when there is none any more."""
-        return offer_of(self.front.catalog, task)
+        """Return the offer that a task was made under; see `Offers.of`."""
+        return self._offers.of(task)
+
+    def organization_budgets(self) -> tuple[Budget, ...]:
+        """Return the budgets that all teams share."""
+        return organization_budgets(self.front.settings.organization)
 
     async def read(self) -> tuple[TeamKeys, ...]:
         """Return every team, as `TeamList` says. Raises StoreUnavailable."""
@@ -144,6 +162,7 @@ class Gateway:
     """The house, with the front in force. Its loops run from `start` on."""
 
     in_force: InForce
+    organization: Organization
     clock: Clock
     metrics: Metrics
     tracer: Tracer
@@ -188,6 +207,30 @@ class Gateway:
     def front(self) -> Front:
         """What new requests meet."""
         return self.in_force.front
+
+    def take(self, front: Front) -> None:
+        """Put a front in force, and what its settings say to the house; nothing of it can fail.
+
+        What is under way keeps what it began with: offers, prices, windows of budgets.
+        """
+        settings = front.settings
+        before = getattr(self.in_force, "front", None)
+        self.organization.limit(organization_budgets(settings.organization))
+        if self.organization.has_budgets:
+            self.store_tasks.tell_organization()
+        self.store_tasks.keep(keeping_of(settings))
+        self.latencies.believe(priors_of(front.catalog), polling_limits_of(settings))
+        self.turnstile.resize(capacities_of(settings))
+        self.metrics.expect(
+            teams=settings.teams, models=front.catalog.models, providers=settings.providers
+        )
+        show_retirements(
+            self.metrics,
+            front.catalog,
+            self.clock,
+            before=None if before is None else before.catalog,
+        )
+        self.in_force.put(front)
 
     def start(self) -> None:
         """Start the background loops."""

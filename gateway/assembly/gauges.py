@@ -35,14 +35,28 @@ def show_engine(metrics: Metrics, engine: Engine, clock: Clock) -> None:
     metrics.follow(metrics.assets_waiting, lambda: float(engine.unstored))
 
 
-def show_retirements(metrics: Metrics, catalog: Catalog, clock: Clock) -> None:
-    """Show how far away the ends are that the catalogue knows."""
+def show_retirements(
+    metrics: Metrics, catalog: Catalog, clock: Clock, *, before: Catalog | None = None
+) -> None:
+    """Show how far away the ends are that the catalogue knows, and no more those of one before."""
+    gone = set() if before is None else _retiring(before)
+    for name, provider in gone - _retiring(catalog):
+        metrics.forget(metrics.model_retires, name, provider)
     for model in catalog.models.values():
         for offer in model.offers:
             if offer.retires is not None:
                 ends = datetime.combine(offer.retires, time(), UTC)
                 gauge = metrics.model_retires.labels(model.name, offer.provider)
                 metrics.follow(gauge, partial(_seconds_until, ends.timestamp(), clock))
+
+
+def _retiring(catalog: Catalog) -> set[tuple[str, str]]:
+    return {
+        (model.name, offer.provider)
+        for model in catalog.models.values()
+        for offer in model.offers
+        if offer.retires is not None
+    }
 
 
 def _seconds_until(moment_s: float, clock: Clock) -> float:

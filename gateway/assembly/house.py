@@ -289,6 +289,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                 count=lambda outcome: metrics.alerts.labels(outcome).inc(),
             )
         yield Gateway(
+            organization=organization,
             in_force=in_force,
             clock=clock,
             metrics=metrics,
@@ -329,7 +330,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                 metrics,
                 tell=_nobody if alerts is None else alerts.see,
                 undelivered=Unfetched(store, clock).microusd,
-                shared=organization_budgets(settings.organization),
+                shared=in_force.organization_budgets,
             ),
             upstreams=upstreams_of(settings, providers, metrics, clock),
             alerts=alerts,

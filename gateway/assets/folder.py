@@ -47,8 +47,10 @@ def free_bytes(folder: Path) -> int:
 def remove_unfinished(folder: Path, key: str) -> None:
     """Remove what killed writers of an object have left, once it was written by another."""
     directory, _, name = f"{folder}/{key}".rpartition("/")
-    with os.scandir(directory) as entries:
-        left = [
+    left: list[str] = []
+    # Its last object may have been removed a moment ago, and the directory with it.
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        left += [
             entry.path
             for entry in entries
             if entry.name.startswith(f"{name}#") and _UNFINISHED.fullmatch(entry.name)

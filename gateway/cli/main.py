@@ -15,6 +15,7 @@ from gateway.cli.demo import demo
 from gateway.cli.migrate import migrate_command
 from gateway.cli.purge import purge
 from gateway.cli.quote import quote
+from gateway.cli.reload import reload
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.usage import usage
@@ -33,6 +34,7 @@ app.command()(serve)
 app.command(hidden=True)(worker)
 app.command()(simulate)
 app.command()(check)
+app.command()(reload)
 app.command()(quote)
 app.command()(usage)
 app.command()(purge)

@@ -14,9 +14,10 @@ import tomli_w
 import typer
 import uvloop
 
-from gateway.app import listen, stop_on_signals
+from gateway.app import listen, reload_on_signal, stop_on_signals
 from gateway.app import serve as serve_app
 from gateway.assembly.build import build
+from gateway.assembly.reloader import Reloader
 from gateway.cli.books import refuse
 from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
@@ -106,8 +107,17 @@ async def _serve(
             return
         reached = fault_point(process_environ().get(FAULT_ENV, ""))
         async with build(loaded, reached=reached) as gateway:
+            reloader = Reloader(
+                gateway, loaded, path=config, read=partial(load, config, process_environ())
+            )
+            reload_on_signal(reloader)
             await serve_app(
-                gateway, listener, operators=operators, stop=stop, on_started=on_started
+                gateway,
+                listener,
+                operators=operators,
+                stop=stop,
+                on_started=on_started,
+                reloader=reloader,
             )
 
 

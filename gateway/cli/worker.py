@@ -12,19 +12,23 @@ import pickle
 import signal
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 import uvloop
+from pydantic import SecretStr
 
-from gateway.app import serve, stop_on_signals
+from gateway.app import reload_on_signal, serve, stop_on_signals
 from gateway.assembly.build import build
+from gateway.assembly.reloader import Reloader
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.refusals import REFUSALS, lines_of
-from gateway.config.load import Loaded, process_environ
+from gateway.config.addresses import EMBEDDED
+from gateway.config.load import Loaded, load, process_environ
 from gateway.telemetry.log import configure_logging
 from gateway.telemetry.workers import count_as_worker
 
@@ -114,6 +118,22 @@ def message(**told: Any) -> bytes:
     return orjson.dumps(told) + b"\n"
 
 
+def read_again(config: Path, before: Loaded) -> Loaded:
+    """Read the settings file once more; a store of its own stays where the parent has it.
+
+    Raises ConfigError.
+    """
+    loaded = load(config, process_environ())
+    if loaded.secrets.redis_url.get_secret_value() != EMBEDDED:
+        return loaded
+    return with_store(loaded, before.secrets.redis_url)
+
+
+def with_store(loaded: Loaded, url: SecretStr) -> Loaded:
+    """Return settings whose store is there."""
+    return replace(loaded, secrets=replace(loaded.secrets, redis_url=url))
+
+
 async def _serve(order: Order, parent: LineToParent) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -136,6 +156,14 @@ async def _serve(order: Order, parent: LineToParent) -> None:
             house=order.house,
             shared_metrics=order.metrics_dir,
         ) as gateway:
+            reloader = Reloader(
+                gateway,
+                order.loaded,
+                path=order.config,
+                read=partial(read_again, order.config, order.loaded),
+                taken=lambda: parent.say(taken=True),
+            )
+            reload_on_signal(reloader)
             await serve(
                 gateway,
                 listener,
@@ -143,4 +171,5 @@ async def _serve(order: Order, parent: LineToParent) -> None:
                 stop=stop,
                 on_started=lambda: parent.say(ready=True),
                 on_idle=leave,
+                reloader=reloader,
             )

@@ -27,9 +27,11 @@ from pydantic import SecretStr
 
 from gateway.app import LoopDiedError
 from gateway.background import Background
-from gateway.cli.worker import Order, message
+from gateway.cli.worker import Order, message, read_again, with_store
 from gateway.config.addresses import EMBEDDED
+from gateway.config.live import unchangeable
 from gateway.config.load import Loaded, process_environ
+from gateway.config.problems import ConfigError
 from gateway.domain.ids import HOUSE_BYTES
 from gateway.store.embedded import EmbeddedServer, die_with_parent, next_backoff_s
 from gateway.telemetry.workers import FOLDER_ENV, forget_gauges, shared_folder
@@ -73,7 +75,7 @@ async def serve_with_workers(
             embedded = EmbeddedServer(loaded.settings.redis.data_dir)
             stack.push_async_callback(embedded.stop)
             await embedded.start()
-            loaded = _with_store(loaded, embedded.url)
+            loaded = with_store(loaded, SecretStr(embedded.url))
         metrics_dir = stack.enter_context(shared_folder())
         order = Order(
             config=config,
@@ -88,6 +90,8 @@ async def serve_with_workers(
         stack.push_async_callback(workers.kill)
         background = await stack.enter_async_context(Background(grace_s=0))
         background.on_death(stop.set)
+        workers.on_taken(lambda: background.step("read_again", workers.read_again()))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, workers.reload)
         if embedded is not None:
             background.loop("embedded_server", embedded.supervise)
         for slot in range(count):
@@ -101,10 +105,6 @@ async def serve_with_workers(
             raise LoopDiedError(f"background loop died: {', '.join(dead)}")
 
 
-def _with_store(loaded: Loaded, url: str) -> Loaded:
-    return replace(loaded, secrets=replace(loaded.secrets, redis_url=SecretStr(url)))
-
-
 @dataclass(slots=True, eq=False)
 class _Worker:
     """A process, the line to it, and what it has said; `ready_s` is when it began to serve."""
@@ -113,6 +113,7 @@ class _Worker:
     line: asyncio.StreamWriter
     ready_s: float | None = None
     is_idle: bool = False
+    owes_reload: bool = False
 
     def let_go(self) -> None:
         """Let it leave; one that is gone already hears nothing."""
@@ -138,6 +139,7 @@ class Workers:
         self._workers: dict[int, _Worker] = {}
         self._started = False
         self._ending = False
+        self._on_taken: Callable[[], None] = lambda: None
         #: Why they cannot serve; nothing once all of them did.
         self.refusal: tuple[str, ...] = ()
 
@@ -152,6 +154,26 @@ class Workers:
             backoff_s = next_backoff_s(backoff_s, lived_s=served_s)
             await asyncio.sleep(backoff_s)
         await asyncio.get_running_loop().create_future()
+
+    def reload(self) -> None:
+        """Have all workers read the settings file again; those that start, once they serve."""
+        for worker in self._workers.values():
+            if worker.ready_s is None:
+                worker.owes_reload = True
+            else:
+                worker.process.send_signal(signal.SIGHUP)
+
+    def on_taken(self, callback: Callable[[], None]) -> None:
+        """Call this when a worker has taken another settings file over."""
+        self._on_taken = callback
+
+    async def read_again(self) -> None:
+        """Start workers from now on with the settings that those there have taken over."""
+        order = self._order
+        with suppress(ConfigError):
+            loaded = await asyncio.to_thread(read_again, order.config, order.loaded)
+            if not unchangeable(order.loaded.settings, loaded.settings):
+                self._order = replace(order, loaded=loaded)
 
     async def end(self, *, within_s: float) -> None:
         """Let all workers drain, and kill those that take longer."""
@@ -209,17 +231,21 @@ class Workers:
             stdin=subprocess.DEVNULL,
             env={**process_environ(), FOLDER_ENV: str(self._order.metrics_dir)},
             pass_fds=(line.fileno(), *self._order.listeners),
-            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - two system calls
+            preexec_fn=partial(_begin, parent),  # noqa: PLW1509 - a few system calls
         )
 
     def _hear(self, worker: _Worker, said: bytes) -> None:
         match orjson.loads(said):
             case {"ready": True}:
                 worker.ready_s = _now_s()
+                if worker.owes_reload:
+                    worker.process.send_signal(signal.SIGHUP)
                 ready = [one.ready_s is not None for one in self._workers.values()]
                 if not self._started and all(ready) and len(ready) == self._count:
                     self._started = True
                     self._on_started()
+            case {"taken": True}:
+                self._on_taken()
             case {"idle": True}:
                 worker.is_idle = True
                 # What ends a worker may be on its way to us, too: Ctrl-C reaches all at once.
@@ -255,6 +281,13 @@ class Workers:
         elif not self._over:
             self.refusal = lines
             self._on_refused()
+
+
+def _begin(parent: int) -> None:
+    """Run in a worker before its program does."""
+    die_with_parent(parent)
+    # Until it can reload, it must not end by being asked to.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 async def _exit_of(process: subprocess.Popen[bytes]) -> None:

@@ -138,6 +138,7 @@ def _offers(
     row: OfferRow, name: str, provider: ProviderSettings, rows: CatalogRows
 ) -> Iterator[Offer]:
     book = rows.book(row.prices, provider.credits_per_usd)
+    digest = book.digest
     for operation in row.operations:
         yield Offer(
             provider=name,
@@ -158,4 +159,5 @@ def _offers(
                 believed.quality: Lognormal(believed.median_s, believed.sigma)
                 for believed in row.latency
             },
+            book_digest=digest,
         )

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
+from gateway.config.live import FIXED, LIVE, is_live
+from gateway.config.problems import Place, dotted
 from gateway.config.settings import Settings
 
 #: What the schema of the file calls itself; editors know a TOML file's by its first line.
@@ -24,7 +26,25 @@ def file_schema() -> dict[str, Any]:
 
     It knows no rule that spans several settings: `gateway check` does.
     """
-    return {"$schema": DIALECT, "title": "Image gateway", **section_schema(Settings)}
+    schema = section_schema(Settings)
+    _tell_fixed(schema, schema, ())
+    return {"$schema": DIALECT, "title": "Image gateway", **schema}
+
+
+def _tell_fixed(schema: dict[str, Any], table: dict[str, Any], place: Place) -> None:
+    """Say of each setting that a running gateway does not take over that it needs a restart."""
+    for name, setting in table.get("properties", {}).items():
+        below: Place = (*place, name)
+        entries = [
+            setting.get("additionalProperties"),
+            *setting.get("patternProperties", {}).values(),
+        ]
+        named = next((entry for entry in entries if isinstance(entry, dict)), None)
+        inner = schema["$defs"].get((named or setting).get("$ref", "").removeprefix("#/$defs/"))
+        if inner is not None and dotted(below) not in FIXED | LIVE:
+            _tell_fixed(schema, inner, below if named is None else (*below, ""))
+        elif not is_live(below):
+            setting["description"] = f"{setting.get('description', '')} Needs a restart.".strip()
 
 
 def section_schema(section: type[BaseModel], *, refs: str = "#/$defs/{model}") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -24,11 +25,15 @@ _SECTIONS_WITH_PATHS = ("redis", "assets", "references")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A file that is right, and the secrets it names as far as they are on this machine."""
+    """A file that is right, and the secrets it names as far as they are on this machine.
+
+    `fingerprint` is that of what was read, as `fingerprint_of` tells it.
+    """
 
     settings: Settings
     secrets: Secrets
     missing_secrets: tuple[Problem, ...]
+    fingerprint: str = ""
 
     def require_secrets(self) -> Secrets:
         """Return the secrets; ConfigError with every one that is missing. Serving needs all."""
@@ -43,13 +48,39 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     Raises ConfigError with all mistakes at once; no message repeats a secret. Relative paths in
     the file begin at the file's folder. Secrets that are not there are listed in the result.
     """
+    # Looked at before it is read: what changes meanwhile is found to differ from this.
+    written = _digest_of(path)
     document = read(path)
     settings = _validate(document, folder=path.parent.absolute())
+    fingerprint = _with_keys(written, settings)
     unreadable = _unreadable_ca_file(settings)
     findings = find_secrets(settings, environ)
     if unreadable or findings.unusable:
         raise ConfigError([*unreadable, *findings.unusable])
-    return Loaded(settings, findings.secrets, findings.missing)
+    return Loaded(settings, findings.secrets, findings.missing, fingerprint)
+
+
+def fingerprint_of(path: Path, settings: Settings) -> str:
+    """Return a digest of a settings file and of the files with the keys of its teams.
+
+    It looks at what they hold, so it sees through links and mounts that are exchanged, and at file
+    systems that keep no times. A file that cannot be read has a digest too.
+    """
+    return _with_keys(_digest_of(path), settings)
+
+
+def _with_keys(written: str, settings: Settings) -> str:
+    files = [
+        key.file for team in settings.teams.values() for key in team.keys if key.file is not None
+    ]
+    return " ".join((written, *map(_digest_of, files)))
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.errno}"
 
 
 def process_environ() -> Mapping[str, str]:

@@ -125,6 +125,12 @@ class ServerSettings(Section):
     )
     tls_cert: OptionalPath = Field(default=None, description="PEM file: certificate and chain.")
     tls_key: OptionalPath = Field(default=None, description="PEM file of the certificate's key.")
+    watch: bool = Field(
+        default=True,
+        strict=True,
+        description="Whether a change of this file is taken over at once; without it, at SIGHUP and"
+        " `gateway reload`.",
+    )
     lease_ms: PositiveDurationMs = Field(
         default=10_000,
         alias="lease",

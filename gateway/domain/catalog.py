@@ -73,7 +73,8 @@ class Offer:
 
     `formats` are what it makes, the one it makes unasked first; `transparent` tells whether it can
     leave the background out. `retires` is the first day on which it is gone. `latency` is what is
-    believed of the seconds it takes, by quality, until enough was seen.
+    believed of the seconds it takes, by quality, until enough was seen. `book_digest` is that of
+    `book`, by which tasks remember what they were quoted by.
     """
 
     provider: str
@@ -91,6 +92,7 @@ class Offer:
     channel: Channel = Channel.OFFICIAL
     retires: date | None = None
     latency: Mapping[str, Lognormal] = field(default_factory=dict)
+    book_digest: str = ""
 
     def makes(self, picture: Picture) -> bool:
         """Tell whether this offer can make the picture, whatever it costs."""

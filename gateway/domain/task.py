@@ -309,6 +309,7 @@ class Task:
     `watchers` are replicas where requests wait for it. `output` is what its pictures are
     delivered as, `keep_ms` how long they and the record are kept (None for as long as all).
     `subject` is the hash of the end user that the call names, whether the books know it or not.
+    `book` is the digest of the prices it was quoted by, empty where nobody wrote it down.
     `brought` are the references that were kept for it, known for as long as the record is.
     `trace` is the trace of the call, for whoever goes on with it (telemetry/traces.py).
     """
@@ -339,6 +340,7 @@ class Task:
     output: Output = PLAIN_PNG
     keep_ms: int | None = None
     subject: str = ""
+    book: str = ""
     brought: References = NO_REFERENCES
     trace: str = ""
 

@@ -72,6 +72,7 @@ class RecordMiddleware:
         scope.setdefault("state", {})["record"] = record
         span, delivering = begun(self._tracer, scope), NO_SPAN
         status, delivering_s = 0, 0.0
+        body = _BodyWatch(receive, self._clock)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, delivering_s, delivering
@@ -87,11 +88,13 @@ class RecordMiddleware:
                 headers["openai-processing-ms"] = str(elapsed_ms)
                 headers["openai-version"] = OPENAI_VERSION
                 message["headers"] = [*message["headers"], *record.headers()]
+            sending_s = self._clock.monotonic_s()
             await send(message)
+            record.client_s += self._clock.monotonic_s() - sending_s
 
         try:
             with active(span):
-                await self._app(scope, receive, send_with_headers)
+                await self._app(scope, body.receive, send_with_headers)
         except ClientDisconnect:
             record.error_code = "client_disconnected"
         except AnswerCutError as cut:
@@ -105,16 +108,23 @@ class RecordMiddleware:
             answer = respond(to_http(InternalError(), scope["path"], record.request_id))
             await answer(scope, receive, send_with_headers)
         finally:
+            self._received(record, body.waited_s)
             if delivering_s:
-                self._delivered(record, self._clock.monotonic_s() - delivering_s)
+                # As much of the pictures as went.
+                self._phase(record, "deliver", self._clock.monotonic_s() - delivering_s)
                 delivering.end()
             self._account(scope, record, status, span)
 
-    def _delivered(self, record: RequestRecord, seconds: float) -> None:
-        """Note how long it took to send the pictures, or as much of them as went."""
-        record.phases_s["deliver"] = seconds
-        phase = self._metrics.phase_duration.labels("deliver", record.provider, record.model)
-        phase.observe(seconds)
+    def _received(self, record: RequestRecord, seconds: float) -> None:
+        """Note how long a body was waited for; of a call for pictures that is a phase of it."""
+        record.client_s += seconds
+        if record.task and record.provider:
+            self._phase(record, "receive", seconds)
+
+    def _phase(self, record: RequestRecord, phase: str, seconds: float) -> None:
+        """Note how long a phase of the request took that is no picture's."""
+        record.phases_s[phase] = seconds
+        self._metrics.phase_duration.labels(phase, record.provider, record.model).observe(seconds)
 
     def _account(self, scope: Scope, record: RequestRecord, status: int, span: Span) -> None:
         elapsed_s = self._clock.monotonic_s() - record.started_s
@@ -130,7 +140,8 @@ class RecordMiddleware:
             metrics.joined_retries.labels(record.team).inc()
             metrics.saved.labels(record.team).inc(usd(record.saved_microusd))
         if record.upstream_s is not None and not record.error_code:
-            metrics.overhead.labels(route).observe(max(elapsed_s - record.upstream_s, 0.0))
+            own_s = elapsed_s - record.upstream_s - record.client_s
+            metrics.overhead.labels(route).observe(max(own_s, 0.0))
         if status >= 400 and not record.task and record.error_code:  # noqa: PLR2004 - HTTP errors
             metrics.rejections.labels(record.team, record.error_code).inc()
         if route in UNLOGGED_ROUTES:
@@ -154,6 +165,28 @@ class RecordMiddleware:
             ms=round(elapsed_s * 1000, 1),
             phases_ms={name: round(s * 1000, 1) for name, s in record.phases_s.items()},
         )
+
+
+class _BodyWatch:
+    """Counts the seconds that were waited for the body of a request."""
+
+    def __init__(self, receive: Receive, clock: Clock) -> None:
+        self._receive = receive
+        self._clock = clock
+        self._is_whole = False
+        self.waited_s = 0.0
+
+    async def receive(self) -> Message:
+        """Return the next message; after the body that is the client's going away."""
+        if self._is_whole:
+            return await self._receive()
+        began_s = self._clock.monotonic_s()
+        try:
+            message = await self._receive()
+        finally:
+            self.waited_s += self._clock.monotonic_s() - began_s
+        self._is_whole = not message.get("more_body", False)
+        return message
 
 
 class BodyLimitMiddleware:

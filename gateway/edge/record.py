@@ -25,6 +25,7 @@ class RequestRecord:
     """Filled in by whoever learns something; `upstream_s` is time that was not the gateway's own.
 
     It is None where nobody here knows it: of calls that order nothing, joined ones, others' tasks.
+    `client_s` is what the client took to send its body and to take its answer.
     `joined` calls were attached to a task that was paid for before; `saved_microusd` is what theirs
     would have cost. `partial` is how many of the pictures are there, such as 3/4.
     `ends` is the day on which the model is gone, when it is near; `successor` is the one to go to.
@@ -42,6 +43,7 @@ class RequestRecord:
     cost_microusd: int | None = None
     remaining_microusd: int | None = None
     upstream_s: float | None = None
+    client_s: float = 0.0
     phases_s: dict[str, float] = field(default_factory=dict)
     rates: tuple[RateState, ...] = ()
     unpriced: bool = False

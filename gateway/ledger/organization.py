@@ -88,9 +88,9 @@ class Organization:
     def __init__(self, store: Store, clock: Clock, budgets: Sequence[Budget]) -> None:
         self._store = store
         self._clock = clock
-        self._budgets = tuple(
-            ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
-        )
+        self._budgets: tuple[ScopedBudget, ...] = ()
+        self._ever_had = False
+        self.limit(budgets)
         self._reserve = load_script("ledger/lua/organization_reserve.lua")
         self._raise = load_script("ledger/lua/organization_raise.lua")
         self._settle = load_script("ledger/lua/organization_settle.lua")
@@ -98,10 +98,23 @@ class Organization:
         self._due = load_script("ledger/lua/organization_due.lua")
         self._forget = load_script("ledger/lua/organization_forget.lua")
 
+    def limit(self, budgets: Sequence[Budget]) -> None:
+        """Take these budgets in place of the last ones, from the next `reserve` on.
+
+        What is held settles in the windows that it was held in.
+        """
+        self._budgets = tuple(
+            ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
+        )
+        self._ever_had = self._ever_had or bool(budgets)
+
     @property
     def has_budgets(self) -> bool:
-        """Whether the organization has any budget."""
-        return bool(self._budgets)
+        """Whether there is a purse to tell of what is spent.
+
+        True for good once there were budgets: what was held under them is to be given back.
+        """
+        return self._ever_had
 
     async def reserve(
         self, task: TaskId, team: TeamId, amount_microusd: int, admit_by_ms: int

@@ -30,7 +30,7 @@ from gateway.domain.ids import ID_BYTES, make_task_id
 from gateway.domain.images import ImageRequest, Output, Picture, PictureFormat
 from gateway.domain.latency import LatencyClass, size_class
 from gateway.domain.pricing import Quote
-from gateway.domain.task import PASSING_FAILURES, FailureKind, Render, Task
+from gateway.domain.task import PASSING_FAILURES, FailureKind, Render
 from gateway.ledger.holds import user_hash
 from gateway.network.guard import Guard
 from gateway.providers.interface import Provider
@@ -211,6 +211,7 @@ class ImageService:
             patience_ms=caller.team.quotas.queue_ms,
             output=Output(PictureFormat(request.output_format), request.output_compression),
             subject=subject_of(caller, request),
+            book=plan.offer.book_digest,
             trace=current_span().context,
         )
         while True:
@@ -266,16 +267,6 @@ class ImageService:
     def turned_away(self, caller: Caller, call: Call) -> None:
         """Note that a call was sent away before it was a task: its retry is a call of its own."""
         self._engine.expect_retry(caller.team.id, call)
-
-
-def offer_of(catalog: Catalog, task: Task) -> Offer | None:
-    """Return the offer that a task was made under; None when the catalogue no longer has it."""
-    model = catalog.get(task.model)
-    named = task.order.body.get("model")
-    for offer in () if model is None else model.offers_for(task.operation):
-        if offer.provider == task.order.provider and named in (offer.upstream_model, None):
-            return offer
-    return None
 
 
 def subject_of(caller: Caller, request: ImageRequest) -> str:

@@ -34,7 +34,7 @@ _Labels = tuple[str, TeamId, str, str]
 class Snapshot:
     """Copies figures of all teams into gauges; `store_up` tells whether that worked.
 
-    `shared` are the organization's.
+    `shared` tells the organization's budgets.
     """
 
     def __init__(
@@ -45,22 +45,23 @@ class Snapshot:
         tell: Tell,
         *,
         undelivered: Undelivered,
-        shared: Sequence[Budget] = (),
+        shared: Callable[[], Sequence[Budget]] = tuple,
     ) -> None:
         self._ledger = ledger
         self._teams = teams
         self._metrics = metrics
         self._tell = tell
         self._undelivered = undelivered
-        self._shared = tuple(
-            ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in shared
-        )
+        self._shared = shared
         self._shown: set[_Labels] = set()
         self._shown_teams: set[TeamId] = set()
 
     async def take(self) -> None:
         """Copy the figures once. Raises StoreUnavailable."""
-        standings = list(await self._ledger.standings(self._shared))
+        shared = tuple(
+            ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in self._shared()
+        )
+        standings = list(await self._ledger.standings(shared))
         undelivered: dict[TeamId, int] = {}
         for entry in await self._teams.read():
             standings += await self._ledger.standings(tuple(watched(entry)))

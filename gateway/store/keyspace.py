@@ -244,6 +244,11 @@ def wake_key(replica: str) -> str:
     return f"wake:{{{replica}}}"
 
 
+def reload_key(call: str) -> str:
+    """Name the hash of what replicas answer to a call to reload; expires in a minute."""
+    return f"reload:{{{call}}}"
+
+
 def claim_key(account: str, upstream_id: str) -> str:
     """Name the string with the one render that an upstream's task id was bound to; a week."""
     return f"claim:{{{account}}}:{upstream_id}"

@@ -183,6 +183,13 @@ class Gate:
         if waiter.asked:
             self._give_back([waiter.permit.render_id])
 
+    def resize(self, capacity: Capacity) -> None:
+        """Ask for permits within another capacity from now on."""
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._ask_at_s = -math.inf
+            self._changed.set()
+
     def leave(self, render_id: str) -> None:
         """Give up a render's permit; also of one that another replica let through."""
         self._held.pop(render_id, None)

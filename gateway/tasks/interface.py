@@ -48,7 +48,8 @@ class Admission:
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
     it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
     are delivered as. `subject` is the hash of the end user whom the call names, by which their
-    tasks are found when they are to be deleted. `trace` is the trace of the call.
+    tasks are found when they are to be deleted. `book` is the digest of the prices that it
+    was quoted by, `trace` the trace of the call.
     """
 
     id: TaskId
@@ -68,6 +69,7 @@ class Admission:
     only_join: bool = False
     output: Output = PLAIN_PNG
     subject: str = ""
+    book: str = ""
     trace: str = ""
 
 

@@ -122,6 +122,23 @@ class Latencies:
         self._heralds = Heralds()
         self._proving = asyncio.Event()
 
+    def believe(self, priors: Priors, limits: PollingLimits) -> None:
+        """Take what another catalogue believes, and other limits, in place of the last ones.
+
+        Limits hold at once; what is believed is mixed into what was seen from the next refresh on.
+        """
+        anew = limits != self._limits
+        self._priors, self._limits = priors, limits
+        for latency_class, known in self._known.items() if anew else ():
+            schedule = known.schedule
+            known.schedule = Schedule(
+                schedule.latencies,
+                self._limits_of(latency_class),
+                schedule.ratios,
+                proven=schedule.proven,
+            )
+            known.heralded = None
+
     def schedule_for(self, latency_class: LatencyClass) -> Schedule:
         """Return the schedule in force; for a class new to this process it is the catalogue's.
 

@@ -83,11 +83,11 @@ def task_fields(task: Task, *, owner: str, call: Mapping[str, str]) -> list[str]
         **({"files": _json(references_said(task.order.references))} if task.references else {}),
         **({"brought": _json(references_said(task.brought))} if task.brought.pictures else {}),
         **({"subject": task.subject} if task.subject else {}),
+        **({"book": task.book} if task.book else {}),
+        **({} if task.keep_ms is None else {"keep_ms": str(task.keep_ms)}),
         **({"trace": task.trace} if task.trace else {}),
         **call,
     }
-    if task.keep_ms is not None:
-        record["keep_ms"] = str(task.keep_ms)
     if task.callback_url:
         record |= {"callback_url": task.callback_url, "base_url": task.base_url}
     for render in task.renders:
@@ -142,6 +142,7 @@ def parse_task(team: TeamId, task: TaskId, fields: Mapping[str, str]) -> Task:
             watchers=tuple(fields.get("watchers", "").split()),
             output=_parse_output(fields.get("output", "")),
             subject=fields.get("subject", ""),
+            book=fields.get("book", ""),
             brought=parse_references(orjson.loads(fields.get("brought", "{}"))),
             trace=fields.get("trace", ""),
             keep_ms=int(fields["keep_ms"]) if "keep_ms" in fields else None,

@@ -90,6 +90,10 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         self._restore = load_script("tasks/lua/restore.lua")
         self._standings = load_script("tasks/lua/standings.lua")
 
+    def tell_organization(self) -> None:
+        """Leave entries for the organization from now on, for good: some may be owed to it."""
+        self._tells_organization = True
+
     async def admit(self, admission: Admission) -> Admitted | Joined:
         """Attach the call to its task; else check every limit, hold the price and write a task."""
         team = admission.caller.team.id

@@ -30,6 +30,10 @@ class RedisTaskOwnership(RedisTaskReader):
         self._leave = load_script("tasks/lua/leave.lua")
         self._move_owner = load_script("tasks/lua/move.lua")
 
+    def keep(self, keeping: Keeping) -> None:
+        """Keep things for so long, those of tasks that run among them."""
+        self._keeping = keeping
+
     @property
     def owner(self) -> str:
         """The replica whose tasks these are."""

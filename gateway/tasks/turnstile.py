@@ -70,6 +70,11 @@ class Turnstile:
         permit = Permit(render_id, team)
         return await self._gates[account].enter(permit, deadline_s, returning=returning)
 
+    def resize(self, accounts: Mapping[str, Capacity]) -> None:
+        """Let as many through from now on as these say; what is in flight stays in flight."""
+        for account, capacity in accounts.items():
+            self._gates[account].resize(capacity)
+
     def leave(self, account: str, render_id: str) -> None:
         """Make room: the render is over, or will not be submitted for now."""
         self._gates[account].leave(render_id)

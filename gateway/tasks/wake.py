@@ -44,17 +44,23 @@ class Kind(StrEnum):
     HANDED_OVER = "handed_over"
     #: A task is to be cancelled.
     CANCEL = "cancel"
+    #: The settings file is to be read again.
+    RELOAD = "reload"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `upstream_id` is what a callback said, not yet believed."""
+    """One message. `upstream_id` is what a callback said, not yet believed.
+
+    `answer_to` names the call that waits for an answer.
+    """
 
     kind: Kind
     team: TeamId = NO_TEAM
     task: TaskId = NO_TASK
     render: int = 0
     upstream_id: str = ""
+    answer_to: str = ""
 
 
 class Wake:

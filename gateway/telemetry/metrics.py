@@ -45,7 +45,7 @@ class Metrics:
         self, registry: CollectorRegistry, *, version: str, shared: Path | None = None
     ) -> None:
         self.registry = registry
-        self._followed: list[tuple[Gauge, Callable[[], float]]] = []
+        self._followed: dict[Gauge, Callable[[], float]] = {}
         own = registry
         if shared is not None:
             # What is counted here is told from the files, together with the other workers'.
@@ -81,14 +81,15 @@ class Metrics:
         self.phase_duration = histogram(
             "phase_duration_seconds",
             "Seconds a picture spent in a phase: admit, upload, queue, submit, render, fetch,"
-            " store; and an answer with pictures in deliver.",
+            " store; the body of its call in receive, and the answer in deliver.",
             RENDER_BUCKETS,
             *("phase", "provider", "model"),
         )
         self.overhead = histogram(
             "overhead_seconds",
-            "Seconds of a request for pictures that were the gateway's own: all but submit, render"
-            " and fetch; of calls that were answered without an error.",
+            "Seconds of a request for pictures that were the gateway's own: all but upload, submit,"
+            " render and fetch, and but what the client took to send its body and to take its"
+            " answer; of calls that were answered without an error.",
             OVERHEAD_BUCKETS,
             "route",
         )
@@ -263,6 +264,12 @@ class Metrics:
         self.assets_waiting = part(
             "assets_waiting", "Pictures that are paid for and not in the store yet."
         )
+        self.config_reloads = counter(
+            "config_reloads_total",
+            "Looks at a changed settings file: taken, refused (the old one stays in force),"
+            " unchanged.",
+            "outcome",
+        )
         self.pictures_cut = counter(
             "pictures_cut_total",
             "Pictures of which the provider has only a part: that was kept, and delivered.",
@@ -271,6 +278,8 @@ class Metrics:
         self.store_up = reading(
             "store_up", "Whether the ledger store answered its last ping (1/0)."
         )
+        for outcome in ("taken", "refused", "unchanged"):
+            self.config_reloads.labels(outcome)
         build = reading("build_info", "The running version.", "version")
         build.labels(version).set(1)
 
@@ -294,11 +303,16 @@ class Metrics:
 
     def follow(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Show in this gauge what `read` returns at every `refresh`."""
-        self._followed.append((gauge, read))
+        self._followed[gauge] = read
+
+    def forget(self, gauge: Gauge, *labels: str) -> None:
+        """Show these labels of a gauge no more, whether they were followed or not."""
+        self._followed.pop(gauge.labels(*labels), None)
+        gauge.remove(*labels)
 
     def refresh(self) -> None:
         """Look at what is followed: before a scrape, and often enough for the other workers'."""
-        for gauge, read in self._followed:
+        for gauge, read in self._followed.items():
             gauge.set(read())
 
 

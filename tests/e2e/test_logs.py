@@ -49,7 +49,7 @@ async def test_the_lines_of_a_picture(tmp_path: Path, hashes: bool) -> None:
     assert {made["task"]} == {line["task"] for line in tasks}
     assert {("design", "evolink")} == {(line["team"], line["provider"]) for line in [made, *tasks]}
     assert (200, 7_852) == (made["status"], made["cost_microusd"])
-    assert {"admit", "queue", "submit", "render", "fetch", "store", "deliver"} == set(
+    assert {"receive", "admit", "queue", "submit", "render", "fetch", "store", "deliver"} == set(
         made["phases_ms"]
     )
     assert (401, "invalid_api_key", None) == (refused["status"], refused["code"], refused["task"])

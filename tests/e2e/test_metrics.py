@@ -94,7 +94,7 @@ async def test_phases_of_a_picture_and_of_its_answer(tmp_path: Path) -> None:
             "gateway_phase_duration_seconds_count"
             f'{{model="gpt-image-1.5",phase="{phase}",provider="evolink"}}'
         ]
-        for phase in ("admit", "queue", "submit", "render", "fetch", "store", "deliver")
+        for phase in ("receive", "admit", "queue", "submit", "render", "fetch", "store", "deliver")
     }
     assert counts == dict.fromkeys(counts, 1)
     assert figures['gateway_overhead_seconds_count{route="images.generations"}'] == 1

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,9 +20,16 @@ from tests.support.gateway import ENVIRON, Running, running_gateway
 from tests.support.outage import in_front_of
 from tests.support.seaweed import ENVIRON as S3_ENVIRON
 from tests.support.seaweed import Seaweed
+from tests.support.uploads import a_picture
 
 AT_ONCE = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
 COST_MICROUSD = 7_852
+AN_EDIT = {
+    "model": "gpt-image-1.5",
+    "prompt": "make it blue",
+    "quality": "low",
+    "images": [{"image_url": f"data:image/png;base64,{base64.b64encode(a_picture()).decode()}"}],
+}
 
 
 def picture_of(answer: httpx.Response) -> bytes:
@@ -33,10 +42,12 @@ def picture_of(answer: httpx.Response) -> bytes:
     return content
 
 
-async def task_of(running: Running, answer: httpx.Response) -> httpx.Response:
+async def task_of(
+    running: Running, answer: httpx.Response, *, within_s: float = 20.0
+) -> httpx.Response:
     """Return the task of an answer once its picture is in the store."""
     task = f"/v1/images/tasks/{answer.headers['x-gateway-task-id']}"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(within_s):
         while True:
             await running.gateway.shelf.flush()
             shown = await running.client.get(task)
@@ -117,6 +128,51 @@ async def test_a_store_far_away_that_answers_503_loses_nothing(
     assert outage.refused > 0
     assert picture_of(during) == picture_of(task)
     assert picture_of(before) == picture_of(fetched)
+
+
+@pytest.mark.parametrize(
+    "outage_s",
+    [
+        pytest.param(3.0, id="seconds"),
+        pytest.param(60.0, id="a minute", marks=[pytest.mark.stall, pytest.mark.timeout(300)]),
+    ],
+)
+async def test_nothing_is_lost_while_it_answers_503(
+    seaweed: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outage_s: float
+) -> None:
+    """Every call meanwhile has its picture, converted or not, and has it stored afterwards.
+
+    To the byte, for one submission and one charge each. An edit cannot be kept, and is not begun:
+    the try after the outage makes it.
+    """
+    for name, value in S3_ENVIRON.items():
+        monkeypatch.setitem(ENVIRON, name, value)
+    kinds: list[dict[str, object]] = [{}, {"output_format": "webp", "output_compression": 60}] * 2
+    async with in_front_of(httpx.URL(seaweed.endpoint).port or 0) as outage:
+        assets = seaweed.settings().replace(seaweed.endpoint, outage.url)
+        async with running_gateway(tmp_path, simulator=AT_ONCE, assets=assets) as running:
+            outage.is_down, until_s = True, time.monotonic() + outage_s
+            answers: list[httpx.Response] = []
+            while time.monotonic() < until_s:
+                answers += await asyncio.gather(
+                    *(running.generate(f"{until_s} {len(answers)}", **fields) for fields in kinds)
+                )
+                await asyncio.sleep(outage_s / 60)
+            edit = partial(running.client.post, "/v1/images/edits", json=AN_EDIT)
+            refused, unstored = await edit(), await running.metrics()
+            outage.is_down = False
+            edited = await edit(headers={"x-stainless-retry-count": "1"})
+            # The longest pause between two tries to store a picture is half a minute.
+            tasks = [await task_of(running, answer, within_s=45.0) for answer in answers]
+            stats, money = await running.simulated(), await running.budget()
+
+    assert [picture_of(answer) for answer in answers] == [picture_of(task) for task in tasks]
+    assert len(answers) >= len(kinds)
+    assert unstored["gateway_assets_waiting"] == len(answers)
+    assert (503, "storage_unavailable") == (refused.status_code, refused.json()["error"]["code"])
+    assert 200 == edited.status_code
+    assert stats["submits"] == len(answers) + 1
+    assert (stats["cost_microusd"], 0) == money
 
 
 async def test_a_stream_of_events_has_its_picture_from_the_link(tmp_path: Path) -> None:

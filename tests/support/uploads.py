@@ -40,6 +40,26 @@ def a_large_picture(size_bytes: int, *, shade: int = 120) -> bytes:
     return small[:end] + _chunk(b"noIs", filler) + small[end:]
 
 
+def a_signed_picture(kind: str, manifest: bytes) -> bytes:
+    """Draw a picture with a C2PA manifest, where the standard puts it in a file of the kind.
+
+    A chunk of its own in PNG and WebP, an APP11 segment in JPEG (C2PA 2.1, appendix A).
+    """
+    plain = a_picture(kind)
+    match kind:
+        case "PNG":
+            after_header = 8 + 25
+            return plain[:after_header] + _chunk(b"caBX", manifest) + plain[after_header:]
+        case "JPEG":
+            segment = b"JP\x00\x01\x00\x00\x00\x01" + manifest
+            return (
+                plain[:2] + b"\xff\xeb" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
+            )
+    padded = manifest + bytes(len(manifest) % 2)
+    chunks = plain[12:] + b"C2PA" + struct.pack("<I", len(manifest)) + padded
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
 def _chunk(kind: bytes, content: bytes) -> bytes:
     checksum = zlib.crc32(kind + content)
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)

@@ -149,3 +149,27 @@ async def test_a_mark_is_no_picture(tmp_path: Path) -> None:
 
     assert 0 == await store.sweep(2**53, lambda _: 0)
     assert mark == mark_of(tmp_path, os.urandom)
+
+
+async def test_objects_are_removed_by_two_at_once(tmp_path: Path) -> None:
+    """A directory goes with its last object, whoever else looks for something in it."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    keys = [f"design/references/{number}/0a" for number in range(20)]
+    for key in keys:
+        await store.put(key, bytes_of(b"picture"))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(store.remove(keys))
+
+    assert [] == files(tmp_path)
+
+
+async def test_what_is_not_there_is_removed_already(tmp_path: Path) -> None:
+    """Two that delete the same object are both done, its directory being gone as well."""
+    store = ObjectAssetStore.open(AssetPlace(f"file:{tmp_path}"))
+    await store.put("design/task/0", bytes_of(b"picture"))
+
+    await store.remove(["design/task/0"])
+    await store.remove(["design/task/0", "design/other/0"])
+
+    assert [] == [each for each in files(tmp_path) if each != ".place"]

@@ -37,6 +37,7 @@ from tests.support.sockets import (
     reset,
     silent,
 )
+from tests.support.uploads import a_signed_picture
 
 MAX_BYTES = 300_000
 KEY = "renders/a"
@@ -118,6 +119,24 @@ async def test_a_picture_is_copied_and_recognised(world: World, kind: str) -> No
 
     assert stored == StoredPicture(KEY, len(content), PictureFormat(kind.lower()))
     assert content == (world.folder / KEY).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+async def test_what_a_maker_has_signed_stays_signed(world: World, kind: str) -> None:
+    """A picture that is what was asked for keeps its C2PA manifest, and every other byte."""
+    manifest = b"\x00\x00\x00\x20jumb" + bytes(range(200))
+    content = a_signed_picture(kind, manifest)
+    async with raw_server(answer(200, content)) as server:
+        await world.ingest(server, Output(PictureFormat(kind.lower())))
+        kept = b"".join([piece async for piece in world.store.read(KEY, chunk_bytes=1000)])
+        other = "WEBP" if kind == "PNG" else "PNG"
+        await world.ingest(server, Output(PictureFormat(other.lower())))
+
+    assert content == kept
+    with Image.open(io.BytesIO(kept)) as opened:
+        opened.load()
+    # It signs the very bytes: of a picture that was made into another it would say what is not so.
+    assert manifest not in (world.folder / KEY).read_bytes()
 
 
 async def test_waits_for_the_link_and_for_the_store_are_told_apart(

@@ -289,6 +289,23 @@ async def test_a_reserve_repeated_after_a_change_of_budgets(store: Store) -> Non
     assert [(0, 100)] == list((await purse(store)).values())
 
 
+async def test_budgets_may_go_while_money_is_held_in_them(store: Store) -> None:
+    """The next call is held nowhere; what is held settles where it was held."""
+    organization = Organization(store, CLOCK, [TOTAL])
+    await _reserve(organization, 100)
+    organization.limit([])
+    unlimited = await organization.reserve(TaskId("t2"), TEAM, 5_000, _admit_by_ms())
+    told = organization.has_budgets, Organization(store, CLOCK, []).has_budgets
+    await organization.settle(_part(hold=100, cost=80))
+    organization.limit([TOTAL])
+    again = await _reserve(organization, 10, task=TaskId("t3"))
+
+    assert () == unlimited
+    assert (True, False) == told
+    assert (80, 10) == again
+    assert [] == await _findings(store)
+
+
 async def test_a_new_budget_starts_from_what_was_spent(store: Store) -> None:
     """In its window, by all teams, with or without a hold; corrections included."""
     day_ms = 86_400_000

@@ -17,6 +17,7 @@ from gateway.domain.latency import (
     LatencyClass,
     Lognormal,
 )
+from gateway.domain.schedule import PollLimits
 from gateway.store.client import Store
 from gateway.store.keyspace import latency_key
 from gateway.tasks.heralds import LOOKED_AT, PROVEN_BY
@@ -223,6 +224,24 @@ async def test_small_news_leave_the_schedule_alone(store: Store) -> None:
     await latencies.refresh()
 
     assert schedule is not latencies.schedule_for(LOW)
+
+
+async def test_other_beliefs_and_limits_may_come(store: Store) -> None:
+    """Limits hold at once, a belief from the next refresh on; what was seen stays."""
+    latencies = _replica(store)
+    before = latencies.schedule_for(LOW)
+    fewer = PollingLimits({"evolink": 2.0}, budget=3.0)
+    slower = Lognormal(80.0, 0.33)
+    latencies.believe(lambda _: slower, fewer)
+    at_once = latencies.schedule_for(LOW)
+    await latencies.refresh()
+    later = latencies.quantile(LOW, 0.5)
+
+    assert before.latencies == at_once.latencies
+    assert at_once is not before
+    assert at_once._limits == PollLimits(2.0, 3.0)
+    assert later is not None
+    assert later > 60
 
 
 async def test_unused_classes_are_forgotten(store: Store) -> None:

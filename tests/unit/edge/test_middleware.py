@@ -35,6 +35,8 @@ class Stage:
         self.clock = FixedClock()
         self.metrics = Metrics(CollectorRegistry(), version="1")
         self.sent: list[Message] = []
+        #: How long the client takes over every message.
+        self.takes_s = 0.0
         self.app: ASGIApp = RecordMiddleware(
             app, clock=self.clock, metrics=self.metrics, random_bytes=lambda count: b"\x01" * count
         )
@@ -47,9 +49,11 @@ class Stage:
         inbox.append({"type": "http.request", "body": b"", "more_body": False})
 
         async def receive() -> Message:
-            return inbox.pop(0)
+            self.clock.advance(self.takes_s)
+            return inbox.pop(0) if inbox else {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
+            self.clock.advance(self.takes_s)
             self.sent.append(message)
 
         await self.app(scope, receive, send)
@@ -261,8 +265,10 @@ async def test_account_of_a_picture() -> None:
     assert {(*labels, "200", ""): 1} == stage.samples("requests_total")
     assert {labels: 10.5} == stage.samples("request_duration_seconds_sum")
     assert stage.samples("overhead_seconds_sum") == {("images.generations",): 0.75}
-    delivered = {("deliver", "evolink", "gpt-image-1.5"): 0.5}
-    assert delivered == stage.samples("phase_duration_seconds_sum")
+    phases = {"receive": 0, "deliver": 0.5}
+    assert {
+        (phase, "evolink", "gpt-image-1.5"): seconds for phase, seconds in phases.items()
+    } == stage.samples("phase_duration_seconds_sum")
     assert stage.samples("rejections_total") == {}
     assert logs == [
         {
@@ -280,7 +286,7 @@ async def test_account_of_a_picture() -> None:
             "provider": "evolink",
             "cost_microusd": 7834,
             "ms": 10_500.0,
-            "phases_ms": {"render": 9750.0, "deliver": 500.0},
+            "phases_ms": {"render": 9750.0, "receive": 0.0, "deliver": 500.0},
         }
     ]
 
@@ -303,6 +309,36 @@ async def test_joined_retries_are_counted_with_what_they_saved(
 
     assert retries == stage.samples("joined_retries_total")
     assert saved == pytest.approx(stage.samples("saved_usd_total"))
+
+
+async def test_what_the_client_takes_is_not_the_gateways_own() -> None:
+    """Neither a slow upload nor a slow reader is overhead; each is a phase of its own."""
+
+    async def slowly(receive: Receive) -> None:
+        while (await receive())["more_body"]:
+            stage.clock.advance(0.125)  # the gateway's own
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await slowly(receive)
+        record = scope["state"]["record"]
+        record.task, record.provider, record.cost_microusd = "imgtask_1", "evolink", 7834
+        record.upstream_s = 5.0
+        stage.clock.advance(5.0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        stage.clock.advance(0.25)  # the gateway's own
+        await send({"type": "http.response.body", "body": b""})
+        # After the body there is only the client's leaving to hear of, and time is the gateway's.
+        stage.takes_s = 0.75
+        await receive()
+
+    stage = Stage(app)
+    stage.takes_s = 3.0
+    await stage.serve(a_scope(), b"a", b"b")
+
+    phases = {key[0]: value for key, value in stage.samples("phase_duration_seconds_sum").items()}
+    assert {"receive": 9.0, "deliver": 10.0} == phases
+    assert {("other",): 1.25} == stage.samples("overhead_seconds_sum")
 
 
 async def test_overhead_is_never_negative() -> None:

@@ -74,6 +74,8 @@ class Edge:
             links,
             spool_dir=Path(),
             passes_links=lambda _: False,
+            random_bytes=bytes,
+            start=lambda _, work: work.close(),
         )
         pictures = PictureReader(references)
         edits = EditReader(pictures, rules, max_rest_bytes=LIMIT_BYTES)

@@ -35,7 +35,7 @@ from gateway.domain.task import FailureKind, Render, RenderState, SubmitOrder
 from gateway.ledger.holds import user_hash
 from gateway.network.guard import Guard
 from gateway.providers.interface import Provider
-from gateway.service.images import ImageService, Plan, end_user_of, error_of, is_final, offer_of
+from gateway.service.images import ImageService, Plan, end_user_of, error_of, is_final
 from gateway.tasks.engine import Engine, Ticket
 from gateway.tasks.interface import Admission, Call, TaskStore
 from gateway.tasks.live import LiveTask, Outcome
@@ -606,28 +606,6 @@ def test_of_several_failures_the_weightiest_is_told(
     told = {type(error_of(an_outcome(*order))) for order in (renders, renders[::-1])}
 
     assert {error} == told
-
-
-def test_the_offer_of_a_task() -> None:
-    """A task that was made by an offer finds it again; what is gone from the catalogue is None."""
-    edit = an_offer(operation=Operation.EDIT)
-    other = replace(an_offer(), upstream_model="gpt-image-1.5-beta")
-    catalog = Catalog({"gpt-image-1.5": a_model(offers=(edit, other, an_offer()))})
-    order = SubmitOrder("evolink", "evolink", {"model": "gpt-image-1.5"})
-
-    def found(**changes: object) -> Offer | None:
-        return offer_of(catalog, replace(a_task(), **{"order": order, **changes}))  # type: ignore[arg-type]
-
-    assert found() == an_offer()
-    assert found(operation=Operation.EDIT) is edit
-    assert found(order=replace(order, body={"model": "gpt-image-1.5-beta"})) is other
-    # An order that does not name a model is that of the first offer.
-    assert found(order=replace(order, body={})) is other
-    assert [None, None, None] == [
-        found(model="gpt-image-9"),
-        found(order=replace(order, provider="elsewhere")),
-        found(order=replace(order, body={"model": "gpt-image-9"})),
-    ]
 
 
 @pytest.mark.parametrize(

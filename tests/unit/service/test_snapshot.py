@@ -11,7 +11,7 @@ from gateway.access.interface import TeamKeys
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import BudgetState, StoreUnavailable
 from gateway.domain.ids import TeamId
-from gateway.domain.limits import Period
+from gateway.domain.limits import Period, Scope
 from gateway.ledger.holds import ScopedBudget, Standing
 from gateway.service.snapshot import EVERY_S, Snapshot
 from gateway.telemetry.metrics import Metrics
@@ -142,6 +142,28 @@ async def test_what_was_read_is_told() -> None:
         )
         is None
     )
+
+
+async def test_the_organization_s_budgets_are_asked_for_each_time() -> None:
+    """They may change while it runs."""
+    asked: list[tuple[str, ...]] = []
+
+    class Noted(Books):
+        async def standings(self, budgets: Sequence[ScopedBudget]) -> tuple[Standing, ...]:
+            if budgets and budgets[0].scope is Scope.ORGANIZATION:
+                asked.append(tuple(each.budget.name for each in budgets))
+            return await super().standings(budgets)
+
+    shared = [(a_budget("day"),), (), (a_budget("month"),)]
+    snapshot = Snapshot(
+        *(Noted({"(organization)": ()}), Teams(), _metrics(), Listener()),
+        undelivered=_nothing,
+        shared=iter(shared).__next__,
+    )
+    for _ in shared:
+        await snapshot.take()
+
+    assert [("day",), ("month",)] == asked
 
 
 async def test_budgets_that_are_gone_are_shown_no_more() -> None:

@@ -308,6 +308,22 @@ class TestLeaving:
 
         assert renders.through == [("a1", 0.0), ("a2", TELL_WITHIN_S)]
 
+    def test_an_account_that_is_resized_is_asked_at_once(self) -> None:
+        """Who waits does not wait for what the store said of the old size."""
+        room = Room(1)
+
+        async def plan(gate: Gate, renders: Renders) -> None:
+            await renders.enter("a1")
+            renders.enter("a2")
+            await asyncio.sleep(10 + AGAIN_S / 2)
+            room.places = 2
+            gate.resize(Capacity(2, 0))
+            await asyncio.sleep(AGAIN_S / 4)
+
+        renders = _run(room, plan)
+
+        assert ["a1", "a2"] == [name for name, _ in renders.through]
+
     def test_room_does_not_help_against_the_pace(self) -> None:
         """Who waits for the pace is not asked for again because somebody left."""
         room = Room(1)

@@ -151,6 +151,23 @@ def test_verbs_reach_their_account() -> None:
     ]
 
 
+def test_an_account_may_be_resized() -> None:
+    """The next permits are asked for within its new capacity; the other account keeps its own."""
+    shared, records = Shared(), Records("r1", "r2")
+
+    async def plan(turnstile: Turnstile) -> None:
+        await turnstile.enter("spare", DESIGN, "r1", 1)
+        turnstile.resize({"evolink": Capacity(1, 20), "spare": Capacity(7, 3)})
+        await turnstile.enter("spare", DESIGN, "r2", 1)
+        await turnstile.enter("evolink", DESIGN, "r1", 1)
+
+    _run(shared, records, plan)
+
+    assert [["spare", Capacity(2, 0)], ["spare", Capacity(7, 3)], ["evolink", Capacity(1, 20)]] == (
+        shared.said("acquire")
+    )
+
+
 def test_an_unknown_account_is_a_defect() -> None:
     """Nothing is counted for what is not configured."""
 

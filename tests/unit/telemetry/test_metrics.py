@@ -48,6 +48,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("assets_full", Gauge, ()),
     ("assets_free_bytes", Reading, ()),
     ("assets_waiting", Gauge, ()),
+    ("config_reloads", Counter, ("outcome",)),
     ("pictures_cut", Counter, ("provider",)),
     ("store_up", Reading, ()),
 ]
@@ -190,3 +191,20 @@ def test_usd(microusd: int, dollars: float) -> None:
 def test_other() -> None:
     """The label of the unknown is part of the contract."""
     assert OTHER == "other"
+
+
+def test_what_is_forgotten_is_not_read_again(metrics: Metrics) -> None:
+    """Others of the same gauge are; what was never followed can be forgotten, too."""
+    gauge = metrics.model_retires
+    for model in ("one", "two"):
+        metrics.follow(gauge.labels(model, "evolink"), lambda: 7.0)
+    metrics.refresh()
+    metrics.forget(gauge, "one", "evolink")
+    metrics.forget(gauge, "three", "evolink")
+    metrics.refresh()
+
+    assert {("two", "evolink"): 7.0} == {
+        tuple(sample.labels[name] for name in ("model", "provider")): sample.value
+        for family in gauge.collect()
+        for sample in family.samples
+    }
