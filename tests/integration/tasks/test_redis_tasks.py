@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.domain.errors import BudgetExceeded
@@ -466,6 +468,25 @@ async def test_a_hold_written_anew_goes_back_to_its_own_windows(
     expires_in_ms = await store.command("PTTL", key)
     assert isinstance(expires_in_ms, int)
     assert 62 * 86_400_000 < expires_in_ms < 94 * 86_400_000
+
+
+async def test_a_hold_of_a_window_that_is_over_is_written_back_to_it(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """By the store's clock as well: the one that runs by now has nothing to do with it."""
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    over = tuple(
+        replace(window, key=f"{window.key}0", starts_at_ms=0, resets_at_ms=86_400_000)
+        for window in task.hold.windows
+    )
+    await store.command_everywhere("FLUSHALL")
+    old = replace(task, hold=replace(task.hold, windows=over)).with_render(render)
+    await tasks.restore(old, None)
+
+    held = [await store.command("HGET", window.key, "held") for window in over]
+    assert [b"60"] * len(over) == held
+    assert len(over) == len(await keys_in(store, "{t:design}:budget:*"))
 
 
 async def test_a_lost_record_moves_nowhere(tasks: RedisTaskStore, store: Store) -> None:
