@@ -20,6 +20,7 @@ from gateway.background import SystemClock
 from gateway.cli.books import books_on, on_settings, refuse
 from gateway.cli.fault_points import FAULT_ENV, fault_point
 from gateway.cli.opened_store import opened_store
+from gateway.cli.options import SETTINGS, Config, Json
 from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded, process_environ
 from gateway.service.unbooked import Unbooked, known_ids, unbooked, withdraw_waiting
@@ -29,10 +30,6 @@ from gateway.store.data_dir import DataDirInUseError
 from gateway.tasks.redis_tasks import RedisTaskStore
 
 T = TypeVar("T")
-
-Config = Annotated[Path, typer.Option(help="The settings file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-SETTINGS = Path("config.toml")
 
 _MS_PER_S = 1000
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gateway.background import SystemClock
 from gateway.cli.accounts import operator, with_admin
+from gateway.cli.options import SETTINGS, Config, Json
 from gateway.config.values import parse_duration_ms
 from gateway.service.admin import MadeKey
 
@@ -19,10 +19,6 @@ app = typer.Typer(help="Make, renew and end keys of teams.", no_args_is_help=Tru
 
 Team = Annotated[str, typer.Option("--team", help="The team.")]
 KeyName = Annotated[str, typer.Option("--name", help="What the key is called.")]
-Config = Annotated[Path, typer.Option(help="The settings file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-SETTINGS = Path("config.toml")
 
 
 @app.command()

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +26,7 @@ from gateway.cli.exports import (
     span_of,
     write_entries,
 )
+from gateway.cli.options import SETTINGS, Config, Json, OneTeam
 from gateway.domain.errors import InvalidRequest, StoreUnavailable
 from gateway.domain.ids import ORGANIZATION, TeamId
 from gateway.domain.money import format_usd, parse_signed_microusd
@@ -46,9 +46,6 @@ from gateway.service.usage import parse_day
 
 app = typer.Typer(no_args_is_help=True, help="Verify, export and correct the books.")
 
-Config = Annotated[Path, typer.Option(help="The settings file.")]
-OneTeam = Annotated[str, typer.Option(help="One team; all of them when absent.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 #: Bytes of randomness in the id of a correction or of a checkpoint that is being written.
 _ID_BYTES = 8
@@ -64,7 +61,7 @@ class NotCorrectedError(Exception):
 
 @app.command("verify")
 def verify_command(
-    *, team: OneTeam = "", json_output: Json = False, config: Config = Path("config.toml")
+    *, team: OneTeam = "", json_output: Json = False, config: Config = SETTINGS
 ) -> None:
     """Recompute every counter from the ledger; exit with 1 when one differs.
 
@@ -106,7 +103,7 @@ def export_command(
     ] = False,
     team: OneTeam = "",
     json_output: Json = False,
-    config: Config = Path("config.toml"),
+    config: Config = SETTINGS,
 ) -> None:
     """Write the ledger's entries out, oldest first; amounts are integers of micro-dollars."""
     if trim_after and (since or to == STDOUT):
@@ -157,7 +154,7 @@ def adjust_command(
     ] = "",
     team: OneTeam = "",
     json_output: Json = False,
-    config: Config = Path("config.toml"),
+    config: Config = SETTINGS,
 ) -> None:
     """Correct what a possible charge counts as, in the budgets that still count it."""
     correction = Correction(repeat or _random_id(), _signed(usd), reason, by or _user())
@@ -187,7 +184,7 @@ def top_up_command(
         str, typer.Option("--id", help="Of a top-up whose answer was lost: never books twice.")
     ] = "",
     json_output: Json = False,
-    config: Config = Path("config.toml"),
+    config: Config = SETTINGS,
 ) -> None:
     """Pay into a prepaid budget; running gateways count it at once."""
     payment = Payment(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from gateway.assets.object_store import ObjectAssetStore
 from gateway.background import SystemClock
 from gateway.cli.books import on_settings, refuse
 from gateway.cli.opened_store import opened_store
+from gateway.cli.options import SETTINGS, Config, Json, OneTeam
 from gateway.config.load import Loaded
 from gateway.domain.errors import InternalError
 from gateway.domain.ids import TeamId
@@ -26,9 +26,9 @@ from gateway.tasks.redis_tasks import RedisTaskStore
 def purge(
     *,
     user: Annotated[str, typer.Option(help="The end user, as calls name it.")],
-    team: Annotated[str, typer.Option(help="One team; all of them when absent.")] = "",
-    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    team: OneTeam = "",
+    config: Config = SETTINGS,
+    json_output: Json = False,
 ) -> None:
     """Delete the pictures and tasks of an end user: `safety_identifier` or `user` of a call.
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.background import SystemClock
 from gateway.cli.books import refuse, refusing
+from gateway.cli.options import SETTINGS, Config
 from gateway.config.catalog import catalog_from
 from gateway.config.load import load, process_environ
 from gateway.domain.catalog import Catalog
@@ -34,7 +34,7 @@ def quote(
     references: Annotated[
         int, typer.Option(min=0, max=MAX_REFERENCES, help="Pictures that it is made from.")
     ] = 0,
-    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
+    config: Config = SETTINGS,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print what POST /v1/images/quotes answers.")
     ] = False,

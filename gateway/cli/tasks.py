@@ -19,6 +19,7 @@ from gateway.callbacks.deliveries import Deliveries
 from gateway.callbacks.interface import DeliveryState
 from gateway.cli.books import on_settings, refuse
 from gateway.cli.opened_store import opened_store
+from gateway.cli.options import SETTINGS, Config, Json, OneTeam
 from gateway.cli.tables import print_whole
 from gateway.config.load import Loaded
 from gateway.domain.ids import TaskId, TeamId
@@ -38,11 +39,6 @@ T = TypeVar("T")
 app = typer.Typer(help="List, show and cancel the tasks of teams.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")]
-Team = Annotated[str, typer.Option(help="One team; all of them when absent.")]
-Config = Annotated[Path, typer.Option(help="The settings file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-SETTINGS = Path("config.toml")
 MAX_LISTED = 1000
 
 
@@ -102,7 +98,7 @@ class Journal:
 @app.command("list")
 def list_tasks(
     *,
-    team: Team = "",
+    team: OneTeam = "",
     limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="How many at most.")] = 20,
     config: Config = SETTINGS,
     json_output: Json = False,
@@ -119,7 +115,7 @@ def list_tasks(
 
 @app.command()
 def show(
-    task: Id, *, team: Team = "", config: Config = SETTINGS, json_output: Json = False
+    task: Id, *, team: OneTeam = "", config: Config = SETTINGS, json_output: Json = False
 ) -> None:
     """Show a task: how its pictures stand, where its money is, whether its client was told."""
     read, callbacks = _in_journal(config, lambda journal: journal.told(task, team))
@@ -137,7 +133,7 @@ def show(
 
 @app.command()
 def cancel(
-    task: Id, *, team: Team = "", config: Config = SETTINGS, json_output: Json = False
+    task: Id, *, team: OneTeam = "", config: Config = SETTINGS, json_output: Json = False
 ) -> None:
     """Cancel what was not submitted yet of a task; what was goes on, and may be charged."""
 

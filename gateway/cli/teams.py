@@ -16,6 +16,7 @@ from gateway.callbacks.interface import SigningSecrets
 from gateway.callbacks.team_secrets import TeamSecrets
 from gateway.cli.accounts import admin_of, operator, with_admin, with_store
 from gateway.cli.books import refuse
+from gateway.cli.options import SETTINGS, Config, Json
 from gateway.config.load import Loaded
 from gateway.config.values import parse_duration_ms
 from gateway.service.webhooks import Webhooks
@@ -27,10 +28,6 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="The team.")]
-Config = Annotated[Path, typer.Option(help="The settings file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-SETTINGS = Path("config.toml")
 
 
 @app.command("list")

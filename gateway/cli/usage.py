@@ -6,7 +6,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from rich.table import Table
 from gateway.background import SystemClock
 from gateway.cli.books import Books, Format, in_books
 from gateway.cli.budgets import tell_budgets
+from gateway.cli.options import SETTINGS, Config, OneTeam
 from gateway.cli.tables import print_whole
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import format_usd
@@ -25,7 +25,7 @@ from gateway.service.usage import Days, Spending, days_of, spending
 
 def usage(
     *,
-    team: Annotated[str, typer.Option(help="One team; all of them when absent.")] = "",
+    team: OneTeam = "",
     since: Annotated[
         str, typer.Option(help="First UTC day, such as 2026-11-01; default: the month's first.")
     ] = "",
@@ -36,7 +36,7 @@ def usage(
     budgets: Annotated[
         bool, typer.Option("--budgets", help="Tell how budgets stand now, instead of days.")
     ] = False,
-    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
+    config: Config = SETTINGS,
 ) -> None:
     """Tell what teams have spent."""
     output = Format.JSON if json_output else output

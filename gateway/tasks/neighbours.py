@@ -57,7 +57,8 @@ class Neighbours:
                 self._is_checked = True
                 return
             if look == 0:
-                log.warning("pictures_elsewhere", action="pictures_elsewhere", watch_s=lease_s)
+                watch_s = WATCHED_LEASES * lease_s
+                log.warning("pictures_elsewhere", action="pictures_elsewhere", watch_s=watch_s)
             await asyncio.sleep(lease_s / RENEWALS)
             await self._replica.renew()
         await self._replica.leave()

@@ -107,16 +107,7 @@ async def test_a_client_that_hangs_up_leaves_its_picture_to_the_next_call(tmp_pa
     """A connection that is closed while it waits changes nothing; the next call gets it."""
     async with running_gateway(tmp_path, simulator=SLOW) as running:
         with pytest.raises(httpx.ReadTimeout):
-            await running.client.post(
-                "/v1/images/generations",
-                json={
-                    "model": "gpt-image-1.5",
-                    "prompt": "a small red fox",
-                    "quality": "low",
-                    "size": "1024x1024",
-                },
-                timeout=0.7,
-            )
+            await running.generate(patience_s=0.7)
         async with asyncio.timeout(5):
             while not await running.gateway.store.command("KEYS", "{t:design}:orphans:*"):  # noqa: ASYNC110 - the store is looked at from outside
                 await asyncio.sleep(0.01)

@@ -203,16 +203,7 @@ async def test_a_client_that_hangs_up_cancels_nothing(tmp_path: Path) -> None:
     settings = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
     async with running_gateway(tmp_path, simulator=settings) as running:
         with pytest.raises(httpx.ReadTimeout):
-            await running.client.post(
-                "/v1/images/generations",
-                json={
-                    "model": "gpt-image-1.5",
-                    "prompt": "a small red fox",
-                    "quality": "low",
-                    "size": "1024x1024",
-                },
-                timeout=0.3,
-            )
+            await running.generate(patience_s=0.3)
         for _ in range(60):
             await asyncio.sleep(0.1)
             if (await running.metrics()).get("gateway_tasks_in_flight", None) == 0:
@@ -223,7 +214,7 @@ async def test_a_client_that_hangs_up_cancels_nothing(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
 
         assert (7_852, 0) == await running.budget()
-        stored = [path for path in (tmp_path / "assets").rglob("*") if path.is_file()]
+        stored = [path for path in (tmp_path / "assets" / "design").rglob("*") if path.is_file()]
         assert 1 == len(stored)
         assert 1 == (await running.simulated())["submits"]
 

@@ -124,11 +124,13 @@ class Running:
     stop: asyncio.Event
     served: asyncio.Task[None]
 
-    async def generate(self, prompt: str = "a small red fox", **fields: object) -> httpx.Response:
+    async def generate(
+        self, prompt: str = "a small red fox", *, patience_s: float = 60, **fields: object
+    ) -> httpx.Response:
         """Ask for a low square picture, unless told otherwise."""
         body = {"model": "gpt-image-1.5", "prompt": prompt, "quality": "low"} | fields
         body.setdefault("size", "1024x1024")
-        return await self.client.post("/v1/images/generations", json=body)
+        return await self.client.post("/v1/images/generations", json=body, timeout=patience_s)
 
     async def until_submitted(self) -> None:
         """Return once the simulator has taken an order."""

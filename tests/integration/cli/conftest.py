@@ -29,6 +29,17 @@ def write_books(valkey_process: ValkeyProcess) -> WriteBooks:
 
 
 @pytest.fixture
+def emptied(valkey_process: ValkeyProcess) -> None:
+    """Empty the store, from outside of any loop."""
+
+    async def flush() -> None:
+        async with Store(valkey_process.url, timeout_ms=15_000) as store:
+            await store.command("FLUSHALL")
+
+    asyncio.run(flush())
+
+
+@pytest.fixture
 def config(valkey_process: ValkeyProcess, tmp_path: Path) -> Path:
     """Write a settings file with that store and one team."""
     path = tmp_path / "config.toml"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -8,17 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.main import app
-from gateway.store.client import Store
-from tests.support.valkey import ValkeyProcess
 
-
-@pytest.fixture(autouse=True)
-def _emptied(valkey_process: ValkeyProcess) -> None:
-    async def flush() -> None:
-        async with Store(valkey_process.url, timeout_ms=15_000) as store:
-            await store.command("FLUSHALL")
-
-    asyncio.run(flush())
+pytestmark = pytest.mark.usefixtures("emptied")
 
 
 def run(config: Path, *arguments: str) -> Result:

@@ -27,18 +27,6 @@ from tests.support.ledger import (
 )
 
 
-@pytest.fixture
-def books(store: Store) -> RedisBooks:
-    """Open the books in the emptied store."""
-    return RedisBooks(store)
-
-
-@pytest.fixture
-def writer(store: Store) -> BookWriter:
-    """Write to the same store."""
-    return BookWriter(store)
-
-
 async def _some_books(writer: BookWriter) -> list[str]:
     """Write a little of everything; return the ids."""
     entries = [

@@ -41,18 +41,6 @@ GIVE_BACK = Correction(id="a1", delta_microusd=-20, reason="not on the bill", by
 MONTH_SUMS, TOTAL_SUMS = "{t:design}:spent:202611", "{t:design}:spent:total"
 
 
-@pytest.fixture
-def books(store: Store) -> RedisBooks:
-    """Open the books in the emptied store."""
-    return RedisBooks(store)
-
-
-@pytest.fixture
-def writer(store: Store) -> BookWriter:
-    """Write to the same store."""
-    return BookWriter(store)
-
-
 async def _hash(store: Store, key: str) -> dict[str, str]:
     reply = await store.command("HGETALL", key)
     assert isinstance(reply, dict)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from structlog.testing import capture_logs
 
 from gateway.background import SystemClock
@@ -16,12 +15,6 @@ from tests.support.ledger import TEAM, TOTAL_WINDOW, BookWriter, a_hold, a_top_u
 
 DAY_MS = 86_400_000
 OTHER = TeamId("search")
-
-
-@pytest.fixture
-def books(store: Store) -> RedisBooks:
-    """Open the books in the emptied store."""
-    return RedisBooks(store)
 
 
 def _retention(store: Store, books: RedisBooks, *, replica: str = "one") -> Retention:

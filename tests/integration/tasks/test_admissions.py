@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.accounts import Team
 from gateway.domain.errors import BudgetExceeded, StoreUnavailable
 from gateway.domain.limits import Budget, Period
 from gateway.store.client import Store
 from gateway.tasks.admissions import ADMIT_WITHIN_MS
-from gateway.tasks.interface import Admission
 from gateway.tasks.redis_tasks import RedisTaskStore
-from tests.support.factories import a_team, an_admission
+from tests.support.budgeted import TEAM, admission
+from tests.support.factories import a_team
 from tests.support.journal import (
     LaterClock,
     a_journal,
@@ -25,26 +24,6 @@ from tests.support.journal import (
     seen_to_by,
     submitted,
 )
-
-TEAM = a_team(
-    budgets=(
-        Budget(name="month", limit_microusd=100, per=Period.MONTH),
-        Budget(name="total", limit_microusd=250, per=Period.TOTAL),
-    )
-)
-
-
-def admission(
-    task: str = "task1", hold: int = 60, *, images: int = 1, team: Team = TEAM
-) -> Admission:
-    """Ask for low squares."""
-    return an_admission(task, hold_microusd=hold, images=images, team=team)
-
-
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
 
 
 async def test_admission_holds_the_price_and_writes_the_task(

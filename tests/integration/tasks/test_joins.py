@@ -19,12 +19,6 @@ from tests.support.factories import a_call, a_team, an_admission
 from tests.support.journal import LaterClock, a_journal, admitted, finished, ledger_in, submitted
 
 
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
-
-
 async def begun(tasks: RedisTaskStore, task: str, call: Call | None = None) -> Task:
     """Admit a call as a task of its own."""
     return (await admitted(tasks, an_admission(task, call=call or a_call()))).task

@@ -19,7 +19,7 @@ from gateway.tasks.interface import AccountChangedError, Admission, Admitted
 from gateway.tasks.records import ended_by
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.factories import a_team, an_admission
-from tests.support.journal import a_journal, admitted, failed, finished, keys_in, submitted
+from tests.support.journal import admitted, failed, finished, keys_in, submitted
 
 TEAM = a_team()
 KEY = ApiKey("ci")
@@ -43,12 +43,6 @@ def admission(
     return an_admission(
         f"task{number}", team=team, key=key, user=user, version=version, images=images
     )
-
-
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
 
 
 async def admit(tasks: RedisTaskStore, number: int, **terms: object) -> Admitted:

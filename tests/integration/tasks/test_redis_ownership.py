@@ -7,16 +7,12 @@ from dataclasses import replace
 import pytest
 
 from gateway.domain.ids import TaskId
-from gateway.domain.limits import Budget, Period
-from gateway.domain.task import Task
 from gateway.store.client import Store
 from gateway.store.keyspace import claim_key
-from gateway.tasks.interface import (
-    Admission,
-)
 from gateway.tasks.redis_ownership import CLAIM_S
 from gateway.tasks.redis_tasks import RedisTaskStore
-from tests.support.factories import a_call, a_team, an_admission
+from tests.support.budgeted import TEAM, a_new, admission
+from tests.support.factories import a_call
 from tests.support.journal import (
     LaterClock,
     a_journal,
@@ -27,29 +23,7 @@ from tests.support.journal import (
     submitted,
 )
 
-TEAM = a_team(
-    budgets=(
-        Budget(name="month", limit_microusd=100, per=Period.MONTH),
-        Budget(name="total", limit_microusd=250, per=Period.TOTAL),
-    )
-)
 YEAR_S = 400 * 86_400.0
-
-
-def admission(task: str = "task1", hold: int = 60, *, images: int = 1) -> Admission:
-    """Ask for low squares."""
-    return an_admission(task, hold_microusd=hold, images=images, team=TEAM)
-
-
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
-
-
-async def a_new(tasks: RedisTaskStore, *, hold: int = 60, images: int = 1) -> Task:
-    """Return a task that was just admitted."""
-    return (await admitted(tasks, admission(hold=hold, images=images))).task
 
 
 async def test_a_task_that_its_caller_has_left(tasks: RedisTaskStore) -> None:

@@ -13,15 +13,9 @@ from gateway.tasks.interface import ShelfNote
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.factories import an_admission
-from tests.support.journal import a_journal, admitted, failed, finished, submitted
+from tests.support.journal import admitted, failed, finished, submitted
 
 DESIGN, OTHERS = TeamId("design"), TeamId("others")
-
-
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
 
 
 async def test_a_task_is_read_as_it_was_written(tasks: RedisTaskStore) -> None:

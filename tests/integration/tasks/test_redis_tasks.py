@@ -4,13 +4,11 @@ import pytest
 
 from gateway.domain.errors import BudgetExceeded
 from gateway.domain.ids import TaskId
-from gateway.domain.limits import Budget, Period
 from gateway.domain.pricing import NO_CHARGE, ChargeBasis, possible
 from gateway.domain.task import Event, FailureKind, Render, RenderState, Result, Task
 from gateway.store.client import Store
 from gateway.tasks import records
 from gateway.tasks.interface import (
-    Admission,
     Ending,
     OwnershipLostError,
     RecordMissingError,
@@ -18,13 +16,13 @@ from gateway.tasks.interface import (
 )
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore, is_final
-from tests.support.factories import a_render, a_team, an_admission
+from tests.support.budgeted import TEAM, a_new, admission
+from tests.support.factories import a_render
 from tests.support.journal import (
     LINK,
     LaterClock,
     a_charge_of,
     a_journal,
-    admitted,
     budgets_in,
     failed,
     finished,
@@ -35,29 +33,7 @@ from tests.support.journal import (
     submitted,
 )
 
-TEAM = a_team(
-    budgets=(
-        Budget(name="month", limit_microusd=100, per=Period.MONTH),
-        Budget(name="total", limit_microusd=250, per=Period.TOTAL),
-    )
-)
 YEAR_S = 400 * 86_400.0
-
-
-def admission(task: str = "task1", hold: int = 60, *, images: int = 1) -> Admission:
-    """Ask for low squares."""
-    return an_admission(task, hold_microusd=hold, images=images, team=TEAM)
-
-
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
-
-
-async def a_new(tasks: RedisTaskStore, *, hold: int = 60, images: int = 1) -> Task:
-    """Return a task that was just admitted."""
-    return (await admitted(tasks, admission(hold=hold, images=images))).task
 
 
 async def test_only_one_attempt_wins_the_right_to_post(tasks: RedisTaskStore) -> None:

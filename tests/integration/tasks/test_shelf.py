@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gateway.domain.ids import TaskId
 from gateway.domain.images import PictureFormat, StoredPicture
 from gateway.domain.task import Task
@@ -23,12 +21,6 @@ from tests.support.journal import (
 )
 
 PICTURE = StoredPicture("design/task1/0", 3, PictureFormat.PNG)
-
-
-@pytest.fixture
-def tasks(store: Store) -> RedisTaskStore:
-    """Keep tasks in the real server."""
-    return a_journal(store)
 
 
 async def a_new(tasks: RedisTaskStore, *, images: int = 1) -> Task:
