@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,8 +161,11 @@ async def main(arguments: argparse.Namespace) -> int:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
+        order = deque(ways.values())
         for number in range(arguments.rounds + 1):
-            for way in ways.values():
+            # None is always the first after a rest, or the last when a machine is hot.
+            order.rotate(1)
+            for way in order:
                 await run(session, way, arguments.pictures, arguments.at_once)
             if not number:
                 # The first warms them up.

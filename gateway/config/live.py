@@ -85,6 +85,7 @@ def unchangeable_secrets(before: Secrets, after: Secrets) -> list[Problem]:
         "alerts.webhook_url_env": (before.alert_webhook, after.alert_webhook),
         "assets.access_key_env": (before.asset_keys.access, after.asset_keys.access),
         "assets.secret_key_env": (before.asset_keys.secret, after.asset_keys.secret),
+        "traces.headers_env": (before.trace_headers, after.trace_headers),
         **{
             dotted(("providers", name)): (key, after.provider_keys.get(name))
             for name, key in before.provider_keys.items()

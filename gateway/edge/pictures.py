@@ -24,11 +24,8 @@ from gateway.domain.images import (
 from gateway.edge.params import too_long
 from gateway.edge.spooled_json import MAX_URL_CHARS, DataUrl, decode_data_url
 from gateway.edge.uploads import Upload
-from gateway.service.references import Brought, unsupported_type
+from gateway.service.references import DECLARED_TYPES, Brought, unsupported_type
 from gateway.service.references import References as ReferenceService
-
-#: Types of files that OpenAI takes, by what they are said to be.
-DECLARED_TYPES = tuple(each.media_type for each in PictureFormat)
 
 #: A picture that was given: its name in messages, and what it is or why it is refused.
 Given = tuple[str, "Brought | LinkedReference | GatewayError"]

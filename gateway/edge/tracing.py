@@ -18,7 +18,9 @@ _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500
 
 def begun(tracer: Tracer, scope: Scope) -> Span:
     """Begin the span of a request, in the trace that it brings if it brings one."""
-    return tracer.begin(_method(scope), parent=context_of(scope["headers"]), kind=Kind.SERVER)
+    return tracer.begin(
+        _called(_method(scope)), parent=context_of(scope["headers"]), kind=Kind.SERVER
+    )
 
 
 def ended(span: Span, scope: Scope, record: RequestRecord, status: int) -> None:
@@ -26,7 +28,7 @@ def ended(span: Span, scope: Scope, record: RequestRecord, status: int) -> None:
     if span.is_recording:
         method, route = _method(scope), getattr(scope.get("route"), "path", "")
         if route:
-            span.rename(f"{method} {route}")
+            span.rename(f"{_called(method)} {route}")
         span.tell(
             {
                 names.HTTP_REQUEST_METHOD: method,
@@ -54,6 +56,10 @@ def ended(span: Span, scope: Scope, record: RequestRecord, status: int) -> None:
 def _method(scope: Scope) -> str:
     method: str = scope["method"]
     return method if method in names.HTTP_METHODS else names.OTHER_METHOD
+
+
+def _called(method: str) -> str:
+    return "HTTP" if method == names.OTHER_METHOD else method
 
 
 def _named(name: str) -> str | None:

@@ -22,10 +22,13 @@ from gateway.assets.spool import PIECE_BYTES, Spool, SpooledFile
 from gateway.domain.catalog import Model
 from gateway.domain.errors import BadReference, InvalidRequest, StorageUnavailable
 from gateway.domain.ids import ID_BYTES, TeamId
-from gateway.domain.images import KeptReference
+from gateway.domain.images import KeptReference, PictureFormat
 from gateway.domain.images import References as WhatItIsMadeFrom
 from gateway.domain.references import MAX_REFERENCE_BYTES, reference_key
 from gateway.service.links import Links
+
+#: Types of files that OpenAI takes, by what they are said to be.
+DECLARED_TYPES = tuple(each.media_type for each in PictureFormat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,10 @@ class References:
         try:
             return Brought(file, await inspect(file))
         except UnknownFormatError:
-            raise unsupported_type(param, declared_type or "application/octet-stream") from None
+            # Bytes that are no picture are not of a picture's type, whatever they are said to be.
+            is_said = declared_type in DECLARED_TYPES
+            told = "" if is_said else declared_type
+            raise unsupported_type(param, told or "application/octet-stream") from None
         except NotAPictureError:
             raise BadReference(
                 f"Invalid image file '{param}': it is not a picture that can be read, or it is"

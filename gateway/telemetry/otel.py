@@ -11,8 +11,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import wraps
+from typing import ParamSpec
 
 import requests
 import structlog
@@ -39,7 +41,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.telemetry.conventions import ERROR_TYPE
-from gateway.telemetry.traces import NOTHING, Attributes, Kind, Span
+from gateway.telemetry.traces import NO_SPAN, NOTHING, Attributes, Kind, Span
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +68,28 @@ _W3C = TraceContextTextMapPropagator()
 _TOO_TALKATIVE = ("opentelemetry.exporter", "opentelemetry.trace", "opentelemetry.util")
 
 
+P = ParamSpec("P")
+
+
+def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """Let a defect of the SDK cost a span: under one the answer to a paid order may arrive."""
+
+    @wraps(method)
+    def called(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            method(*arguments, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not worth a call
+            _told_of(error)
+
+    return called
+
+
+def _told_of(error: Exception) -> None:
+    log.warning("span_broke", action="span_broke", error=type(error).__name__)
+
+
 class OtelSpan:
-    """A span that the SDK keeps."""
+    """A span that the SDK keeps. Nothing here raises."""
 
     def __init__(self, tracer: OtelApiTracer, span: OtelApiSpan, *, propagates: bool) -> None:
         self._tracer = tracer
@@ -96,7 +118,10 @@ class OtelSpan:
 
     def _injected(self) -> dict[str, str]:
         carrier: dict[str, str] = {}
-        _W3C.inject(carrier, set_span_in_context(self._span, Context()))
+        try:
+            _W3C.inject(carrier, set_span_in_context(self._span, Context()))
+        except Exception as error:  # noqa: BLE001 - as _harmless
+            _told_of(error)
         return carrier
 
     def child(
@@ -108,36 +133,45 @@ class OtelSpan:
         ago_s: float = 0.0,
     ) -> Span:
         """Begin a span under this one, or say that it began so many seconds ago."""
-        span = self._tracer.start_span(
-            name,
-            context=set_span_in_context(self._span, Context()),
-            kind=_KINDS[kind],
-            attributes=_told(attributes),
-            start_time=_moment_ns(ago_s),
-        )
+        try:
+            span = self._tracer.start_span(
+                name,
+                context=set_span_in_context(self._span, Context()),
+                kind=_KINDS[kind],
+                attributes=_told(attributes),
+                start_time=_moment_ns(ago_s),
+            )
+        except Exception as error:  # noqa: BLE001 - as _harmless
+            _told_of(error)
+            return NO_SPAN
         return OtelSpan(self._tracer, span, propagates=self._propagates)
 
+    @_harmless
     def rename(self, name: str) -> None:
         """Call it by what was learned of it only later."""
         self._span.update_name(name)
 
+    @_harmless
     def tell(self, attributes: Attributes) -> None:
         """Add attributes."""
         if self._span.is_recording():
             self._span.set_attributes(_told(attributes))
 
+    @_harmless
     def link(self, context: str) -> None:
         """Point at a span of another trace; a context that is none is passed over."""
         there = get_current_span(_extracted(context)).get_span_context()
         if there.is_valid:
             self._span.add_link(there)
 
+    @_harmless
     def fail(self, error_type: str) -> None:
         """Mark it as failed."""
         if self._span.is_recording():
             self._span.set_attribute(ERROR_TYPE, error_type)
             self._span.set_status(Status(StatusCode.ERROR))
 
+    @_harmless
     def end(self, *, ago_s: float = 0.0) -> None:
         """End it, or say that it ended so many seconds ago. Only the first time counts."""
         # The SDK warns of a second end; a span that is not sampled has none to speak of.
@@ -164,9 +198,13 @@ class OtelTracer:
         attributes: Attributes = NOTHING,
     ) -> Span:
         """Begin a span below the one of a context, or a trace where there is none."""
-        span = self._tracer.start_span(
-            name, context=_extracted(parent), kind=_KINDS[kind], attributes=_told(attributes)
-        )
+        try:
+            span = self._tracer.start_span(
+                name, context=_extracted(parent), kind=_KINDS[kind], attributes=_told(attributes)
+            )
+        except Exception as error:  # noqa: BLE001 - as _harmless
+            _told_of(error)
+            return NO_SPAN
         return OtelSpan(self._tracer, span, propagates=self._propagates)
 
     async def close(self) -> None:

@@ -59,11 +59,19 @@ class Sender:
 
     async def send(self, calls: list[Attempt]) -> None:
         """Make some at once; raise AssertionError for an answer that no client understands."""
-        async with asyncio.timeout(HANGS_S), asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             for call in calls:
                 group.create_task(self._one(call))
 
     async def _one(self, call: Attempt) -> None:
+        try:
+            async with asyncio.timeout(HANGS_S):
+                answer = await self._answered(call)
+        except TimeoutError:
+            raise AssertionError(f"it hangs: {call}") from None
+        self.answers[self._judge(call, answer)] += 1
+
+    async def _answered(self, call: Attempt) -> tuple[int, bytes] | None:
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             async with asyncio.TaskGroup() as group:
@@ -74,7 +82,7 @@ class Sender:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
-        self.answers[self._judge(call, answer)] += 1
+        return answer
 
     def _judge(self, call: Attempt, answer: tuple[int, bytes] | None) -> str:
         if answer is None:

@@ -18,7 +18,7 @@ from tests.support.gateway import ENVIRON, Running, running_gateway, write_confi
 from tests.support.valkey import ValkeyProcess
 
 AT_ONCE = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
-SERVER = 'lease = "1s"'
+SERVER = 'lease = "2s"'
 
 # Emptied: nobody else may be there.
 pytestmark = pytest.mark.usefixtures("store")

@@ -111,7 +111,7 @@ async def test_what_became_no_task_goes_and_what_others_brought_stays(
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        (b"hello", InvalidRequest, "unsupported mimetype .'image/png'."),
+        (b"hello", InvalidRequest, "unsupported mimetype .'application/octet-stream'."),
         (a_picture()[:20], BadReference, "broken"),
         (a_bomb(), BadReference, "pixels"),
     ],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.config.json_schema import file_schema
 from gateway.config.live import (
@@ -145,6 +147,15 @@ def test_a_secret_that_is_counted_upon_does_not_change(path: Path) -> None:
     assert ["providers.evolink: the secret cannot change while the gateway runs: restart it"] == [
         str(one) for one in unchangeable_secrets(before.secrets, provider.secrets)
     ]
+
+
+def test_headers_for_traces_do_not_change(path: Path) -> None:
+    """The exporter has them for as long as the process lives."""
+    before = load(path, ENVIRON).secrets
+    after = replace(before, trace_headers={"x-api-key": SecretStr("another")})
+
+    assert [] == unchangeable_secrets(after, after)
+    assert ["traces.headers_env"] == [one.path for one in unchangeable_secrets(before, after)]
 
 
 def test_editors_are_told_what_needs_a_restart() -> None:

@@ -31,7 +31,7 @@ def ended_span(
     [
         ("POST", "/v1/models", "POST /v1/models", "/v1/models"),
         ("GET", "/v1/assets/{token}", "GET /v1/assets/{token}", None),
-        ("BREW", "/v1/models", "_OTHER /v1/models", "/v1/models"),
+        ("BREW", "/v1/models", "HTTP /v1/models", "/v1/models"),
         ("GET", None, "GET", None),
     ],
 )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 import structlog
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from gateway.telemetry.otel import FLUSH_WITHIN_S, OtelTracer, QuietExporter
-from gateway.telemetry.traces import Kind
+from gateway.telemetry.traces import NO_SPAN, Kind
 from tests.support.spans import PARENT, SPAN_ID, TRACE_ID, Recorder, below
 
 
@@ -161,3 +162,35 @@ def test_what_callers_send_is_not_logged(state: str, caplog: pytest.LogCaptureFi
     Recorder().tracer.begin("call", parent=f"{PARENT} {state}").link(f"{'x' * 600} {state}")
 
     assert [] == caplog.records
+
+
+class Broken(SpanProcessor):
+    """Breaks whatever goes through it."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Break where a span begins."""
+        if self._at == "start":
+            raise RuntimeError
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Break where a span ends."""
+        if self._at == "end":
+            raise RuntimeError
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_a_defect_of_the_sdk_costs_spans_alone(at: str) -> None:
+    """An order may be under way below a span: whatever breaks there, its answer is not lost."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Broken(at))
+    span = OtelTracer(provider).begin("call", parent=PARENT)
+    child = span.child("phase", attributes={"a": 1})
+    child.link(PARENT)
+    child.fail("error")
+    child.end()
+    span.end()
+
+    assert (span is NO_SPAN) is (at == "start")
