@@ -6,6 +6,7 @@
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)
 #   make observe             alerts and dashboards against a live gateway; needs Debian's prometheus
 #   make faults              what breaks × what callers see; ARGS="store-down disk-full" chooses
+#   make pause               a replica that stands still for a minute between winning a picture and ordering it
 #   make stall               stores that stand still for ten seconds, or say no for a minute, under load
 #   make bench               what the books take per second on this machine
 #   make bench-polling       how soon ends are noticed, and for how many polls, by schedule
@@ -16,7 +17,7 @@
 #   make bench-traces        what traces cost, side by side
 #   make check               format, lint, types, floors, mirror, lengths; changes nothing
 
-.PHONY: demo test test-stores test-deploy clients fuzz stall chaos faults observe observe-short check bench bench-memory bench-polling bench-tasks bench-traces
+.PHONY: demo test test-stores test-deploy clients fuzz stall pause chaos faults observe observe-short check bench bench-memory bench-polling bench-tasks bench-traces
 
 STORES ?= redis7,redis8,sentinel,cluster
 TESTS ?= tests/integration
@@ -38,6 +39,9 @@ fuzz: .venv/.dev
 
 stall: .venv/.dev
 	@scripts/test -m stall tests/e2e/test_store_stall.py tests/e2e/test_store_of_pictures_down.py $(ARGS)
+
+pause: .venv/.dev
+	@scripts/test -m pause tests/e2e/test_recovery.py $(ARGS)
 
 clients: .venv/.dev
 	@.venv/bin/python -m tests.clients.run $(ARGS)

@@ -44,7 +44,9 @@ from gateway.service.amounts import standing_fields
 from gateway.service.budgets import Paid, Payment
 from gateway.service.usage import parse_day
 
-app = typer.Typer(no_args_is_help=True, help="Verify, export and correct the books.")
+app = typer.Typer(
+    no_args_is_help=True, help="Verify, export and correct the books; pay into budgets."
+)
 
 
 #: Bytes of randomness in the id of a correction or of a checkpoint that is being written.

@@ -27,6 +27,7 @@ app = typer.Typer(
     help="An image gateway: OpenAI's Images API in front, image tasks behind.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # a paragraph is one, however its lines are broken here
     pretty_exceptions_enable=False,
 )
 app.command()(demo)

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -19,6 +18,7 @@ from rich.table import Table
 from gateway.access import records as accounts
 from gateway.cli.books import books_on, refuse
 from gateway.cli.opened_store import opened_store
+from gateway.cli.options import SETTINGS, Config, Json
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError
 from gateway.domain import task as tasks
@@ -122,8 +122,8 @@ def migrate_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what there is; change nothing.")
     ] = False,
-    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = SETTINGS,
+    json_output: Json = False,
 ) -> None:
     """Bring what is stored to this release's schemas, while gateways go on.
 

@@ -7,12 +7,13 @@ import secrets as randomness
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
 from gateway.background import SystemClock
 from gateway.cli.books import refuse
+from gateway.cli.options import SETTINGS, Config
 from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError, Problem
@@ -31,9 +32,7 @@ _URL_ENV = "redis.url_env"
 NOBODY = "no gateway runs on the store of {config}: it will read the file when it starts."
 
 
-def reload(
-    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
-) -> None:
+def reload(config: Config = SETTINGS) -> None:
     """Have every gateway that runs take over its changed settings file.
 
     The file is checked here first. Then each process on the store reads its own file, tells what

@@ -21,6 +21,7 @@ from gateway.assembly.reloader import Reloader
 from gateway.cli.books import refuse
 from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
+from gateway.cli.options import SETTINGS, Config
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.cli.workers import WorkersRefusedError, serve_with_workers
 from gateway.config.addresses import listen_parts
@@ -33,7 +34,7 @@ from gateway.telemetry.log import configure_logging
 
 
 def serve(
-    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("config.toml"),
+    config: Config = SETTINGS,
     host: Annotated[str | None, typer.Option(help="Instead of server.host.")] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Instead of server.port.")

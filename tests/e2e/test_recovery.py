@@ -28,6 +28,8 @@ from tests.support.valkey import ValkeyProcess
 #: What a low square costs, and what may be held for it.
 COST_MICROUSD = 7_852
 SERVER = 'lease = "1s"\ndeadline = "{deadline}"'
+#: As it ships, but for the longest wait and the deadline: a pause of a minute must fit into both.
+LONG_SERVER, LONG_WAIT = 'deadline = "5m"', "140s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ async def pair(
     request: pytest.FixtureRequest, valkey_process: ValkeyProcess, store: Store, tmp_path: Path
 ) -> AsyncIterator[Pair]:
     """Start two replicas, the first with the fault that the test names."""
-    fault_spec = request.param.removeprefix("proven:")
-    is_proven = fault_spec != request.param
+    how, _, fault_spec = request.param.rpartition("|")
+    is_proven, is_long = how == "proven", how == "long"
     settings = SimulatorSettings(
         latency_median_s=1.0,
         latency_sigma=0.0,
@@ -89,8 +91,8 @@ async def pair(
             tmp_path,
             upstream,
             redis=redis,
-            server=server,
-            wait="15s",
+            server=LONG_SERVER if is_long else server,
+            wait=LONG_WAIT if is_long else "15s",
             provider='idempotency = "proven"' if is_proven else "",
         )
         fault = {FAULT_ENV: fault_spec}
@@ -100,7 +102,7 @@ async def pair(
 
 
 #: Points at which the upstream has to be asked, under the same key, whether it has the task.
-PROVEN = ["proven:kill:submitting", "proven:kill:posted"]
+PROVEN = ["proven|kill:submitting", "proven|kill:posted"]
 WHOLE = ["admitted", "queued", "submitted", "finished", "concluded", "stored", "leaving"]
 
 
@@ -165,15 +167,31 @@ async def test_who_asks_again_after_a_restart_gets_what_was_lost(tmp_path: Path)
     assert stats["submits"] == 1
 
 
-@pytest.mark.parametrize("pair", ["pause:submitting"], indirect=True)
-async def test_a_paused_owner_that_wakes_up_submits_nothing_twice(pair: Pair) -> None:
-    """Paused between winning and posting until it is adopted, it only says that it did not post."""
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("pair", "pause_s"),
+    [
+        # Long enough to be taken for gone, and for its own five seconds to be over.
+        ("pause:submitting", 5.5),
+        pytest.param("long|pause:submitting", 60.0, marks=pytest.mark.pause),
+    ],
+    indirect=["pair"],
+)
+async def test_a_paused_owner_that_wakes_up_submits_nothing_twice(
+    pair: Pair, pause_s: float
+) -> None:
+    """Paused between winning and posting until it is adopted, it only says that it did not post.
+
+    For some leases of a second; and for a minute, with the lease that is the default.
+    """
     async with asyncio.TaskGroup() as group:
         lost = group.create_task(pair.first.picture(x_stainless_retry_count="0"))
         await asyncio.sleep(1.0)
         retried = group.create_task(pair.second.picture(x_stainless_retry_count="1"))
-        # Long enough to be taken for gone, and for its own five seconds to be over.
-        await asyncio.sleep(5.5)
+        await asyncio.sleep(pause_s)
+        async with httpx.AsyncClient() as client:
+            told = (await client.get(f"{pair.second.url.removesuffix('/v1')}/metrics")).text
+        assert "gateway_recovered_tasks_total 1.0" in told.splitlines()
         pair.first.process.send_signal(18)
     answers = [lost.result(), retried.result()]
 

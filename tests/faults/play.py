@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import httpx
 
 from tests.faults.stage import PATIENCE_S, Answer, Stage
 
 Act = Callable[[], Awaitable[None]]
+Place = TypeVar("Place")
 
 #: Callers at once while a fault lasts, and the pause between their calls.
 CALLERS, PAUSE_S = 2, 0.4
@@ -45,6 +47,20 @@ class Scene:
     before_at: int = 0
     #: Calls over this connection, which was there before, must get their pictures all the while.
     kept: httpx.AsyncClient | None = None
+
+
+@dataclass(frozen=True)
+class On(Generic[Place]):
+    """A fault of a place where others can be played, too: one after another, on the same books."""
+
+    place: Callable[[Path], AbstractAsyncContextManager[Place]]
+    scene: Callable[[Place], Scene]
+
+    @asynccontextmanager
+    async def __call__(self, folder: Path) -> AsyncIterator[Scene]:
+        """Make a place for this one alone."""
+        async with self.place(folder) as here:
+            yield self.scene(here)
 
 
 @dataclass(frozen=True)
@@ -97,13 +113,18 @@ def counted(answers: Iterable[Answer]) -> str:
 
 async def play(fault: Fault, folder: Path, *, short: bool) -> Played:
     """Play a fault in a folder of its own. A stage that cannot be set up raises."""
-    played = Played(fault)
     async with fault.stage(folder) as scene:
-        try:
-            async with asyncio.timeout(4 * PATIENCE_S):
-                await _play(scene, played, fault.short_s if short else fault.long_s)
-        except TimeoutError:
-            played.problems.append("it did not come to rest")
+        return await play_scene(fault, scene, short=short)
+
+
+async def play_scene(fault: Fault, scene: Scene, *, short: bool) -> Played:
+    """Play a fault where everything is ready for it."""
+    played = Played(fault)
+    try:
+        async with asyncio.timeout(4 * PATIENCE_S):
+            await _play(scene, played, fault.short_s if short else fault.long_s)
+    except TimeoutError:
+        played.problems.append("it did not come to rest")
     return played
 
 

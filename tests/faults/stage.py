@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +41,14 @@ TEAM = TeamId("design")
 
 @dataclass(frozen=True)
 class Switched(Rule):
-    """Plays while its switch is on."""
+    """Plays while its switch is among those that are on."""
 
-    switch: dict[str, bool] = field(default_factory=dict)
+    switch: str = ""
+    on: set[str] = field(default_factory=set)
 
     def applies(self, number: int, random: Random) -> bool:
         """Tell whether it plays now."""
-        return self.switch["on"]
+        return self.switch in self.on
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Stage:
     simulator: str
     front: Front
     gateways: list[ServedProcess]
-    switch: dict[str, bool]
+    on: set[str]
     trust: ssl.SSLContext | bool = True
     answers: list[Answer] = field(default_factory=list)
     _markers: dict[str, str] = field(default_factory=dict)
@@ -178,15 +179,18 @@ async def standing(
     store_url: str,
     *,
     gateways: int = 1,
-    rules: tuple[tuple[str, str], ...] = (),
+    rules: Sequence[tuple[str, str, str]] = (),
     environ: Mapping[str, str] | None = None,
     trust: ssl.SSLContext | bool = True,
     tls: ssl.SSLContext | None = None,
     **placeholders: str,
 ) -> AsyncIterator[Stage]:
-    """Run gateways on a store, with an upstream behind a front; `rules` play while switched on."""
-    switch = {"on": False}
-    played = [Switched(route, play, switch=switch) for route, play in rules]
+    """Run gateways on a store, with an upstream behind a front.
+
+    `rules` are switch, route and what is played while the switch is on.
+    """
+    on: set[str] = set()
+    played = [Switched(route, play, switch=switch, on=on) for switch, route, play in rules]
     async with AsyncExitStack() as held:
         front = await held.enter_async_context(front_of(0, tls))
         settings = SimulatorSettings(
@@ -205,4 +209,4 @@ async def standing(
             log = held.enter_context((folder / f"gateway{number}.log").open("wb"))
             serving = serving_gateway(config, log=log.fileno(), **environ or {})
             served.append(await held.enter_async_context(serving))
-        yield Stage(folder, store_url, simulator, front, served, switch, trust)
+        yield Stage(folder, store_url, simulator, front, served, on, trust)

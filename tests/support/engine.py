@@ -423,6 +423,7 @@ async def open_house(
     acknowledgement: Acknowledgement | None = None,
     shared: Sequence[Budget] = (),
     tracer: Tracer = NO_TRACER,
+    correct: Callable[[Task, int, int], Awaitable[None]] | None = None,
 ) -> AsyncIterator[House]:
     """Run a replica's engine; by default the upstream accepts and is done at the first poll.
 
@@ -476,6 +477,7 @@ async def open_house(
             chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
             references=references or ScriptedLinks(),
             callback_url=callback_url,
+            correct=correct,
             reached=points.append,
             tracer=tracer,
         )

@@ -233,7 +233,7 @@ class ServedProcess:
     async def picture(self, prompt: str = "a small red fox", **headers: str) -> httpx.Response:
         """Ask for one low square; names of headers are written with underscores."""
         told = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=150) as client:
             return await client.post(
                 f"{self.url}/images/generations",
                 json={

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 from redis.exceptions import ResponseError
 
+from gateway.background import Background
 from gateway.domain.errors import StoreUnavailable
 from gateway.store.client import Store
 from gateway.store.scripts import Script
@@ -23,6 +27,42 @@ async def test_script_unknown_to_the_server_runs_once(store: Store) -> None:
 
     assert 1 == await store.run(COUNT, ["{t:x}:n"], [])
     assert 2 == await store.run(COUNT, ["{t:x}:n"], [])
+
+
+@asynccontextmanager
+async def far_away(url: str, *, delay_s: float) -> AsyncIterator[str]:
+    """Stand before a server and pass each of its answers on so much later; yield where."""
+    address = httpx.URL(url)
+
+    async def pass_on(reader: StreamReader, writer: StreamWriter, pause_s: float) -> None:
+        with suppress(ConnectionError):
+            while content := await reader.read(65_536):
+                await asyncio.sleep(pause_s)
+                writer.write(content)
+        writer.close()
+
+    async with Background(grace_s=0.0) as background:
+
+        async def relay(reader: StreamReader, writer: StreamWriter) -> None:
+            there, to = await asyncio.open_unix_connection(address.path)
+            background.step("to", pass_on(reader, to, 0.0))
+            background.step("fro", pass_on(there, writer, delay_s))
+
+        server = await asyncio.start_server(relay, "127.0.0.1", 0)
+        try:
+            yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+
+
+async def test_the_time_limit_is_for_all_of_a_call(valkey_process: ValkeyProcess) -> None:
+    """Every answer of a first call, those to the greeting among them, comes in time; not all do."""
+    async with far_away(valkey_process.url, delay_s=0.7) as url:
+        async with Store(url, timeout_ms=1_000) as hasty:
+            with pytest.raises(StoreUnavailable):
+                await hasty.command("ECHO", "x")
+        async with Store(url, timeout_ms=10_000) as patient:
+            assert await patient.command("ECHO", "x") == b"x"
 
 
 async def test_stalled_server_is_unavailable_within_the_bound(

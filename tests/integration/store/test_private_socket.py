@@ -67,7 +67,7 @@ async def test_one_that_says_nothing_is_waited_for_a_second(tmp_path: Path) -> N
     nobody = await ask(tmp_path / "nowhere", b"PING")
 
     assert (silent, nobody) == (b"", b"")
-    assert took_s >= 1
+    assert took_s > 0.9
 
 
 @pytest.mark.parametrize("folder", ["short", "long" * 30])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.domain.errors import BudgetExceeded, StoreUnavailable
 from gateway.domain.limits import Budget, Period
 from gateway.store.client import Store
+from gateway.store.scripts import Script, load_script
 from gateway.tasks.admissions import ADMIT_WITHIN_MS
 from gateway.tasks.redis_tasks import RedisTaskStore
 from tests.support.budgeted import TEAM, admission
@@ -116,6 +118,24 @@ async def test_sums_beyond_a_double_digit_notation_stay_exact(
 
     assert (huge, 0) == (state.spent_microusd, state.held_microusd)
     assert {"month": (huge, 0)} == await budgets_in(store)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "chosen"), [(999, None), (1_000, "a"), (1_999, "a"), (2_000, "b"), (10**13, "b")]
+)
+async def test_a_window_is_chosen_by_the_stores_clock(
+    store: Store, now_ms: int, chosen: str | None
+) -> None:
+    """Of those around the gateway's own; of none when the clocks are a whole window apart."""
+    windows = [{"key": "a", "start_ms": 1_000, "end_ms": 2_000}, {"key": "b", "start_ms": 2_000}]
+    choose = """
+        local window = window_at(cjson.decode(ARGV[1]), tonumber(ARGV[2]))
+        return window and window.key
+    """
+    script = Script("choose", load_script("ledger/lua/budgets.lua").body + choose)
+    reply = await store.run(script, [], [orjson.dumps(windows[::-1]), now_ms])
+
+    assert reply == (chosen.encode() if chosen else None)
 
 
 async def test_late_admission_is_refused(store: Store) -> None:

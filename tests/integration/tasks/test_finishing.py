@@ -7,11 +7,13 @@ from functools import partial
 
 import pytest
 
+from gateway.assembly.house import _correct
 from gateway.assets.interface import AssetUnavailableError, LinkDeadError, LinkUnavailableError
 from gateway.domain.ids import TaskId
 from gateway.domain.images import Output, PictureFormat
 from gateway.domain.pricing import CallBilling, CallTier, ChargeBasis
 from gateway.domain.task import CURABLE_FAILURES, FailureKind, RenderState
+from gateway.ledger.redis_books import RedisBooks
 from gateway.providers.interface import (
     Accepted,
     Failed,
@@ -556,3 +558,36 @@ async def test_a_flat_price_is_booked_when_the_upstream_says_nothing(store: Stor
             if render.result is not None
         ]
         assert (7_000, 0) == await house.money()
+
+
+BARE = replace(DONE, usage=None, credits_used=None)
+
+
+async def test_usage_that_is_told_later_corrects_what_was_estimated(store: Store) -> None:
+    """The picture is delivered at once for the whole hold; it is asked again every five seconds."""
+    provider = ScriptedProvider(polls=[BARE, BARE, DONE])
+    correct = partial(_correct, RedisBooks(store))
+    async with open_house(store, provider=provider, correct=correct) as house:
+        outcome = await house.picture()
+        estimated = await house.money()
+        delays_s = await house.poller.poll()
+        unchanged = await house.money()
+        delays_s += await house.poller.poll()
+        corrected = await house.money()
+
+        assert (1, [5.0, 5.0]) == (len(outcome.delivered), delays_s)
+        assert ((outcome.task.hold.amount_microusd, 0), estimated) == (estimated, unchanged)
+        assert (COST, 0) == corrected
+        assert [] == house.poller.delays_s
+
+
+async def test_an_estimate_stands_when_its_usage_is_never_told(store: Store) -> None:
+    """It is asked for thirty seconds, and then no more."""
+    correct = partial(_correct, RedisBooks(store))
+    async with open_house(store, provider=ScriptedProvider(polls=[BARE]), correct=correct) as house:
+        outcome = await house.picture()
+        delays_s = [delay_s for _ in range(6) for delay_s in await house.poller.poll()]
+
+        assert [5.0] * 6 == delays_s
+        assert [] == house.poller.delays_s
+        assert (outcome.task.hold.amount_microusd, 0) == await house.money()

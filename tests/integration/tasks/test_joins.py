@@ -16,7 +16,15 @@ from gateway.tasks.interface import Admitted, Call, Ending, Joined, NotJoinedErr
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.replica import Attendance
 from tests.support.factories import a_call, a_team, an_admission
-from tests.support.journal import LaterClock, a_journal, admitted, finished, ledger_in, submitted
+from tests.support.journal import (
+    KEEPING,
+    LaterClock,
+    a_journal,
+    admitted,
+    finished,
+    ledger_in,
+    submitted,
+)
 
 
 async def begun(tasks: RedisTaskStore, task: str, call: Call | None = None) -> Task:
@@ -185,6 +193,36 @@ async def test_delivered_answers_are_given_again_for_a_minute(store: Store) -> N
     await store.command("DEL", "{t:design}:task:new")
 
     assert None is await joined(tasks, a_call("req_4", count=2), as_task="late")
+
+
+async def test_an_orphan_that_was_delivered_after_all_is_taken_by_nobody(
+    tasks: RedisTaskStore,
+) -> None:
+    """The goodbye of its request was noted before its answer was."""
+    task = await begun(tasks, "task1")
+    await tasks.conclude(task, await submitted(tasks, task), finished())
+    await leave(tasks, task)
+    await tasks.shelve(task.team, {task.id: ShelfNote({"0": "png 3"}, delivered=True)})
+
+    assert None is await joined(tasks, a_call("req_2"))
+
+
+async def test_what_nobody_fetched_is_kept_for_a_retry_so_long(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """An hour after its end it is not given any more."""
+    task = await begun(tasks, "task1")
+    await tasks.conclude(task, await submitted(tasks, task), finished())
+    await leave(tasks, task)
+    ended_ms = await store.command("HGET", "{t:design}:task:task1", "ended_ms")
+    assert isinstance(ended_ms, bytes)
+    long_ago = int(ended_ms) - KEEPING.answer_ms
+    await store.command("HSET", "{t:design}:task:task1", "ended_ms", long_ago + 60_000)
+
+    assert "task1" == await joined(tasks, a_call("req_2"))
+    await leave(tasks, task, "req_2")
+    await store.command("HSET", "{t:design}:task:task1", "ended_ms", long_ago - 60_000)
+    assert None is await joined(tasks, a_call("req_3", count=1))
 
 
 @pytest.mark.parametrize(

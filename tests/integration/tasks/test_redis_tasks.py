@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.domain.errors import BudgetExceeded
+from gateway.domain.errors import BudgetExceeded, StoreUnavailable
 from gateway.domain.ids import TaskId
 from gateway.domain.pricing import NO_CHARGE, ChargeBasis, possible
 from gateway.domain.task import Event, FailureKind, Render, RenderState, Result, Task
@@ -13,6 +15,7 @@ from gateway.tasks.interface import (
     OwnershipLostError,
     RecordMissingError,
     Restored,
+    ShelfNote,
 )
 from gateway.tasks.records import UnreadableTaskError
 from gateway.tasks.redis_tasks import RedisTaskStore, is_final
@@ -23,6 +26,7 @@ from tests.support.journal import (
     LaterClock,
     a_charge_of,
     a_journal,
+    admitted,
     budgets_in,
     failed,
     finished,
@@ -466,6 +470,47 @@ async def test_a_hold_written_anew_goes_back_to_its_own_windows(
     expires_in_ms = await store.command("PTTL", key)
     assert isinstance(expires_in_ms, int)
     assert 62 * 86_400_000 < expires_in_ms < 94 * 86_400_000
+
+
+async def test_a_hold_of_a_window_that_is_over_is_written_back_to_it(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """By the store's clock as well: the one that runs by now has nothing to do with it."""
+    task = await a_new(tasks)
+    render = await submitted(tasks, task)
+    over = tuple(
+        replace(window, key=f"{window.key}0", starts_at_ms=0, resets_at_ms=86_400_000)
+        for window in task.hold.windows
+    )
+    await store.command_everywhere("FLUSHALL")
+    old = replace(task, hold=replace(task.hold, windows=over)).with_render(render)
+    await tasks.restore(old, None)
+
+    held = [await store.command("HGET", window.key, "held") for window in over]
+    assert [b"60"] * len(over) == held
+    assert len(over) == len(await keys_in(store, "{t:design}:budget:*"))
+
+
+async def test_what_was_begun_is_ended_without_memory_to_spare(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """A full store takes nothing new; every step of what there is, and its money, it takes."""
+    finishing = await a_new(tasks)
+    failing = (await admitted(tasks, admission("task2", 10))).task
+    await store.command_everywhere("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await tasks.admit(admission("task3", 10))
+        await tasks.conclude(finishing, await submitted(tasks, finishing), finished())
+        await tasks.conclude(failing, await submitted(tasks, failing), failed())
+        await tasks.shelve(
+            finishing.team, {finishing.id: ShelfNote({"0": "png 3"}, delivered=True)}
+        )
+        await tasks.leave(failing.team, failing.id, place=failing.call, waiter="req_1")
+    finally:
+        await store.command_everywhere("CONFIG", "SET", "maxmemory", "0")
+
+    assert {"month": (30, 0), "total": (30, 0)} == await budgets_in(store)
 
 
 async def test_a_lost_record_moves_nowhere(tasks: RedisTaskStore, store: Store) -> None:

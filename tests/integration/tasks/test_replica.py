@@ -53,8 +53,9 @@ async def test_a_replica_is_gone_after_it_was_missed_for_a_lease(store: Store) -
     await one.renew()
     seen = one.is_gone("two")
     await asyncio.sleep(0.35)
-    await one.renew()
-    missed = one.is_gone("two")
+    for _ in range(2):
+        await one.renew()
+        missed = one.is_gone("two")
     for _ in range(4):
         await asyncio.sleep(0.1)
         await one.renew()
@@ -79,8 +80,9 @@ async def test_a_stalled_store_makes_nobody_gone(
         finally:
             valkey_process.cont()
         await asyncio.sleep(0.1)
-        await one.renew()
-        after = one.is_gone("two")
+        for _ in range(2):
+            await one.renew()
+            after = one.is_gone("two")
         await two.renew()
         await asyncio.sleep(0.1)
         await one.renew()
@@ -137,8 +139,9 @@ async def test_a_stranger_is_missed_from_our_first_renewal_on(store: Store) -> N
     one = a_replica(store, "one", clock)
     await one.renew()
     clock.advance(5)
-    await one.renew()
-    early = one.is_gone("stranger")
+    for _ in range(2):
+        await one.renew()
+        early = one.is_gone("stranger")
     clock.advance(5)
     await one.renew()
 
