@@ -172,7 +172,8 @@ class Workers:
         order = self._order
         with suppress(ConfigError):
             loaded = await asyncio.to_thread(read_again, order.config, order.loaded)
-            if not unchangeable(order.loaded.settings, loaded.settings):
+            fixed = unchangeable(order.loaded.settings, loaded.settings)
+            if not fixed and not loaded.missing_secrets:
                 self._order = replace(order, loaded=loaded)
 
     async def end(self, *, within_s: float) -> None:

@@ -234,6 +234,16 @@ OPERATIONS = Dashboard(
                     text="In the last hour; a gateway whose loop died ends and is started again.",
                 ),
                 Panel(
+                    "Settings files, by what became of them",
+                    [
+                        Query(
+                            "sum by (outcome) (increase(gateway_config_reloads_total[1h]))",
+                            "{{outcome}}",
+                        )
+                    ],
+                    text="In the last hour, by process; one that is refused changes nothing.",
+                ),
+                Panel(
                     "Calls without a price",
                     [
                         Query(

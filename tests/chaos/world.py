@@ -149,7 +149,7 @@ class World:
             pids = list(self.valkey.pids)
         else:
             noted, _ = read_note(self.folder / "valkey" / SERVER_LOCK)
-            pids = [int(noted)]
+            pids = [int(noted)] if noted else []  # none while it is being started
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)

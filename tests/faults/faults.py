@@ -305,7 +305,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "upstream-key-revoked",
-        "our key is revoked",
+        "our key at the upstream is revoked",
         On(plain, upstream_key_revoked),
         NO_UPSTREAM,
         2,
@@ -313,7 +313,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "certificate-expired",
-        "its certificate is over",
+        "the upstream's certificate has expired",
         On(certified, certificate_expired),
         NO_UPSTREAM,
         5,
@@ -321,7 +321,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "certificate-unknown",
-        "its certificate is of an authority nobody trusts",
+        "the upstream's certificate is of an unknown authority",
         On(certified, certificate_unknown),
         NO_UPSTREAM,
         5,

@@ -40,8 +40,9 @@ REFUSALS = (
     ),
 )
 
-#: Where no small disk can be made, pictures may take so much of the one there is.
-SPARE_MIB = 96
+#: Where no small disk can be made, pictures may take so much of the one there is, and so much is
+#: taken away; others may use it meanwhile.
+SPARE_MIB, FILL_MIB = 128, 384
 
 
 @dataclass
@@ -225,21 +226,30 @@ def small_disk(folder: Path) -> Iterator[tuple[str, Act]]:
     """
     folder.mkdir()
     ballast = folder / "ballast"
-    mount = ("/bin/mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
-    mounted = subprocess.run(mount, check=False, stderr=subprocess.DEVNULL).returncode == 0
-    most_bytes = (1 if mounted else SPARE_MIB + 16) << 20
-    min_free = "64KiB" if mounted else f"{(shutil.disk_usage(folder).free >> 20) - SPARE_MIB}MiB"
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    mounted = (
+        bool(mount and umount)
+        and not subprocess.run(
+            [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder],
+            check=False,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+    )
+    free_mib = shutil.disk_usage(folder).free >> 20
+    min_free = "64KiB" if mounted else f"{free_mib - SPARE_MIB}MiB"
 
     def fill() -> None:
         with suppress(OSError), ballast.open("wb", buffering=0) as target:
-            for _ in range(most_bytes >> 12):
-                target.write(bytes(1 << 12))
+            if not mounted:
+                os.posix_fallocate(target.fileno(), 0, FILL_MIB << 20)
+            while mounted:
+                target.write(bytes(4096))
 
     try:
         yield min_free, act(fill)
     finally:
         if mounted:
-            subprocess.run(["/bin/umount", "-l", folder], check=True)
+            subprocess.run([str(umount), "-l", folder], check=True)
 
 
 @asynccontextmanager

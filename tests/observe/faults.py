@@ -142,6 +142,17 @@ async def unpriced(stack: Stack) -> None:
     await stack.order("ops", prompt(), model="old-style", quality="auto")
 
 
+async def mistake(stack: Stack) -> None:
+    """Make a mistake in the settings file, and put it right when somebody is told."""
+    file = stack.folder / "config.toml"
+    right = file.read_text()
+    file.write_text(f"{right}\n[teams.design.limits]\nimages_per_year = 7\n")
+    try:
+        await _until_fires(stack, "GatewaySettingsRefused")
+    finally:
+        file.write_text(right)
+
+
 async def fill_disk(stack: Stack) -> None:
     """Leave no room for pictures."""
     ballast = stack.folder / "ballast"
@@ -234,6 +245,7 @@ GROUPS: Sequence[Sequence[Fault]] = (
         ),
         Fault("a worker is killed amid pictures", kill_worker, []),
         Fault("a picture is asked for that has no price", unpriced, ["GatewayUnpricedCalls"]),
+        Fault("the settings file gets a mistake", mistake, ["GatewaySettingsRefused"]),
         Fault("the disk of the pictures is full", fill_disk, ["GatewayPictureStoreFull"]),
     ),
     (Fault("the pictures' folder is gone", break_pictures, ["GatewayPicturesNotStored"]),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import pytest
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import (
+    ENVIRON,
     OTHER_KEY,
     TEAM_KEY,
     ServedProcess,
@@ -168,6 +170,57 @@ async def test_a_file_that_is_not_watched_is_read_at_sighup(tmp_path: Path) -> N
 
     assert (401, {"taken": 0, "refused": 0, "unchanged": 1}) == before
     assert {"taken": 1, "refused": 0, "unchanged": 1} == after
+
+
+async def test_budgets_come_and_go_with_the_next_call(tmp_path: Path) -> None:
+    """A team's that is lowered, and one of the organization that goes and comes back."""
+    shared = '[organization]\nbudgets = [{ usd = 5.0, per = "month" }]\n'
+    picture = UNBILLED.format(seconds=0)
+    async with (
+        serving_simulator(SIMULATOR) as upstream,
+        serving(tmp_path, upstream, server="watch = false", sections=shared) as served,
+    ):
+        taken = 0
+
+        async def answered() -> tuple[int, str | None]:
+            nonlocal taken
+            served.process.process.send_signal(signal.SIGHUP)
+            taken += 1
+            await served.until_told(taken=taken)
+            answer = await served.design.picture(picture)
+            return answer.status_code, answer.json().get("error", {}).get("code")
+
+        first = (await served.design.picture(picture)).status_code
+        served.file.replace("usd = 5,", "usd = 0.015,")
+        lowered = await answered()
+        served.file.replace("usd = 0.015,", "usd = 5,")
+        raised = await answered()
+        served.file.replace("usd = 5.0", "usd = 0.025")
+        tight = await answered()
+        served.file.replace(shared.replace("5.0", "0.025"), "")
+        gone = await answered()
+        served.file.add("\n" + shared.replace("5.0", "0.035"))
+        back = await answered()
+        verified = await _verified(served.file.path)
+
+    refused = (429, "insufficient_quota")
+    assert 200 == first
+    assert [refused, (200, None)] == [lowered, raised]
+    # Two pictures of a cent leave no room for a third in two and a half; what was made while there
+    # was no limit counts, too.
+    assert [refused, (200, None), refused] == [tight, gone, back]
+    assert 0 == verified
+
+
+async def _verified(config: Path) -> int | None:
+    """Return the exit code of the audit of all books."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "ledger", "verify", "--config", str(config)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
+    )
+    return await process.wait()
 
 
 async def test_a_task_that_changes_hands_keeps_its_price(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import tomllib
 from collections.abc import AsyncIterator
@@ -60,6 +61,19 @@ async def test_a_second_gateway_on_one_directory_says_so(config: Path) -> None:
     assert "gateway: Another gateway" in errors
     assert str(config.parent / "valkey") in errors
     assert 200 == answer.status_code
+
+
+async def test_all_descriptors_that_may_be_had_are_taken(config: Path) -> None:
+    """Where the system begins with few, a gateway that serves has as many as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with serving_gateway(config) as running:
+            taken, _ = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)) == taken
 
 
 async def test_missing_secrets_are_named_before_anything_starts(config: Path) -> None:
