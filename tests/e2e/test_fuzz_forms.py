@@ -32,7 +32,7 @@ from tests.support.gateway import TEAM_KEY, serving_simulator
 from tests.support.processes import files_below, open_descriptors, open_files
 
 #: Rounds of this many calls at a time.
-EXAMPLES, CALLS_AT_ONCE = 8, 10
+EXAMPLES, CALLS_AT_ONCE = 6, 10
 EXAMPLES_OF_A_ROUND = 25
 
 #: Little patience and little room, so that both are tried.

@@ -56,13 +56,11 @@ async def until_fetched(running: Running, task: str) -> None:
 async def test_a_picture_whose_client_hung_up_is_counted_until_its_retry(tmp_path: Path) -> None:
     """Nothing before it is paid, its price while nobody has it, nothing once it was delivered."""
     async with running_gateway(tmp_path, simulator=SLOW) as running:
-        running.client.timeout = httpx.Timeout(0.5)
         with pytest.raises(httpx.ReadTimeout):
-            await running.generate()
+            await running.generate(patience_s=0.5)
         before = await undelivered(running)
         spent = await until_settled(running)
         waiting = await undelivered(running)
-        running.client.timeout = httpx.Timeout(60)
         answer = await running.generate()
 
         assert (0, spent) == (before, waiting)

@@ -130,6 +130,8 @@ class Framing(StrEnum):
 NO_HTTP = frozenset({Framing.SHORT, Framing.BROKEN_CHUNKS, Framing.BOTH, Framing.NO_NUMBER})
 #: Framings whose end never comes.
 ENDLESS = frozenset({Framing.LONG, Framing.UNENDED_CHUNKS})
+#: What comes of a body whose end does not.
+ENDLESS_BYTES = 8 * 1024
 
 
 class Manner(StrEnum):
@@ -269,10 +271,12 @@ def attempts(draw: st.DrawFn) -> Attempt:
     form = _forms(boundary)
     # Of equal strategies hypothesis would make one.
     body = draw(draw(st.sampled_from([form] * 8 + [damaged(form), OTHER])))
+    framing = draw(st.sampled_from([Framing.LENGTH] * 16 + [Framing.CHUNKS] * 8 + [*Framing]))
     return Attempt(
         path=draw(st.sampled_from(["/v1/images/edits"] * 3 + ["/v1/images/quotes"])),
         content_type=content_type % told if b"%s" in content_type else content_type,
-        body=body,
-        framing=draw(st.sampled_from([Framing.LENGTH] * 16 + [Framing.CHUNKS] * 8 + [*Framing])),
+        # The more has come, the longer a server waits for the rest.
+        body=body[:ENDLESS_BYTES] if framing in ENDLESS else body,
+        framing=framing,
         manner=draw(st.sampled_from([Manner.AT_ONCE] * 6 + [*Manner])),
     )

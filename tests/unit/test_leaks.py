@@ -10,12 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import SecretStr
 
 from gateway.access.bearer import make_key
 from gateway.callbacks.sign import make_secret
 from gateway.domain.errors import InternalError
 from gateway.domain.ids import TeamId
+from tests.support.collector import Collector
 from tests.support.leaks import Watch, watch_everything
 
 #: The suite's own watch hears all of it, too.
@@ -125,6 +127,17 @@ def test_processes_are_looked_through(watch: Watch) -> None:
     assert ["log of a process", "stderr of a process"] == [
         told.partition(":")[0] for told in watch.told()
     ]
+
+
+def test_spans_are_looked_through(watch: Watch) -> None:
+    """What a collector of a test receives, wherever in a span it stands."""
+    hidden = SecretStr("a-key-that-nobody-knows")
+    batch = ExportTraceServiceRequest()
+    span = batch.resource_spans.add().scope_spans.add().spans.add()
+    span.name = f"POST /v1/assets/{hidden.get_secret_value()}"
+    Collector().take(batch)
+
+    assert ["spans: a-key-… (23 characters)"] == watch.told()
 
 
 LEAKING = """

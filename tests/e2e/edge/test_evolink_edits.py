@@ -16,7 +16,7 @@ from tests.support.gateway import Running, running_gateway
 from tests.support.sockets import RawServer, answer, raw_server
 from tests.support.uploads import a_picture
 
-QUICK = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
+QUICK = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True)
 MODEL_2 = '[models."gpt-image-2"]\nroutes = ["evolink"]'
 PNG = a_picture()
 

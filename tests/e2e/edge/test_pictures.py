@@ -10,7 +10,7 @@ import httpx
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import Running, running_gateway
 
-QUICK = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7)
+QUICK = SimulatorSettings(latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True)
 
 
 async def edit(running: Running, link: str) -> httpx.Response:
