@@ -20,6 +20,7 @@ import httpx
 import trustme
 
 from gateway.background import SystemClock
+from gateway.edge.connections import CROWDED_HEAD_S
 from gateway.store.client import Store
 from gateway.store.embedded import find_binary
 from tests.faults.places import (
@@ -240,9 +241,11 @@ def descriptors_gone(here: Plain) -> Scene:
             with suppress(BlockingIOError):
                 one.connect((address.host, address.port))
             idle.append(one)
-        await asyncio.sleep(0.2)
+        # Until those that nobody serves have been hung up on, new callers are, too.
+        await asyncio.sleep(CROWDED_HEAD_S + 0.5)
 
     async def end() -> None:
+        assert "503 too_many_connections" in {answer.what for answer in stage.answers}
         for one in idle:
             one.close()
         await kept.aclose()

@@ -47,9 +47,11 @@ end
 if is_other_attempt then
   return 'fenced'
 end
-redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'attempt_id', order.attempt)
+local written = {prefix .. 'state', order.to, prefix .. 'attempt_id', order.attempt}
 for name, value in pairs(order.fields) do
-  redis.call('HSET', task_key, prefix .. name, value)
+  written[#written + 1] = prefix .. name
+  written[#written + 1] = value
 end
+redis.call('HSET', task_key, unpack(written))
 redis.call('HINCRBY', task_key, 'version', 1)
 return done

@@ -85,10 +85,12 @@ end
 if order.outbox then
   redis.call('HSET', KEYS[10], order.outbox[1], order.outbox[2])
 end
-redis.call('HSET', task_key, prefix .. 'state', order.to, prefix .. 'cost', int(cost))
+local written = {prefix .. 'state', order.to, prefix .. 'cost', int(cost)}
 for name, value in pairs(order.fields) do
-  redis.call('HSET', task_key, prefix .. name, value)
+  written[#written + 1] = prefix .. name
+  written[#written + 1] = value
 end
+redis.call('HSET', task_key, unpack(written))
 redis.call('HDEL', task_key, prefix .. 'urls')
 redis.call('HINCRBY', task_key, 'version', 1)
 if order.fetch then
