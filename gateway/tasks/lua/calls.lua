@@ -3,8 +3,8 @@
 -- A call is a fingerprint. Its tasks that may still be joined are in the sorted set `calls`, by the
 -- count of their last waiter, as '<creation ms>:<id>'; those nobody waits for are in `orphans` too.
 -- `refused` holds a credit for each retry that is to be expected of a call we sent away before it was
--- a task: one for each that was sent away, however often that is told, and each ends by itself. `waits` says when each replica last had a request wait for a task of this
--- call. Fields of a record that only this file and those that include it know:
+-- a task: one for each that was sent away, however often that is told, and each ends by itself.
+-- `waits` says when each replica last had a request wait for a task of this call. Fields of a record that only this file and those that include it know:
 --   waiter        the request that waits for the task, or waited last
 --   waiting       1 while it does
 --   at            the replica where it waits
