@@ -1,6 +1,6 @@
 # The commands of this repository; each sets up its own virtual environment first.
 #   make demo ARGS=--once    the product on this machine, with a simulated upstream
-#   make test ARGS="-k e2e"  all tests (ARGS go to pytest)
+#   make test ARGS="-k e2e"  the tests (ARGS go to pytest); ARGS="-m slow" those of half a minute each
 #   make test-stores         what speaks to the store, on every kind of it (STORES=redis7,cluster TESTS=…)
 #   make test-deploy        what is under deploy/, each file by its own tool
 #   make chaos               200 rounds of faults; ARGS="--seed 7 --round 13" replays one (docs/chaos.md)

@@ -8,6 +8,7 @@ from rich.console import Console
 from tests.clients.run import CASES, clients_played, known_clients
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_the_newest_clients_are_content() -> None:
     """All cases of each are green, retries order once, and the books are the upstream's."""

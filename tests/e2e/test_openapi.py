@@ -96,6 +96,7 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield served
 
 
+@pytest.mark.slow
 async def test_the_server_does_what_the_document_says(running: Running, tmp_path: Path) -> None:
     """Every operation with every kind of wrong field, and with a few made-up calls."""
     code, printed = await _schemathesis(
@@ -118,6 +119,7 @@ async def test_however_long_one_tries(running: Running, tmp_path: Path) -> None:
     assert 0 == code, printed + HOW
 
 
+@pytest.mark.slow
 async def test_a_lie_is_found(running: Running, tmp_path: Path) -> None:
     """The net has no hole of that size: a field that is another is reported, also in a stream."""
     document = (await running.client.get("/openapi.json")).json()

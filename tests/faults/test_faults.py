@@ -15,6 +15,8 @@ from tests.faults.faults import FAULTS
 from tests.faults.play import Fault, On, Played, Scene, play, play_scene
 from tests.support.stores import StoreMissingError
 
+pytestmark = pytest.mark.faults
+
 #: Those that can be played one after another on the same processes, and those that cannot.
 SHARED = [fault for fault in FAULTS if isinstance(fault.stage, On)]
 ALONE = [fault for fault in FAULTS if not isinstance(fault.stage, On)]

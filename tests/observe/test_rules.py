@@ -41,6 +41,7 @@ def test_rules_and_scrape_configuration_are_valid() -> None:
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_every_alert_fires_after_its_fault_and_not_before() -> None:
     """The unit tests that ship with the rules pass."""
     assert "SUCCESS" in promtool("test", "rules", TESTS)
