@@ -89,6 +89,7 @@ async def spent_microusd(config: Path) -> int:
     return int(json.loads(told.printed)["total"]["cost"]["microusd"])
 
 
+@pytest.mark.slow
 async def test_what_was_made_since_the_backup_is_told_and_not_made_again(tmp_path: Path) -> None:
     """While the backup is made, a picture is being made and one waits; a third comes after it.
 

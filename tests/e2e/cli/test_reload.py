@@ -58,6 +58,7 @@ def matches(pattern: str, lines: list[str]) -> list[bool]:
     return [re.fullmatch(pattern, line) is not None for line in lines]
 
 
+@pytest.mark.slow
 async def test_every_worker_takes_the_file_and_says_so(tmp_path: Path) -> None:
     """Asked by the command or by SIGHUP to the parent; who starts later has it, too."""
     async with serving_simulator(SIMULATOR) as upstream:
