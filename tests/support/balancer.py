@@ -29,13 +29,12 @@ class Balancer:
 
     async def look(self) -> None:
         """Ask every server again and again whether it is ready."""
-        # A connection for each look: of one that a server closed meanwhile, httpcore on uvloop asks
-        # for its peer, and breaks (anyio's SocketAttribute of a transport without a socket).
-        fresh = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(timeout=LOOK_WITHIN_S, limits=fresh) as client:
+        async with httpx.AsyncClient(timeout=LOOK_WITHIN_S) as client:
 
             async def is_ready(backend: str) -> bool:
-                with suppress(httpx.TransportError):
+                # Of a connection that its server has just closed, httpcore asks the peer, and anyio
+                # on uvloop has no socket to ask: AttributeError, in has_expired.
+                with suppress(httpx.TransportError, AttributeError):
                     return (await client.get(f"{backend}{self._probe}")).status_code == 200
                 return False
 
