@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import httpx
-
 LOOK_EVERY_S = 0.1
 #: How long one look may take, and how long a connection waits for any server to be ready.
 LOOK_WITHIN_S = 1.0
@@ -29,22 +27,30 @@ class Balancer:
 
     async def look(self) -> None:
         """Ask every server again and again whether it is ready."""
-        async with httpx.AsyncClient(timeout=LOOK_WITHIN_S) as client:
+        while True:
+            backends = tuple(self.backends)
+            answers = await asyncio.gather(*map(self._is_ready, backends))
+            self._ready = [
+                backend for backend, ready in zip(backends, answers, strict=True) if ready
+            ]
+            await asyncio.sleep(LOOK_EVERY_S)
 
-            async def is_ready(backend: str) -> bool:
-                # Of a connection that its server has just closed, httpcore asks the peer, and anyio
-                # on uvloop has no socket to ask: AttributeError, in has_expired.
-                with suppress(httpx.TransportError, AttributeError):
-                    return (await client.get(f"{backend}{self._probe}")).status_code == 200
-                return False
-
-            while True:
-                backends = tuple(self.backends)
-                answers = await asyncio.gather(*map(is_ready, backends))
-                self._ready = [
-                    backend for backend, ready in zip(backends, answers, strict=True) if ready
-                ]
-                await asyncio.sleep(LOOK_EVERY_S)
+    async def _is_ready(self, backend: str) -> bool:
+        # By hand: httpcore breaks on a kept connection that its server has just closed, since anyio
+        # on uvloop has no socket then to ask for the peer.
+        host, _, port = backend.removeprefix("http://").partition(":")
+        with suppress(OSError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                try:
+                    head = (
+                        f"GET {self._probe} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+                    )
+                    writer.write(head.encode())
+                    return b" 200 " in await reader.readline()
+                finally:
+                    writer.close()
+        return False
 
     async def until_ready(self, count: int) -> None:
         """Return when so many servers are ready."""
