@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -16,7 +15,7 @@ import uvloop
 from gateway.store.client import Store
 from tests.support.leaks import Watch, watch_everything
 from tests.support.seaweed import Seaweed, run_seaweed
-from tests.support.stores import StoreKind, StoreMissingError, redis_binary, run_store
+from tests.support.stores import StoreKind, redis_binary, run_store, skipping_what_is_missing
 from tests.support.valkey import ValkeyProcess
 
 #: The floors that speak to the store: their tests can run on every kind of it.
@@ -130,7 +129,7 @@ def valkey_process(
     """Start one real store for the session, and for each kind of store that is tested."""
     kind = getattr(request, "param", StoreKind.VALKEY)
     with ExitStack() as held:
-        with _skipping_what_is_missing():
+        with skipping_what_is_missing():
             process = held.enter_context(run_store(kind, tmp_path_factory.mktemp(kind)))
         yield process
 
@@ -138,25 +137,14 @@ def valkey_process(
 @pytest.fixture(scope="session")
 def redis7() -> Path:
     """Return Debian's redis-server, for what Valkey's wheel is built without."""
-    with _skipping_what_is_missing():
+    with skipping_what_is_missing():
         return redis_binary(StoreKind.REDIS7)
-
-
-@contextmanager
-def _skipping_what_is_missing() -> Iterator[None]:
-    """Let a laptop go without a server; where everything is installed first, that is an error."""
-    try:
-        yield
-    except StoreMissingError as error:
-        if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """Start one S3 for the session."""
-    with _skipping_what_is_missing(), run_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+    with skipping_what_is_missing(), run_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
         yield server
 
 

@@ -185,7 +185,7 @@ def spanned(
     with active(span):
         try:
             yield span
-        except BaseException as error:
+        except BaseException as error:  # also when cancelled: a span says how it ended
             span.fail(type(error).__name__)
             raise
         finally:

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from gateway.simulator.settings import SimulatorSettings
 from tests.support.forms import ENDLESS, NO_HTTP, Attempt, Manner, attempts
 from tests.support.fuzzing import (
     HANGS_S,
@@ -26,9 +25,10 @@ from tests.support.fuzzing import (
     for_minutes,
     fuzzed_gateway,
     log,
+    serving_upstream_at_once,
     tried_with,
 )
-from tests.support.gateway import TEAM_KEY, serving_simulator
+from tests.support.gateway import TEAM_KEY
 from tests.support.processes import files_below, open_descriptors, open_files
 
 #: Rounds of this many calls at a time.
@@ -162,10 +162,7 @@ async def play(sender: Sender, tried: settings) -> None:
 @pytest.fixture
 async def upstream() -> AsyncIterator[str]:
     """Simulate an upstream that draws nothing and is done at once."""
-    at_once = SimulatorSettings(
-        latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
-    )
-    async with serving_simulator(at_once) as url:
+    async with serving_upstream_at_once() as url:
         yield url
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from gateway.simulator.settings import SimulatorSettings
 from tests.support.fuzzing import (
     JSON,
     OTHER,
@@ -21,10 +20,10 @@ from tests.support.fuzzing import (
     damaged,
     for_minutes,
     fuzzed_gateway,
+    serving_upstream_at_once,
     tried_with,
     written,
 )
-from tests.support.gateway import serving_simulator
 
 #: Rounds of this many bodies at a time.
 EXAMPLES, BODIES_AT_ONCE = 20, 20
@@ -125,10 +124,7 @@ async def play(teller: Teller, tried: settings) -> None:
 @pytest.fixture
 async def upstream() -> AsyncIterator[str]:
     """Simulate an upstream that draws nothing and is done at once."""
-    at_once = SimulatorSettings(
-        latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
-    )
-    async with serving_simulator(at_once) as url:
+    async with serving_upstream_at_once() as url:
         yield url
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest_asyncio
 
 from tests.faults.faults import FAULTS
 from tests.faults.play import Fault, On, Played, Scene, play, play_scene
-from tests.support.stores import StoreMissingError
+from tests.support.stores import skipping_what_is_missing
 
 pytestmark = pytest.mark.faults
 
@@ -44,17 +43,6 @@ async def places(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plac
     """Keep places until the last fault was played."""
     async with AsyncExitStack() as held:
         yield Places(tmp_path_factory.mktemp("places"), held)
-
-
-@contextmanager
-def skipping_what_is_missing() -> Iterator[None]:
-    """Let a laptop go without a server or a tool; where all is installed first, it is an error."""
-    try:
-        yield
-    except StoreMissingError as error:
-        if os.environ.get("CI") == "true":  # noqa: TID251 - the one thing tests ask of it
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.mark.timeout(240)

@@ -21,7 +21,8 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway import TEAM_KEY, serving_gateway, write_config
+from gateway.simulator.settings import SimulatorSettings
+from tests.support.gateway import TEAM_KEY, serving_gateway, serving_simulator, write_config
 
 T = TypeVar("T")
 
@@ -125,6 +126,16 @@ async def tried_with(
         asyncio.run_coroutine_threadsafe(attempt(one.value), loop).result()
 
     await asyncio.to_thread(every)
+
+
+@asynccontextmanager
+async def serving_upstream_at_once() -> AsyncIterator[str]:
+    """Simulate an upstream that draws nothing and is done at once; its URL."""
+    at_once = SimulatorSettings(
+        latency_median_s=0.0, latency_sigma=0.0, seed=7, plain_pictures=True
+    )
+    async with serving_simulator(at_once) as url:
+        yield url
 
 
 @dataclass(frozen=True, slots=True)
