@@ -36,6 +36,7 @@ from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.evolink_edits import SubmitReader
+from gateway.edge.forwarded import forwarded
 from gateway.edge.images import ImageRoutes
 from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
@@ -176,7 +177,8 @@ def create_app(
     app = Starlette(
         routes=table,
         middleware=[
-            # Outermost: the time it takes is nobody's.
+            *forwarded(server.trusted_proxies),
+            # The time it takes is nobody's.
             Middleware(LingerMiddleware),
             # A page must be able to read every answer, also that of a defect.
             *cors(server.cors_origins, table),
