@@ -43,6 +43,7 @@ class TaskService:
         if live is not None and live.task.team == caller.team.id:
             return live.current
         try:
+            await self._engine.write_down(caller.team.id)
             read = await self._store.read(caller.team.id, TaskId(task))
         except UnreadableTaskError:
             read = None
@@ -62,6 +63,7 @@ class TaskService:
 
     async def newest(self, caller: Caller, *, after: str, limit: int) -> Sequence[Task]:
         """Return the team's tasks, the newest first, from the one after `after` on."""
+        await self._engine.write_down(caller.team.id)
         return await self._store.listed(caller.team.id, after=after, limit=limit)
 
     async def cancel(self, caller: Caller, task: str) -> Task:

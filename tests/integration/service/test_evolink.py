@@ -30,6 +30,9 @@ class IdleEngine:
 
     running: dict[TaskId, object] = {}  # noqa: RUF012 - never written
 
+    async def write_down(self, team: TeamId) -> None:
+        """Have nothing to write."""
+
 
 def service(store: Store, journal: RedisTaskStore) -> EvolinkService:
     """Read tasks and money of the emptied store."""
