@@ -47,6 +47,7 @@ from gateway.edge.middleware import (
 )
 from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
+from gateway.edge.operators import OperatorRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
 from gateway.edge.pictures import PictureReader
@@ -169,6 +170,7 @@ def create_app(
         admin=front.admin,
         budgets=front.budgets,
         webhooks=front.webhooks,
+        operators=OperatorRoutes(operators=front.operators, budgets=front.budgets),
         clock=gateway.clock,
         admin_key=front.admin_key.get_secret_value(),
     )
