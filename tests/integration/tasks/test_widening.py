@@ -56,7 +56,7 @@ def admission(
 
 def under(scope: str, budget: Budget = NEW, *, key: str = "ci") -> tuple[Team, ApiKey]:
     """Return team and key once a budget of this scope was added."""
-    team = AFTER if scope == "team" else BEFORE
+    team = a_team(budgets=(OLD, budget)) if scope == "team" else BEFORE
     if scope == "user":
         team = replace(team, user_budgets=(budget,))
     return team, ApiKey(key, budgets=(budget,) if scope == "key" else ())
@@ -68,9 +68,10 @@ async def new_in(store: Store) -> tuple[int, int]:
 
 
 async def end(journal: RedisTaskStore, task: Task, cost: int, *, index: int = 0) -> None:
-    """Take a render to its end."""
+    """Take a render to its end, and tell it twice."""
     render = await submitted(journal, task, index)
-    await journal.conclude(task, render, finished(cost) if cost else failed())
+    for _ in range(2):
+        await journal.conclude(task, render, finished(cost) if cost else failed())
 
 
 async def commands_run(store: Store) -> int:
@@ -80,9 +81,9 @@ async def commands_run(store: Store) -> int:
     return sum(each["calls"] for each in stats.values())
 
 
-async def date_back(store: Store, number: int) -> None:
-    """Let a task have been created forty days ago, by all that the store says of it."""
-    long_ago_ms = SystemClock().now_ms() - 40 * 86_400_000
+async def date_back(store: Store, number: int, days: float = 40) -> None:
+    """Let a task have been created long ago, by all that the store says of it."""
+    long_ago_ms = SystemClock().now_ms() - round(days * 86_400_000)
     await store.command("HSET", f"{{t:design}}:task:task{number}", "created_ms", long_ago_ms)
     await store.command("ZADD", "{t:design}:tasks", long_ago_ms, f"task{number}")
 
@@ -96,7 +97,7 @@ async def findings(store: Store) -> tuple[object, ...]:
 async def test_what_is_under_way_is_held_and_booked(
     tasks: RedisTaskStore, store: Store, scope: str
 ) -> None:
-    """Of the scope's own: a team's, a key's, an end user's; not another's, and each once."""
+    """All of a team's, a key's own, an end user's own; and each once."""
     mine = (await admitted(tasks, admission(1, user="aaaa"))).task
     other = (await admitted(tasks, admission(2, key=ApiKey("web"), user="bbbb"))).task
     team, key = under(scope)
@@ -104,7 +105,6 @@ async def test_what_is_under_way_is_held_and_booked(
     opened = await new_in(store)
     [last] = [one for one in third.hold.windows if one.name == "month"]
     for task in (mine, other, third):
-        await end(tasks, task, 40)
         await end(tasks, task, 40)
 
     counted = 3 if scope == "team" else 2
@@ -381,8 +381,8 @@ async def test_a_turn_looks_at_no_more_than_what_began_in_it(
     """With hundreds under way that began before, opening a window reads none of their records."""
     for number in range(300):
         await admitted(tasks, admission(number, user=f"{number:04x}"))
-        await date_back(store, number)
-    team, key_after = under(scope)
+        await date_back(store, number, days=0.5)
+    team, key_after = under(scope, replace(NEW, per=Period.MINUTE))
     before = await commands_run(store)
     await admitted(tasks, admission(1_000, team, key=key_after, user="aaaa"))
     inside = await commands_run(store) - before
