@@ -44,7 +44,7 @@ async def test_a_budget_knows_what_is_under_way(tmp_path: Path) -> None:
     async with serving_simulator(SIMULATOR) as upstream:
         file = SettingsFile(write_config(tmp_path, upstream, wait="60s"))
         file.add(PRICES)
-        async with serving_gateway(file.path) as served:
+        async with serving_gateway(file.path) as served, asyncio.TaskGroup() as group:
             design = Caller(served.url, TEAM_KEY)
 
             async def submits() -> int:
@@ -59,7 +59,7 @@ async def test_a_budget_knows_what_is_under_way(tmp_path: Path) -> None:
                 [told] = [budget for budget in usage["budgets"] if budget["name"] == "new"]
                 return told["spent"]["usd"], told["held"]["usd"]
 
-            slow = asyncio.create_task(design.picture(UNBILLED.format(seconds=8)))
+            slow = group.create_task(design.picture(UNBILLED.format(seconds=8)))
             await until(submits, 1)
             file.replace('per = "month" }', f'per = "month" }}, {NEW_BUDGET}')
             served.process.send_signal(signal.SIGHUP)

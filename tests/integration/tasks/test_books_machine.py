@@ -1,4 +1,4 @@
-"""The books against a plain model: admissions, ends, repetitions, losses, new budgets, any order."""
+"""The books against a plain model: any order of admissions, ends, new budgets and losses."""
 
 from __future__ import annotations
 
