@@ -27,6 +27,14 @@ def prompt_key(team: TeamId, task: TaskId) -> str:
     return f"{{t:{team}}}:prompt:{task}"
 
 
+def book_key(team: TeamId, digest: str) -> str:
+    """Name the string with a price book that tasks of the team were quoted by.
+
+    Expires long after the last of them can be settled; see tasks/written_books.py.
+    """
+    return f"{{t:{team}}}:book:{digest}"
+
+
 def deleted_key(team: TeamId, task: TaskId) -> str:
     """Name the string that says that a task was deleted, so that nobody writes it again; an hour.
 
