@@ -45,6 +45,8 @@ def told(value: float, unit: str) -> str:
             return _seconds(value)
         case "percentunit":
             return f"{value * 100:.0f}%"
+        case "bytes":
+            return f"{value / (1 << 30):.3g} GiB"
         case "reqps" | "ops":
             return f"{value:.3g}/s"
         case _:

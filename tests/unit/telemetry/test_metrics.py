@@ -159,6 +159,9 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("pictures_cut_total", "provider", "evolink"),
     }
 
+    for outcome in ("delivered", "failed"):
+        told = metrics.registry.get_sample_value("gateway_alerts_total", {"outcome": outcome})
+        assert told == 0
     refused = {"team": "design", "reason": "insufficient_quota"}
     assert metrics.registry.get_sample_value("gateway_rejections_total", refused) == 0
     unpaid = {"provider": "evolink", "call": "submit", "status": "402"}
