@@ -114,6 +114,14 @@ def unfetched_ends_key(team: TeamId) -> str:
     return f"{{t:{team}}}:unfetched:ends"
 
 
+def unfetched_awaited_key(team: TeamId) -> str:
+    """Name the sorted set of tasks with pictures that a request waits for, by when paid (Unix ms).
+
+    Until its answer has left. Expires when the last of the pictures has gone.
+    """
+    return f"{{t:{team}}}:unfetched:awaited"
+
+
 def in_flight_key(team: TeamId) -> str:
     """Name the sorted set of the team's tasks that hold money, by their number of images."""
     return f"{{t:{team}}}:in_flight"

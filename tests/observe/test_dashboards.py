@@ -102,7 +102,7 @@ def test_it_asks_for_what_there_is(path: Path) -> None:
 
 
 def test_every_metric_is_looked_at() -> None:
-    """Each is asked for by a panel, an alert or what these build on: a figure for nobody is none."""
+    """Each is asked for by a panel, an alert or what these build on."""
     rules = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
     text = "".join(path.read_text() for path in (*BOARDS, *rules))
     asked = set(re.findall(r"\bgateway_[a-z_]+", text))
