@@ -1,6 +1,6 @@
 """The one table from what went wrong to what HTTP says: OpenAI's envelope, always.
 
-Statuses, types and codes are design §5.2 and protocols/openai_images.md §7; `x-should-retry: false`
+Statuses, types and codes are OpenAI's where it has any (protocols/openai_images.md §7); `x-should-retry: false`
 keeps SDKs from trying again what cannot work or could be charged twice.
 """
 

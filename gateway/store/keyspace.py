@@ -1,7 +1,7 @@
 """Every key in the store, as a function.
 
 All keys of a team share the hash tag ``{t:<team>}``: a hold, its settlement and the task's record
-change in one script, also on a cluster (design decision 5). The organization's keys have a slot of
+change in one script, also on a cluster. The organization's keys have a slot of
 their own, ``{org}``; books may belong to a team or to it.
 """
 

@@ -5,7 +5,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from gateway.telemetry.metrics import OTHER, RENDER_BUCKETS, Metrics, usd
 from gateway.telemetry.workers import Reading
 
-#: Name, kind and labels of every metric: dashboards and alerts rely on them (design §5.4).
+#: Name, kind and labels of every metric: dashboards and alerts rely on them.
 TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("requests", Counter, ("route", "team", "model", "status", "code")),
     ("request_duration_seconds", Histogram, ("route", "team", "model")),
