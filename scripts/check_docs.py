@@ -20,7 +20,8 @@ OTHERS = {"asyncio/cluster.py", "asyncio/sentinel.py"}
 
 def anchors_of(page: Path) -> set[str]:
     """Return what links into a page may name: its headings as GitHub writes them."""
-    headings = re.findall(r"^#+ (.+)$", _CODE.sub("", page.read_text(encoding="utf-8")), re.M)
+    text = _CODE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 

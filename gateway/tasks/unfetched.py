@@ -18,6 +18,7 @@ from gateway.store.keyspace import (
     unfetched_ends_key,
     unfetched_key,
 )
+from gateway.store.replies import integer_of
 from gateway.store.scripts import load_script
 from gateway.tasks.replica import Attendance
 
@@ -55,6 +56,4 @@ class Unfetched:
                 *attendance.present,
             ],
         )
-        if not isinstance(reply, int):
-            raise TypeError("the script answers an integer")
-        return reply
+        return integer_of(reply)

@@ -144,8 +144,7 @@ async def test_what_is_for_operators_is_not_served(stack: Stack) -> None:
 
 #: What the container engine alone can do. Everything else of the walk is run.
 ENGINE = tuple(
-    f"docker compose -f deploy/compose.yml {words}"
-    for words in ("up --build --wait", "down")
+    f"docker compose -f deploy/compose.yml {words}" for words in ("up --build --wait", "down")
 )
 INSIDE = "docker compose -f deploy/compose.yml exec gateway-1 gateway "
 

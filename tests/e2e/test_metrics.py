@@ -14,7 +14,8 @@ from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import TEAM_KEY, Running, running_gateway
 from tests.support.noise import make_noise
 
-#: Name by name and label by label; counters by the name of their samples. What only shows up when something goes wrong or is configured stands apart.
+#: Name by name and label by label; counters by the name of their samples. What only shows up when
+#: something goes wrong or is configured stands apart.
 ALWAYS = """
 requests_total{route,team,model,status,code} request_duration_seconds{route,team,model}
 phase_duration_seconds{phase,provider,model} overhead_seconds{route}
