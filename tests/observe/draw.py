@@ -37,10 +37,10 @@ HEADER = 2
 
 def told(value: float, unit: str) -> str:
     """Return a value as a person reads it."""
-    return "no value" if math.isnan(value) else _FORMS.get(unit, _number)(value)
+    return "no value" if math.isnan(value) else _FORMS.get(unit, _unitless)(value)
 
 
-def _number(value: float) -> str:
+def _unitless(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
