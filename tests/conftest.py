@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from gateway.store.client import Store
+from tests.support.authorities import share_authorities
 from tests.support.leaks import Watch, watch_everything
 from tests.support.seaweed import Seaweed, run_seaweed
 from tests.support.stores import StoreKind, redis_binary, run_store, skipping_what_is_missing
@@ -50,9 +51,10 @@ WATCH = Watch()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hear of every secret from now on."""
+    """Hear of every secret from now on, and let clients share what is costly to make."""
     patch = pytest.MonkeyPatch()
     watch_everything(WATCH, patch.setattr)
+    share_authorities(patch.setattr)
     config.add_cleanup(patch.undo)
 
 

@@ -51,6 +51,7 @@ from gateway.config.settings import Settings
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, make_replica_id
 from gateway.domain.task import Task
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.entries import parse_entry
 from gateway.ledger.holds import Standing
 from gateway.ledger.organization import Organization
@@ -237,6 +238,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                 straight=straight,
                 poller=poller,
                 organization=organization,
+                catch_up=CatchUp(store, organization, outbox, tasks.teams),
                 outbox=outbox,
                 turnstile=turnstile,
                 latencies=latencies,

@@ -8,6 +8,7 @@ caller.
 
 from __future__ import annotations
 
+import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -164,17 +165,25 @@ class _NoCookies(httpx.Cookies):
 def tls_context(ca_file: str) -> ssl.SSLContext:
     """Return what server certificates are checked against.
 
-    Without `ca_file` that is certifi's list; a `ca_file` (PEM) takes its place and does not add to
-    it. ValueError when the file cannot be read.
+    Without `ca_file` that is certifi's list, read once for all; a `ca_file` (PEM) takes its place
+    and does not add to it. ValueError when the file cannot be read.
     """
-    if ca_file:
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ValueError(f"cannot read certificates from {ca_file}: {reason}") from error
-    else:
-        context = httpx.create_ssl_context(trust_env=False)
+    if not ca_file:
+        return _packaged_authorities()
+    try:
+        return _speaking_http1(ssl.create_default_context(cafile=ca_file))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"cannot read certificates from {ca_file}: {reason}") from error
+
+
+@functools.cache
+def _packaged_authorities() -> ssl.SSLContext:
+    # Reading more than a hundred of them takes 30 ms, and every gateway has five clients.
+    return _speaking_http1(httpx.create_ssl_context(trust_env=False))
+
+
+def _speaking_http1(context: ssl.SSLContext) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     return context
 

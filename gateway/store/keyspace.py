@@ -157,6 +157,7 @@ def rollup_key(team: TeamId, day: str) -> str:
 def spent_month_key(team: TeamId, month: str) -> str:
     """Name the hash of what was spent in each quarter of an hour of a UTC month (YYYYMM), by owner.
 
+    What the organization was not told of has an owner of its own (ledger/lua/untold.lua).
     A budget that is added in the middle of its window starts from it; expires after 100 days.
     """
     return f"{_slot(team)}:spent:{month}"

@@ -72,7 +72,9 @@ class Engine:
         self._find_offer = find_offer
         self._steps = Steps(house, self._settled, self._left)
         self._rendering = Rendering(self._steps)
-        self._admitting = Admitting(house.store, house.organization, house.background, house.clock)
+        self._admitting = Admitting(
+            house.store, house.organization, house.catch_up, house.background, house.clock
+        )
         self._running: dict[TaskId, LiveTask] = {}
         #: Keeps the store as this process knows its tasks.
         self.reconciler = Reconciler(

@@ -11,6 +11,7 @@ import structlog
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import PROGRESS, Render, RenderState, Task, progress_of
+from gateway.ledger.months import month_before, month_of
 from gateway.ledger.outbox import outbox_field, raised, settlement
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
@@ -219,7 +220,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         script: Script | None = None,
     ) -> Reply:
         now_ms = self._clock.now_ms()
-        month = records.month_of(now_ms)
+        month = month_of(now_ms)
         unfinished = [render.index for render in task.renders if render.result is None]
         full = order | {
             "id": task.id,
@@ -240,7 +241,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
                 account_key(task.team),
                 in_flight_key(task.team),
                 ledger_key(task.team),
-                spent_month_key(task.team, records.month_before(month)),
+                spent_month_key(task.team, month_before(month)),
                 spent_month_key(task.team, month),
                 spent_total_key(task.team),
                 owners_key(task.team),

@@ -20,6 +20,7 @@ from gateway.domain.clock import Clock
 from gateway.domain.errors import InternalError
 from gateway.domain.pricing import NO_CHARGE, Charge
 from gateway.domain.task import Event, FailureKind, Render, Task
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.organization import Organization
 from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Provider
@@ -80,6 +81,7 @@ class Surroundings:
     straight: StraightAssets
     poller: Poller
     organization: Organization
+    catch_up: CatchUp
     outbox: Outbox
     turnstile: Turnstile
     latencies: Latencies

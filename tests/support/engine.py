@@ -33,6 +33,7 @@ from gateway.domain.images import (
 )
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.organization import Organization
 from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Accepted, Finished, PollOutcome, SubmitOutcome
@@ -465,6 +466,7 @@ async def open_house(
             straight=straight,
             poller=poller,
             organization=organization,
+            catch_up=CatchUp(store, organization, outbox, tasks.teams),
             outbox=outbox,
             turnstile=turnstile,
             latencies=latencies,

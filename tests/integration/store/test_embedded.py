@@ -19,8 +19,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
+from gateway.store import embedded
 from gateway.store.data_dir import DataDirInUseError, EmbeddedServerError
 from gateway.store.embedded import EmbeddedServer, find_binary, next_backoff_s
+from gateway.store.private_socket import ask
 
 ROOT = Path(__file__).parents[3]
 
@@ -255,18 +257,37 @@ async def test_log_is_bounded(tmp_path: Path) -> None:
     assert log.read_bytes().startswith(first)
 
 
-async def test_loading_is_waited_for(tmp_path: Path) -> None:
-    """A long journal is read before start returns, however short the patience with silence."""
-    fill = "for i = 1, 300000 do redis.call('SET', 'key:' .. i, i) end"
+async def test_loading_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long journal is read before start returns, however short the patience with silence.
+
+    Time passes only where the server says that it is loading: far more than the patience each time.
+    """
+    now_s, patience_s = 0.0, 15.0
+
+    async def asked(socket: Path, command: bytes) -> bytes:
+        nonlocal now_s
+        answer = await ask(socket, command)
+        if answer.startswith(b"-LOADING"):
+            now_s += 2 * patience_s
+        return answer
+
     async with serving(EmbeddedServer(tmp_path)) as server:
         with Redis.from_url(server.url) as redis:
-            redis.eval(fill, 0)
+            redis.eval("for i = 1, 2000 do redis.call('SET', 'key:' .. i, i) end", 0)
+    slow = tmp_path / "slow"
+    delays = "--key-load-delay 300 --loading-process-events-interval-bytes 1024"
+    slow.write_text(f'#!/bin/sh\nexec "{find_binary()}" "$@" {delays}\n')
+    slow.chmod(0o700)
 
-    async with serving(EmbeddedServer(tmp_path, patience_s=0.15)) as server:
+    monkeypatch.setattr(embedded, "ask", asked)
+    monkeypatch.setattr(embedded, "_now_s", lambda: now_s)
+    server = EmbeddedServer(tmp_path, binary=slow, patience_s=patience_s)
+    async with serving(server):
         with Redis.from_url(server.url) as redis:
             size = redis.dbsize()
 
-    assert size == 300_000
+    assert now_s >= 2 * patience_s
+    assert size == 2_000
 
 
 @linux_only

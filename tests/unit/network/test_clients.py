@@ -18,6 +18,11 @@ def test_a_ca_file_takes_the_place_of_the_packaged_list(tmp_path: Path) -> None:
     assert len(tls_context("").get_ca_certs()) > 100
 
 
+def test_the_packaged_list_is_read_once() -> None:
+    """However many clients there are: reading it is a good part of what a start costs."""
+    assert tls_context("") is tls_context("")
+
+
 def test_only_http_1_is_offered() -> None:
     """The handshake names the one protocol that the transport speaks."""
     outgoing = ssl.MemoryBIO()
