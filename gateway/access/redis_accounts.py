@@ -68,7 +68,9 @@ class RedisAccounts:
     async def audit(self, team: TeamId, *, count: int) -> tuple[AuditEntry, ...]:
         """Return the newest entries, newest first."""
         reply = await self._store.command("XREVRANGE", audit_key(team), "+", "-", "COUNT", count)
-        return tuple(_entry(*list_of(pair)) for pair in list_of(reply))
+        # The client makes pairs of entries, which no other answer has.
+        entries: list[Any] = list_of(reply)
+        return tuple(_entry(entry_id, told) for entry_id, told in entries)
 
 
 def _entry(entry_id: Reply, told: Reply) -> AuditEntry:

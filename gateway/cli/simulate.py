@@ -122,8 +122,8 @@ def simulate(
         lifespan="off",
         ws="none",
     )
-    # Bound before it is announced: the line is true, and names the port that 0 stands for.
-    with contextlib.closing(_bound(config)) as listening:
+    # Open before it is announced: whoever reads the line may connect, and waits for the server.
+    with contextlib.closing(_opened(config)) as listening:
         typer.echo(_announcement(host, listening.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -139,12 +139,14 @@ def _rules(path: Path | None) -> tuple[Rule, ...]:
         raise typer.Exit(1) from None
 
 
-def _bound(config: uvicorn.Config) -> socket.socket:
+def _opened(config: uvicorn.Config) -> socket.socket:
     try:
-        return config.bind_socket()
+        opened = config.bind_socket()
     except SystemExit:
         # uvicorn has said why; our exit code for a refusal is 1.
         raise typer.Exit(1) from None
+    opened.listen(config.backlog)
+    return opened
 
 
 def _announcement(host: str, port: int) -> str:
