@@ -27,6 +27,14 @@ def prompt_key(team: TeamId, task: TaskId) -> str:
     return f"{{t:{team}}}:prompt:{task}"
 
 
+def book_key(team: TeamId, digest: str) -> str:
+    """Name the string with a price book that tasks of the team were quoted by.
+
+    Expires long after the last of them can be settled; see tasks/written_books.py.
+    """
+    return f"{{t:{team}}}:book:{digest}"
+
+
 def deleted_key(team: TeamId, task: TaskId) -> str:
     """Name the string that says that a task was deleted, so that nobody writes it again; an hour.
 
@@ -123,7 +131,10 @@ def unfetched_awaited_key(team: TeamId) -> str:
 
 
 def in_flight_key(team: TeamId) -> str:
-    """Name the sorted set of the team's tasks that hold money, by their number of images."""
+    """Name the sorted set of the team's tasks that hold money, by their number of images.
+
+    Those of an end user are a set beside it, ``…:in_flight:<hash>`` (tasks/lua/in_flight.lua).
+    """
     return f"{{t:{team}}}:in_flight"
 
 

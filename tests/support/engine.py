@@ -47,6 +47,7 @@ from gateway.tasks.latencies import Latencies, PollingLimits
 from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poller import Due, Poller, PollStep
+from gateway.tasks.price_books import PriceBooks
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
@@ -478,6 +479,7 @@ async def open_house(
             patience=PATIENCE,
             chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
             references=references or ScriptedLinks(),
+            price_books=PriceBooks(tasks.book),
             callback_url=callback_url,
             correct=correct,
             reached=points.append,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +15,6 @@ import pytest
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import (
-    ENVIRON,
     OTHER_KEY,
     TEAM_KEY,
     ServedProcess,
@@ -33,6 +31,7 @@ from tests.support.live import (
     SettingsFile,
     logged,
     until,
+    verified_books,
 )
 from tests.support.valkey import ValkeyProcess
 
@@ -212,7 +211,7 @@ async def test_budgets_come_and_go_with_the_next_call(tmp_path: Path) -> None:
         gone = await answered()
         served.file.add("\n" + shared.replace("5.0", "0.035"))
         back = await answered()
-        verified = await _verified(served.file.path)
+        verified = await verified_books(served.file.path)
 
     refused = (429, "insufficient_quota")
     assert 200 == first
@@ -246,23 +245,12 @@ async def test_the_organizations_first_budget_knows_what_was_spent_before(tmp_pa
         fits = (await served.design.picture(picture)).status_code
         answered = (await slow).status_code
         await until(served.shared_microusd, (40_000, 0))
-        verified = await _verified(served.file.path)
+        verified = await verified_books(served.file.path)
 
     assert ([200, 200], True) == (spent, was_in_flight)
     assert (429, "insufficient_quota") == (refused.status_code, refused.json()["error"]["code"])
     assert "organization" in refused.json()["error"]["message"]
     assert (200, 200, 0) == (fits, answered, verified)
-
-
-async def _verified(config: Path) -> int | None:
-    """Return the exit code of the audit of all books."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "ledger", "verify", "--config", str(config)),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
-    )
-    return await process.wait()
 
 
 async def test_a_task_that_changes_hands_keeps_its_price(
@@ -287,12 +275,7 @@ async def test_a_task_that_changes_hands_keeps_its_price(
         one.process.process.kill()
         with pytest.raises(httpx.TransportError):
             await lost
-
-        async def spent() -> int:
-            usage = await two.design.get("/usage")
-            return int(usage.json()["total"]["cost"]["microusd"])
-
-        await until(spent, 10_000)
+        await until(two.design.spent, 10_000)
         stats = await two.design.reloads()
 
     assert {"taken": 1, "refused": 0, "unchanged": 0} == stats
