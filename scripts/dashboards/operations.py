@@ -176,13 +176,19 @@ OPERATIONS = Dashboard(
                             "taken over",
                         ),
                         Query(
+                            f"sum(increase(gateway_repriced_tasks_total{{{PROVIDER}}}"
+                            "[$__rate_interval]))",
+                            "repriced",
+                        ),
+                        Query(
                             f"sum(increase(gateway_joined_retries_total{{{TEAM}}}"
                             "[$__rate_interval]))",
                             "joined",
                         ),
                     ],
                     width=6,
-                    text="Tasks taken over from processes that died or stopped.",
+                    text="Tasks taken over from processes that died or stopped; those whose quoted"
+                    " prices nobody knew.",
                 ),
                 Panel(
                     "Callbacks",
