@@ -67,7 +67,7 @@ def client_of(running: Running, key: str = TEAM_KEY) -> EvolinkClient:
 
 async def submitted(running: Running) -> None:
     """Return when the upstream was asked."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             if (await running.simulated())["submits"]:
                 return
