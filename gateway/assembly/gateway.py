@@ -50,7 +50,7 @@ from gateway.service.deletion import Deletion
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService
 from gateway.service.links import REFERENCE_MS, Links
-from gateway.service.offers import Offers
+from gateway.service.offers import offer_of
 from gateway.service.quotes import QuoteService
 from gateway.service.references import References
 from gateway.service.snapshot import Snapshot
@@ -67,6 +67,7 @@ from gateway.tasks.latencies import Latencies, priors_of
 from gateway.tasks.neighbours import Neighbours
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
+from gateway.tasks.price_books import PriceBooks
 from gateway.tasks.recovery import Recovery
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.replica import Replica
@@ -106,17 +107,13 @@ class InForce:
 
     front: Front
 
-    def __init__(self) -> None:
-        self._offers = Offers()
-
     def put(self, front: Front) -> None:
         """Put a front in force."""
-        self._offers.take(front.catalog)
         self.front = front
 
     def find_offer(self, task: Task) -> Offer | None:
-        """Return the offer that a task was made under; see `Offers.of`."""
-        return self._offers.of(task)
+        """Return the offer that a task is of today; None when the catalogue no longer has it."""
+        return offer_of(self.front.catalog, task)
 
     def organization_budgets(self) -> tuple[Budget, ...]:
         """Return the budgets that all teams share."""
@@ -196,6 +193,7 @@ class Gateway:
     waiting: Waiting
     courier: Courier
     store_tasks: RedisTaskStore
+    price_books: PriceBooks
     snapshot: Snapshot
     upstreams: Upstreams | None
     alerts: Alerts | None
@@ -211,7 +209,7 @@ class Gateway:
     def take(self, front: Front) -> None:
         """Put a front in force, and what its settings say to the house; nothing of it can fail.
 
-        What is under way keeps what it began with: offers, prices, windows of budgets.
+        What is under way keeps what it began with: prices, windows of budgets.
         """
         settings = front.settings
         before = getattr(self.in_force, "front", None)
@@ -230,6 +228,7 @@ class Gateway:
             self.clock,
             before=None if before is None else before.catalog,
         )
+        self.price_books.know(front.catalog)
         self.in_force.put(front)
 
     def start(self) -> None:

@@ -51,6 +51,7 @@ from gateway.config.settings import Settings
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ID_BYTES, make_replica_id
 from gateway.domain.task import Task
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.entries import parse_entry
 from gateway.ledger.holds import Standing
 from gateway.ledger.organization import Organization
@@ -79,6 +80,7 @@ from gateway.tasks.lateness import Lateness
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poll_rate import PollRates
 from gateway.tasks.poller import Poller
+from gateway.tasks.price_books import PriceBooks
 from gateway.tasks.recovery import Recovery
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.reference_links import StoredReferenceLinks
@@ -154,6 +156,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             observe=lambda verb, reason: metrics.asset_errors.labels(verb, reason).inc(),
         )
         show_assets(metrics, assets)
+        price_books = PriceBooks(tasks.book)
         neighbours = neighbours_of(settings, store, replica, randomness.token_bytes)
         if store_checked:
             with suppress(StoreUnavailable):
@@ -237,6 +240,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                 straight=straight,
                 poller=poller,
                 organization=organization,
+                catch_up=CatchUp(store, organization, outbox, tasks.teams),
                 outbox=outbox,
                 turnstile=turnstile,
                 latencies=latencies,
@@ -255,6 +259,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                     random_bytes=randomness.token_bytes,
                     valid_ms=settings.server.deadline_ms + LINK_MARGIN_MS,
                 ),
+                price_books=price_books,
                 chance=Chance(random_bytes=randomness.token_bytes, fraction=random.random),
                 correct=partial(_correct, books),
                 call_back=partial(_call_back, in_force, deliveries, courier),
@@ -324,6 +329,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             waiting=waiting,
             courier=courier,
             store_tasks=tasks,
+            price_books=price_books,
             snapshot=Snapshot(
                 ledger,
                 in_force,

@@ -18,6 +18,7 @@ from gateway.config.provider_settings import ProviderSettings
 from gateway.config.settings import ModelSettings, Settings
 from gateway.domain.catalog import Catalog, Model, Offer
 from gateway.domain.latency import Lognormal
+from gateway.domain.price_books import written
 
 
 @cache
@@ -138,7 +139,7 @@ def _offers(
     row: OfferRow, name: str, provider: ProviderSettings, rows: CatalogRows
 ) -> Iterator[Offer]:
     book = rows.book(row.prices, provider.credits_per_usd)
-    digest = book.digest
+    kept = written(book)
     for operation in row.operations:
         yield Offer(
             provider=name,
@@ -159,5 +160,5 @@ def _offers(
                 believed.quality: Lognormal(believed.median_s, believed.sigma)
                 for believed in row.latency
             },
-            book_digest=digest,
+            written=kept,
         )

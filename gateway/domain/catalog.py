@@ -11,6 +11,7 @@ from fractions import Fraction
 from gateway.domain.errors import InvalidRequest, UnsupportedImage
 from gateway.domain.images import ImageRequest, Operation, Picture, PictureFormat, Size
 from gateway.domain.latency import Lognormal
+from gateway.domain.price_books import NOT_WRITTEN, WrittenBook
 from gateway.domain.pricing import PriceBook, Quote, configured, list_price, quote
 from gateway.domain.sizes import SizeRule
 
@@ -73,8 +74,8 @@ class Offer:
 
     `formats` are what it makes, the one it makes unasked first; `transparent` tells whether it can
     leave the background out. `retires` is the first day on which it is gone. `latency` is what is
-    believed of the seconds it takes, by quality, until enough was seen. `book_digest` is that of
-    `book`, by which tasks remember what they were quoted by.
+    believed of the seconds it takes, by quality, until enough was seen. `written` is `book` as
+    it is kept for whoever settles its tasks.
     """
 
     provider: str
@@ -92,7 +93,7 @@ class Offer:
     channel: Channel = Channel.OFFICIAL
     retires: date | None = None
     latency: Mapping[str, Lognormal] = field(default_factory=dict)
-    book_digest: str = ""
+    written: WrittenBook = NOT_WRITTEN
 
     def makes(self, picture: Picture) -> bool:
         """Tell whether this offer can make the picture, whatever it costs."""

@@ -11,7 +11,6 @@ fractions of micro-dollars. How one is reckoned is a `Billing`, and there are th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -281,11 +280,6 @@ class PriceBook:
     credits_per_usd: Fraction
     source: str
     date: str
-
-    @property
-    def digest(self) -> str:
-        """A name for these prices that no others have, the same in every process."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

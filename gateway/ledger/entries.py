@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from gateway.domain.ids import TeamId
+from gateway.ledger.months import day_of
 
 
 class Verb(StrEnum):
@@ -131,11 +132,6 @@ def place_of(entry_id: str) -> tuple[int, int]:
     """Return a stream id as something that orders; empty text comes before every entry."""
     moment, _, number = entry_id.partition("-")
     return int(moment or 0), int(number or 0)
-
-
-def day_of(moment_ms: int) -> str:
-    """Return the UTC day of a moment as the rollups name it, YYYYMMDD."""
-    return f"{datetime.fromtimestamp(moment_ms // 1000, UTC):%Y%m%d}"
 
 
 def parse_entry(raw: RawEntry) -> Entry:

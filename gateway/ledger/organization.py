@@ -23,8 +23,8 @@ from gateway.domain.errors import BudgetExceeded, BudgetState, StoreUnavailable
 from gateway.domain.ids import ORGANIZATION, TaskId, TeamId
 from gateway.domain.limits import Budget, Scope
 from gateway.domain.task import HeldWindow
-from gateway.ledger.entries import day_of
-from gateway.ledger.holds import ScopedBudget, order_of, state_of, states_of
+from gateway.ledger.holds import ScopedBudget, order_of, state_of, states_of, window_order
+from gateway.ledger.months import month_before, month_of
 from gateway.store.client import Store
 from gateway.store.keyspace import (
     ledger_key,
@@ -65,6 +65,22 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Untold:
+    """What a team spent while nobody told the organization of it; micro-dollars.
+
+    `spent` is by the quarter of an hour its tasks were admitted in (its start, Unix ms), and
+    `older_microusd` what was spent so long ago that only a total still asks for it. `id` is the
+    entry's own, as if it were a task; `read_ms` is when it was read.
+    """
+
+    team: TeamId
+    id: TaskId
+    spent: Mapping[int, int]
+    older_microusd: int
+    read_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A hold as an index names it; `at_ms` is when it is to be looked after, or when it ended."""
 
@@ -90,11 +106,15 @@ class Organization:
         self._clock = clock
         self._budgets: tuple[ScopedBudget, ...] = ()
         self._ever_had = False
+        #: Whether budgets came where there were none: what was spent before them is to be told
+        #: first (catch_up.py). For whoever does that to take back.
+        self.is_behind = False
         self.limit(budgets)
         self._reserve = load_script("ledger/lua/organization_reserve.lua")
         self._raise = load_script("ledger/lua/organization_raise.lua")
         self._settle = load_script("ledger/lua/organization_settle.lua")
         self._release = load_script("ledger/lua/organization_release.lua")
+        self._catch_up = load_script("ledger/lua/organization_catch_up.lua")
         self._due = load_script("ledger/lua/organization_due.lua")
         self._forget = load_script("ledger/lua/organization_forget.lua")
 
@@ -103,6 +123,8 @@ class Organization:
 
         What is held settles in the windows that it was held in.
         """
+        if budgets and not self._budgets:
+            self.is_behind = True
         self._budgets = tuple(
             ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
         )
@@ -183,7 +205,7 @@ class Organization:
                 organization_holds_key(),
                 organization_settled_key(),
                 ledger_key(ORGANIZATION),
-                spent_month_key(ORGANIZATION, _month_of(part.created_ms)),
+                spent_month_key(ORGANIZATION, month_of(part.created_ms)),
                 spent_total_key(ORGANIZATION),
             ],
             [orjson.dumps(order)],
@@ -191,6 +213,42 @@ class Organization:
         )
         if answer[0] == b"late":
             raise LateError(part.task)
+
+    async def book_untold(self, untold: Untold) -> None:
+        """Book what a team spent before anybody told us, in sums and windows. Raises LateError."""
+        months = sorted({month_of(bucket_ms) for bucket_ms in untold.spent})
+        windows = [
+            window for budget in self._budgets for window in budget.candidates(self._clock.now_ms())
+        ]
+        spent = [
+            (bucket_ms, months.index(month_of(bucket_ms)) + 1, cost)
+            for bucket_ms, cost in untold.spent.items()
+        ]
+        if untold.older_microusd:
+            spent.append((0, 0, untold.older_microusd))
+        order = {
+            "id": untold.id,
+            "team": untold.team,
+            "apply_by_ms": untold.read_ms + APPLY_WITHIN_MS,
+            "owner": f"{Scope.ORGANIZATION}|",
+            "months": len(months),
+            "spent": spent,
+            "windows": [window_order(window) for window in windows],
+        }
+        answer = await self._store.run(
+            self._catch_up,
+            [
+                organization_hold_key(untold.id),
+                organization_settled_key(),
+                ledger_key(ORGANIZATION),
+                spent_total_key(ORGANIZATION),
+                *(spent_month_key(ORGANIZATION, month) for month in months),
+                *(window.key for window in windows),
+            ],
+            [orjson.dumps(order)],
+        )
+        if answer == b"late":
+            raise LateError(untold.id)
 
     async def release(self, task: TaskId) -> None:
         """Give back all that is held for a task that never came to be, nor ever will.
@@ -246,7 +304,7 @@ class Organization:
     ) -> tuple[BudgetState, ...]:
         if not self._budgets:
             return ()
-        month = _month_of(self._clock.now_ms())
+        month = month_of(self._clock.now_ms())
         by_key = {window.key: window for choice in choices for window in choice}
         order = {
             "id": task,
@@ -264,7 +322,7 @@ class Organization:
                 organization_holds_key(),
                 organization_settled_key(),
                 ledger_key(ORGANIZATION),
-                spent_month_key(ORGANIZATION, _month_before(month)),
+                spent_month_key(ORGANIZATION, month_before(month)),
                 spent_month_key(ORGANIZATION, month),
                 spent_total_key(ORGANIZATION),
                 *by_key,
@@ -312,14 +370,3 @@ class Organization:
 def _kept(member: str, score: bytes) -> Kept:
     team, _, task = member.partition(":")
     return Kept(TeamId(team), TaskId(task), int(score))
-
-
-def _month_of(moment_ms: int) -> str:
-    """Return the UTC month of a moment, YYYYMM."""
-    return day_of(moment_ms)[:6]
-
-
-def _month_before(month: str) -> str:
-    """Return the month before a YYYYMM."""
-    year, number = int(month[:4]), int(month[4:])
-    return f"{year - 1}12" if number == 1 else f"{year}{number - 1:02d}"

@@ -19,9 +19,10 @@ import structlog
 from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import TaskId, TeamId
-from gateway.ledger.organization import LateError, Organization, Part
+from gateway.ledger.months import month_after, month_before, month_of, month_start_ms
+from gateway.ledger.organization import LateError, Organization, Part, Untold
 from gateway.store.client import Store
-from gateway.store.keyspace import outbox_key
+from gateway.store.keyspace import outbox_key, spent_month_key, spent_total_key
 from gateway.store.scripts import load_script
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Outbox:
         self._clock = clock
         self._noted: set[TeamId] = set()
         self._acknowledge = load_script("ledger/lua/outbox_acknowledge.lua")
+        self._gather = load_script("ledger/lua/outbox_gather.lua")
 
     def note(self, team: TeamId) -> None:
         """Remember to flush this team within a moment, together with what else comes."""
@@ -91,6 +93,23 @@ class Outbox:
             if cursor == 0:
                 return
 
+    async def gather(self, team: TeamId) -> None:
+        """Have what was settled while nobody told the organization told with the next flush.
+
+        Raises StoreUnavailable.
+        """
+        month = month_of(self._clock.now_ms())
+        months = [month_before(month), month]
+        await self._store.run(
+            self._gather,
+            [
+                outbox_key(team),
+                spent_total_key(team),
+                *(spent_month_key(team, name) for name in months),
+            ],
+            [team, *(month_start_ms(name) for name in (*months, month_after(month)))],
+        )
+
     async def flush_noted(self) -> None:
         """Flush the teams that were noted. Raises StoreUnavailable; they stay noted then."""
         for team in sorted(self._noted):
@@ -110,6 +129,9 @@ class Outbox:
                 await self.flush_noted()
                 if self._clock.monotonic_s() >= all_due_s:
                     for team in await teams():
+                        if self._organization.has_budgets:
+                            # Of gateways whose settings have no budget for it, as ours had none.
+                            await self.gather(team)
                         await self.flush(team)
                     all_due_s = self._clock.monotonic_s() + PASS_EVERY_S
             except StoreUnavailable:
@@ -119,21 +141,25 @@ class Outbox:
     async def _tell(self, team: TeamId, field: str, entry: bytes, read_ms: int) -> bool:
         """Apply one entry; tell whether it is done with."""
         task, _, part = field.partition(":")
-        match _parsed(entry):
-            case {"hold": int(hold), "cost": int(cost), "created_ms": int(created_ms)}:
-                try:
+        try:
+            match _parsed(entry):
+                case {"hold": int(hold), "cost": int(cost), "created_ms": int(created_ms)}:
                     await self._organization.settle(
                         Part(team, TaskId(task), part, hold, cost, created_ms, read_ms)
                     )
-                except LateError:
-                    log.warning("outbox_late", action="outbox_late", team=team, task=task)
+                case {"untold": list(spent), "older": int(older)}:
+                    await self._organization.book_untold(
+                        Untold(team, TaskId(task), dict(spent), older, read_ms)
+                    )
+                case {"raise": int(extra)}:
+                    await self._organization.raise_hold(TaskId(task), part, extra)
+                case _:
+                    # Of a newer gateway (design rule 23), or a defect: not dropped, not in the way.
+                    log.error("outbox_unreadable", action="outbox_unreadable", team=team, task=task)
                     return False
-            case {"raise": int(extra)}:
-                await self._organization.raise_hold(TaskId(task), part, extra)
-            case _:
-                # Of a newer gateway (design rule 23), or a defect: neither dropped nor in the way.
-                log.error("outbox_unreadable", action="outbox_unreadable", team=team, task=task)
-                return False
+        except LateError:
+            log.warning("outbox_late", action="outbox_late", team=team, task=task)
+            return False
         return True
 
 

@@ -19,9 +19,9 @@ from gateway.ledger.entries import (
     RawEntry,
     UnreadableEntryError,
     Verb,
-    day_of,
     parse_entry,
 )
+from gateway.ledger.months import day_of
 from gateway.ledger.rollups import SumKey, Sums, sums_of
 
 #: A window's counters are kept for this long after its end (ledger/lua/budgets.lua), and so for

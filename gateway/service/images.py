@@ -211,7 +211,7 @@ class ImageService:
             patience_ms=caller.team.quotas.queue_ms,
             output=Output(PictureFormat(request.output_format), request.output_compression),
             subject=subject_of(caller, request),
-            book=plan.offer.book_digest,
+            book=plan.offer.written,
             trace=current_span().context,
         )
         while True:

@@ -27,6 +27,14 @@ def prompt_key(team: TeamId, task: TaskId) -> str:
     return f"{{t:{team}}}:prompt:{task}"
 
 
+def book_key(team: TeamId, digest: str) -> str:
+    """Name the string with a price book that tasks of the team were quoted by.
+
+    Expires long after the last of them can be settled; see tasks/written_books.py.
+    """
+    return f"{{t:{team}}}:book:{digest}"
+
+
 def deleted_key(team: TeamId, task: TaskId) -> str:
     """Name the string that says that a task was deleted, so that nobody writes it again; an hour.
 
@@ -149,6 +157,7 @@ def rollup_key(team: TeamId, day: str) -> str:
 def spent_month_key(team: TeamId, month: str) -> str:
     """Name the hash of what was spent in each quarter of an hour of a UTC month (YYYYMM), by owner.
 
+    What the organization was not told of has an owner of its own (ledger/lua/untold.lua).
     A budget that is added in the middle of its window starts from it; expires after 100 days.
     """
     return f"{_slot(team)}:spent:{month}"

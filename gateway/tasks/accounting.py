@@ -52,6 +52,10 @@ class Accounting:
         """Count a task that was taken over from another process."""
         self._metrics.recovered_tasks.inc()
 
+    def repriced(self, live: LiveTask) -> None:
+        """Count a task that is not settled by the prices it was quoted by."""
+        self._metrics.repriced_tasks.labels(_provider(live)).inc()
+
     def tried_again(self, one: LiveRender) -> None:
         """Count a submission that failed at no charge and is made once more."""
         live = one.live

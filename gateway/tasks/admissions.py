@@ -192,7 +192,7 @@ def ask(admission: Admission, *, now_ms: int, owner: str) -> Asked:
             output=admission.output,
             keep_ms=team.keep_ms,
             subject=admission.subject,
-            book=admission.book,
+            book=admission.book.digest,
             brought=References(admission.order.references.kept),
             trace=admission.trace,
         ),

@@ -14,6 +14,7 @@ from gateway.background import Background
 from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetExceeded, BudgetState, GatewayError, StoreUnavailable
 from gateway.domain.ids import TaskId
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.organization import Organization
 from gateway.tasks.admissions import ADMIT_WITHIN_MS
 from gateway.tasks.interface import (
@@ -34,11 +35,13 @@ class Admitting:
         self,
         store: TaskStore,
         organization: Organization,
+        catch_up: CatchUp,
         background: Background,
         clock: Clock,
     ) -> None:
         self._store = store
         self._organization = organization
+        self._catch_up = catch_up
         self._background = background
         self._clock = clock
 
@@ -81,6 +84,7 @@ class Admitting:
         raise AssertionError("a call that may only join has become a task")
 
     async def _reserve(self, admission: Admission) -> tuple[BudgetState, ...]:
+        await self._catch_up.done()
         return await self._organization.reserve(
             admission.id,
             admission.caller.team.id,

@@ -25,6 +25,7 @@ from gateway.tasks.admitting import Admitting
 from gateway.tasks.interface import Admission, Admitted, Call, Joined
 from gateway.tasks.live import LiveTask, MovedError
 from gateway.tasks.patience import until_stored
+from gateway.tasks.price_books import Prices
 from gateway.tasks.reconciling import Reconciler
 from gateway.tasks.rendering import Rendering
 from gateway.tasks.steps import Steps, Surroundings
@@ -40,7 +41,7 @@ HAND_OVER_EVERY_S = 0.1
 #: A call waits so long for the store to be told what it has lost, and is sent away then.
 CATCH_UP_WITHIN_S = 1.0
 
-#: Finds the offer a task was made under; None when the catalogue no longer has it.
+#: Finds the offer that a task is of today; None when the catalogue no longer has it.
 FindOffer = Callable[[Task], Offer | None]
 
 
@@ -72,7 +73,9 @@ class Engine:
         self._find_offer = find_offer
         self._steps = Steps(house, self._settled, self._left)
         self._rendering = Rendering(self._steps)
-        self._admitting = Admitting(house.store, house.organization, house.background, house.clock)
+        self._admitting = Admitting(
+            house.store, house.organization, house.catch_up, house.background, house.clock
+        )
         self._running: dict[TaskId, LiveTask] = {}
         #: Keeps the store as this process knows its tasks.
         self.reconciler = Reconciler(
@@ -124,6 +127,7 @@ class Engine:
         live = LiveTask(
             task=admitted.task,
             offer=offer,
+            prices=Prices.quoted(offer),
             admitted_s=clock.monotonic_s(),
             budgets=admitted.budgets,
             rates=admitted.rates,

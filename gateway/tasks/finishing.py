@@ -155,7 +155,7 @@ class Finishing:
         self._steps.note(one, "render_failed", kind=failed.kind, detail=failed.detail)
         charge = NO_CHARGE
         if failed.credits_used:
-            charge = self._charge(one, None, failed.credits_used)
+            charge = await self._charge(one, None, failed.credits_used)
         if (
             failed.kind in CURABLE_FAILURES
             and not charge.total_microusd
@@ -173,15 +173,16 @@ class Finishing:
             return
         await self._steps.end(one, Event.FAIL, failed.kind, charge=charge)
 
-    def _charge(
+    async def _charge(
         self, one: LiveRender, usage: TokenUsage | None, credits_used: Fraction | None
     ) -> Charge:
-        task = one.live.task
-        if one.live.offer is None:
+        """Return what a render costs, by the prices that its task was quoted by."""
+        task, prices = one.live.task, await self._steps.prices(one)
+        if prices.book is None:
             self._steps.note(one, "offer_gone")
             return estimate(one.held_microusd)
-        return final(
-            one.live.offer.book,
+        charge = final(
+            prices.book,
             usage=usage,
             credits_used=credits_used,
             hold_microusd=one.held_microusd,
@@ -189,6 +190,8 @@ class Finishing:
                 task.operation, size=task.size, quality=task.quality, references=task.references
             ),
         )
+        # A bill that differs from other prices than the quoted ones is no sign of anything.
+        return charge if prices.lack is None else replace(charge, drift_microusd=None)
 
     async def _finish(self, one: LiveRender, finished: Finished) -> None:
         self._steps.house.reached("finished")
@@ -198,7 +201,7 @@ class Finishing:
         failure = None if finished.links else FailureKind.GENERATION_FAILED
         ending = Ending(
             event=Event.FINISH,
-            charge=self._charge(one, finished.usage, finished.credits_used),
+            charge=await self._charge(one, finished.usage, finished.credits_used),
             failure=failure,
             links=finished.links,
             usage=finished.usage,
@@ -216,7 +219,9 @@ class Finishing:
 
     def _read_again_later(self, one: LiveRender, booked: Charge, *, tries: int) -> None:
         """Let the usage that the upstream did not tell be asked for once more (rule 16)."""
-        if tries and one.live.offer is not None and self._steps.house.correct is not None:
+        prices = one.live.prices
+        can_tell = prices is not None and prices.book is not None
+        if tries and can_tell and self._steps.house.correct is not None:
             self._steps.house.poller.schedule(
                 one.live.task.order.provider,
                 READ_AGAIN_EVERY_S,
@@ -227,7 +232,7 @@ class Finishing:
         outcome = await self._steps.provider(one).poll(one.render.upstream_id)
         charge = booked
         if isinstance(outcome, Finished):
-            charge = self._charge(one, outcome.usage, outcome.credits_used)
+            charge = await self._charge(one, outcome.usage, outcome.credits_used)
         if charge.basis is ChargeBasis.ESTIMATE:
             self._read_again_later(one, booked, tries=tries)
             return

@@ -13,6 +13,7 @@ from gateway.domain.accounts import Caller
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import PLAIN_PNG, Operation, Output, TokenUsage
+from gateway.domain.price_books import NOT_WRITTEN, WrittenBook
 from gateway.domain.pricing import Charge
 from gateway.domain.task import Event, FailureKind, Render, SubmitOrder, Surface, Task
 from gateway.ledger.quotas import RateState
@@ -48,8 +49,8 @@ class Admission:
     bound of the price of each of `images`. `patience_ms` is how long the call waits by itself when
     it comes too fast. `only_join` calls become no task of their own. `output` is what the pictures
     are delivered as. `subject` is the hash of the end user whom the call names, by which their
-    tasks are found when they are to be deleted. `book` is the digest of the prices that it
-    was quoted by, `trace` the trace of the call.
+    tasks are found when they are to be deleted. `book` is what it was quoted by, `trace` the
+    trace of the call.
     """
 
     id: TaskId
@@ -69,7 +70,7 @@ class Admission:
     only_join: bool = False
     output: Output = PLAIN_PNG
     subject: str = ""
-    book: str = ""
+    book: WrittenBook = NOT_WRITTEN
     trace: str = ""
 
 
@@ -318,6 +319,10 @@ class TaskStore(Protocol):
 
     async def read(self, team: TeamId, task: TaskId) -> Task | None:
         """Return a task as it is written down; None when there is no such record."""
+        ...
+
+    async def book(self, team: TeamId, digest: str) -> str | None:
+        """Return the text of a price book that tasks of a team name; None where it is not kept."""
         ...
 
     async def prompt(self, team: TeamId, task: TaskId) -> str | None:

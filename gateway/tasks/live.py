@@ -14,6 +14,7 @@ from gateway.domain.task import Render, Task
 from gateway.ledger.quotas import RateState
 from gateway.tasks.interface import Call
 from gateway.tasks.poller import Due
+from gateway.tasks.price_books import Prices
 from gateway.telemetry.traces import NO_SPAN, Span
 
 
@@ -123,7 +124,8 @@ class LiveRender:
 class LiveTask:
     """What the engine knows of a task it runs; times are monotonic seconds.
 
-    `offer` is None when the catalogue no longer has it. `phases_s` collects how long each phase
+    `offer` is None when the catalogue no longer has it. `prices` are what it is settled by, None
+    until a task that was taken over has need of them. `phases_s` collects how long each phase
     took. `adopted` tasks were begun by another process: nothing is learned from their times.
     `call` is who waits for it, None where that is not known here; `left` when it does not any
     more, and `delivered` when its answer has left.
@@ -136,6 +138,7 @@ class LiveTask:
     admitted_s: float
     budgets: tuple[BudgetState, ...]
     done: asyncio.Future[Outcome]
+    prices: Prices | None = None
     rates: tuple[RateState, ...] = ()
     renders: list[LiveRender] = field(default_factory=list)
     phases_s: dict[str, float] = field(default_factory=dict)

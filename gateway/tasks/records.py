@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 
 import orjson
 
@@ -358,22 +357,6 @@ def sum_owners(task: Task) -> list[str]:
 def bucket_of(moment_ms: int) -> int:
     """Return the start of the quarter of an hour that a moment is in."""
     return moment_ms - moment_ms % BUCKET_MS
-
-
-def day_of(moment_ms: int) -> str:
-    """Return the UTC day of a moment, YYYYMMDD."""
-    return f"{datetime.fromtimestamp(moment_ms / 1000, UTC):%Y%m%d}"
-
-
-def month_of(moment_ms: int) -> str:
-    """Return the UTC month of a moment, YYYYMM."""
-    return day_of(moment_ms)[:6]
-
-
-def month_before(month: str) -> str:
-    """Return the month before a YYYYMM."""
-    year, number = int(month[:4]), int(month[4:])
-    return f"{year - 1}12" if number == 1 else f"{year}{number - 1:02d}"
 
 
 def _tokens(ending: Ending) -> dict[str, int]:

@@ -11,11 +11,13 @@ import structlog
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import PROGRESS, Render, RenderState, Task, progress_of
+from gateway.ledger.months import month_before, month_of
 from gateway.ledger.outbox import outbox_field, raised, settlement
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
     account_key,
     active_teams_key,
+    book_key,
     deleted_key,
     idempotency_key,
     in_flight_key,
@@ -55,6 +57,7 @@ from gateway.tasks.interface import (
 from gateway.tasks.redis_ownership import RedisTaskOwnership
 from gateway.tasks.redis_reader import text_of
 from gateway.tasks.replica import Attendance
+from gateway.tasks.written_books import WrittenBooks, book_order
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +86,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         self._attendance = attendance
         self._tells_organization = tells_organization
         self._known_teams: set[TeamId] = set()
+        self._books = WrittenBooks(clock)
         self._admit = load_script("tasks/lua/admit.lua")
         self._expect_retry = load_script("tasks/lua/expect_retry.lua")
         self._give_up = load_script("tasks/lua/give_up.lua")
@@ -114,11 +118,18 @@ class RedisTaskAdmissions(RedisTaskOwnership):
             )
         }
         fields = call_fields(team, call, replica=self._owner)
+        doubts = self._store.doubts
+        brings_book = self._books.is_due(team, admission.book, doubts=doubts)
+        if brings_book:
+            order |= {"book": book_order(admission.book, task_ms=self._keeping.listed_ms)}
         reply = await self._run_admit(asked.task, order, asked.keys, fields, call.idempotency)
         if reply == [b"late"]:
             # A store that was slow is not waited for as long: its clock is ahead of ours.
             log.warning("clock_behind_store", action="clock_behind_store", team=team)
-        return asked.understand(reply)
+        answer = asked.understand(reply)
+        if brings_book and isinstance(answer, Admitted):
+            self._books.note(team, admission.book, doubts=doubts)
+        return answer
 
     async def standings(self, team: TeamId, tasks: Sequence[TaskId]) -> Standings:
         """Return how far tasks of a team have come by their records, and which server says so."""
@@ -202,6 +213,8 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         lost = replace(task, renders=tuple(renders))
         await self._store.command("SADD", active_teams_key(), task.team)
         order = anew(lost) | {"enter": call is not None}
+        if (book := self._books.find(task.team, task.book)) is not None:
+            order["book"] = book_order(book, task_ms=self._keeping.listed_ms)
         fields: Mapping[str, str] = {}
         if call is not None:
             fields = call_fields(task.team, call, replica=self._owner)
@@ -221,7 +234,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         script: Script | None = None,
     ) -> Reply:
         now_ms = self._clock.now_ms()
-        month = records.month_of(now_ms)
+        month = month_of(now_ms)
         unfinished = [render.index for render in task.renders if render.result is None]
         full = order | {
             "id": task.id,
@@ -242,7 +255,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
                 account_key(task.team),
                 in_flight_key(task.team),
                 ledger_key(task.team),
-                spent_month_key(task.team, records.month_before(month)),
+                spent_month_key(task.team, month_before(month)),
                 spent_month_key(task.team, month),
                 spent_total_key(task.team),
                 owners_key(task.team),
@@ -250,6 +263,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
                 *call_keys(task.team, task.call),
                 idempotency_key(task.team, idempotency),
                 waits_key(task.team, task.call),
+                book_key(task.team, task.book),
                 *keys,
             ],
             [orjson.dumps(full)],

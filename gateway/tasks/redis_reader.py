@@ -10,6 +10,7 @@ from gateway.domain.task import Task
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import (
     active_teams_key,
+    book_key,
     live_key,
     owners_key,
     prompt_key,
@@ -40,6 +41,11 @@ class RedisTaskReader:
             raise TypeError("HGETALL answers a mapping")
         fields = {name.decode(): text_of(value) for name, value in reply.items()}
         return records.parse_task(team, task, fields) if fields else None
+
+    async def book(self, team: TeamId, digest: str) -> str | None:
+        """Return the text of a price book that tasks of a team name; None where it is not kept."""
+        reply = await self._store.command("GET", book_key(team, digest))
+        return None if reply is None else text_of(reply)
 
     async def prompt(self, team: TeamId, task: TaskId) -> str | None:
         """Return the prompt of a task that is over; None where it is not kept."""

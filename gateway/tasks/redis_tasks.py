@@ -19,6 +19,7 @@ from gateway.domain.task import (
     advance,
 )
 from gateway.ledger.holds import states_of
+from gateway.ledger.months import day_of, month_of
 from gateway.ledger.outbox import outbox_field, raised, settlement
 from gateway.store.client import Store
 from gateway.store.connect import Acknowledgement
@@ -189,6 +190,15 @@ class RedisTaskStore(RedisTaskAdmissions):
             "now_ms": now_ms,
             "bucket_ms": records.bucket_of(task.created_ms),
             "owners": records.sum_owners(task),
+            "tells": self._tells_organization,
+            "outbox": [
+                outbox_field(task.id, str(index)),
+                settlement(
+                    hold_microusd=task.hold.amount_microusd,
+                    cost_microusd=ending.charge.total_microusd,
+                    created_ms=task.created_ms,
+                ),
+            ],
             "rollups": records.rollups(task, ending),
             "fields": records.ending_fields(ending) | {f"{ending.event}_ms": str(now_ms)},
             "entry": records.ending_entry(task, render, ending),
@@ -196,15 +206,6 @@ class RedisTaskStore(RedisTaskAdmissions):
         if self._keeping.prompts_ms and task.order.prompt:
             keep_ms = min(self._keeping.prompts_ms, task.keep_ms or self._keeping.record_ms)
             order["prompt"] = [prompt_key(task.team, task.id), task.order.prompt, keep_ms]
-        if self._tells_organization:
-            order["outbox"] = [
-                outbox_field(task.id, str(index)),
-                settlement(
-                    hold_microusd=task.hold.amount_microusd,
-                    cost_microusd=ending.charge.total_microusd,
-                    created_ms=task.created_ms,
-                ),
-            ]
         reply = await self._store.run(
             self._conclude,
             [
@@ -212,8 +213,8 @@ class RedisTaskStore(RedisTaskAdmissions):
                 in_flight_key(task.team),
                 ledger_key(task.team),
                 # Sums follow the day of the admission, as the budgets' windows do.
-                rollup_key(task.team, records.day_of(task.created_ms)),
-                spent_month_key(task.team, records.month_of(task.created_ms)),
+                rollup_key(task.team, day_of(task.created_ms)),
+                spent_month_key(task.team, month_of(task.created_ms)),
                 spent_total_key(task.team),
                 *call_keys(task.team, task.call),
                 outbox_key(task.team),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ from gateway.domain.clock import Clock
 from gateway.domain.errors import InternalError
 from gateway.domain.pricing import NO_CHARGE, Charge
 from gateway.domain.task import Event, FailureKind, Render, Task
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.organization import Organization
 from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Provider
@@ -34,6 +36,7 @@ from gateway.tasks.latencies import Latencies
 from gateway.tasks.live import LiveRender, LiveTask, MovedError
 from gateway.tasks.patience import until_stored
 from gateway.tasks.poller import Poller
+from gateway.tasks.price_books import PriceBooks, Prices
 from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
 from gateway.tasks.restoring import Restoring
@@ -80,6 +83,7 @@ class Surroundings:
     straight: StraightAssets
     poller: Poller
     organization: Organization
+    catch_up: CatchUp
     outbox: Outbox
     turnstile: Turnstile
     latencies: Latencies
@@ -91,6 +95,7 @@ class Surroundings:
     patience: Patience
     chance: Chance
     references: ReferenceLinks
+    price_books: PriceBooks
     #: Where the upstream is to call back about a render; None where it cannot reach us. May raise
     #: StoreUnavailable.
     callback_url: Callable[[Task, int], Awaitable[str]] | None = None
@@ -195,6 +200,22 @@ class Steps:
     def provider(self, one: LiveRender) -> Provider:
         """Return the account that makes this render."""
         return self.house.providers[one.live.task.order.provider]
+
+    async def prices(self, one: LiveRender) -> Prices:
+        """Return what a render is settled by, however long the store takes to tell.
+
+        Where those are not the prices its task was quoted by, that is counted and logged, once.
+        """
+        live = one.live
+        if live.prices is None:
+            found = await until_stored(partial(self.house.price_books.of, live.task, live.offer))
+            # The task's other renders may have asked, too.
+            if live.prices is None:
+                live.prices = found
+                if found.lack is not None:
+                    self.accounting.repriced(live)
+                    self.note(one, "repriced", lack=found.lack, book=live.task.book)
+        return live.prices
 
     def age_s(self, one: LiveRender) -> float:
         """Return how long ago its task was admitted, by the calendar: others may have begun it."""

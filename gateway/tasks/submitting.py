@@ -238,11 +238,13 @@ class Submitting:
 
     async def _raise_hold(self, one: LiveRender, credits_reserved: Fraction | None) -> None:
         """Hold what the upstream has set aside when it is more than we have (rule 13)."""
-        if credits_reserved is None or one.live.offer is None or one.render.raised_microusd:
+        if credits_reserved is None or one.render.raised_microusd:
+            return
+        book = (await self._steps.prices(one)).book
+        if book is None:
             return
         hold = one.live.task.hold.amount_microusd
-        rate = one.live.offer.book.credits_per_usd
-        extra = ceil_microusd(credits_reserved * MICROUSD_PER_USD / rate) - hold
+        extra = ceil_microusd(credits_reserved * MICROUSD_PER_USD / book.credits_per_usd) - hold
         if extra <= 0:
             return
         if hold + extra > RAISE_LIMIT * hold:

@@ -232,6 +232,12 @@ class Metrics:
         self.recovered_tasks = counter(
             "recovered_tasks_total", "Tasks taken over from a process that stopped or died."
         )
+        self.repriced_tasks = counter(
+            "repriced_tasks_total",
+            "Tasks taken over whose quoted prices nobody knows: settled by those in force where the"
+            " upstream tells no bill.",
+            "provider",
+        )
         self.joined_retries = counter(
             "joined_retries_total",
             "Calls that were attached to a task that was already paid for.",
@@ -296,6 +302,7 @@ class Metrics:
             (self.price_miss, models),
             (self.possible_charge, providers),
             (self.billing_drift, providers),
+            (self.repriced_tasks, providers),
             (self.pictures_cut, providers),
         ):
             for name in names:

@@ -33,6 +33,7 @@ from gateway.domain.images import (
 )
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import FailureKind, RenderState, SubmitOrder, Task
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.organization import Organization
 from gateway.ledger.outbox import Outbox
 from gateway.providers.interface import Accepted, Finished, PollOutcome, SubmitOutcome
@@ -46,6 +47,7 @@ from gateway.tasks.latencies import Latencies, PollingLimits
 from gateway.tasks.live import LiveTask, Outcome
 from gateway.tasks.permits import RedisPermits
 from gateway.tasks.poller import Due, Poller, PollStep
+from gateway.tasks.price_books import PriceBooks
 from gateway.tasks.redis_tasks import RedisTaskStore
 from gateway.tasks.reference_links import ReferenceLinks
 from gateway.tasks.replica import Replica
@@ -465,6 +467,7 @@ async def open_house(
             straight=straight,
             poller=poller,
             organization=organization,
+            catch_up=CatchUp(store, organization, outbox, tasks.teams),
             outbox=outbox,
             turnstile=turnstile,
             latencies=latencies,
@@ -476,6 +479,7 @@ async def open_house(
             patience=PATIENCE,
             chance=Chance(random_bytes=os.urandom, fraction=lambda: 0.0),
             references=references or ScriptedLinks(),
+            price_books=PriceBooks(tasks.book),
             callback_url=callback_url,
             correct=correct,
             reached=points.append,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from tests.support.gateway import START_S, TEAM_KEY
+from tests.support.gateway import ENVIRON, START_S, TEAM_KEY
 
 NEW_KEY = "sk-newcomer-0123456789abcdef"
 
@@ -82,6 +84,11 @@ class Caller:
         """Return how a call is answered that costs nothing."""
         return (await self.get("/models")).status_code
 
+    async def spent(self) -> int:
+        """Return what the team has spent in all, in micro-dollars."""
+        usage = await self.get("/usage")
+        return int(usage.json()["total"]["cost"]["microusd"])
+
     async def reloads(self) -> dict[str, int]:
         """Return how often the file was taken, refused and unchanged, by the metrics."""
         async with self._client() as client:
@@ -113,3 +120,14 @@ def logged(log: Path, action: str) -> list[dict[str, object]]:
     """Return the lines of a log that tell of an action."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     return [line for line in lines if line.get("action") == action]
+
+
+async def verified_books(config: Path) -> int | None:
+    """Return the exit code of the audit of all books."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "ledger", "verify", "--config", str(config)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
+    )
+    return await process.wait()

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.domain.ids import TaskId, TeamId
+from gateway.ledger.months import month_of
 from gateway.store.client import Store
 from gateway.store.keyspace import (
     organization_hold_key,
     outbox_key,
+    spent_month_key,
+    spent_total_key,
     task_key,
     tombstone_key,
 )
@@ -36,6 +39,14 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 'done'
 """,
 )
+_SPEND = Script(
+    "stand_in_spend",
+    """#!lua
+redis.call('HINCRBY', KEYS[1], ARGV[1] .. '|untold|', ARGV[2])
+redis.call('HINCRBY', KEYS[2], 'untold|', ARGV[2])
+return 'done'
+""",
+)
 
 
 class TeamSide:
@@ -53,6 +64,11 @@ class TeamSide:
         """End or raise a part: record and entry in one step."""
         task = TaskId(field.partition(":")[0])
         await self._store.run(_TELL, [task_key(team, task), outbox_key(team)], [field, entry])
+
+    async def spend(self, team: TeamId, bucket_ms: int, microusd: int) -> None:
+        """Settle something in a quarter of an hour, and tell nobody."""
+        keys = [spent_month_key(team, month_of(bucket_ms)), spent_total_key(team)]
+        await self._store.run(_SPEND, keys, [bucket_ms, microusd])
 
     async def expire(self, team: TeamId, task: TaskId) -> None:
         """Let the record go, as it does some time after its end."""

@@ -15,7 +15,8 @@
 -- KEYS[12,13,14]  tasks of this call, orphans among them, its refusals (sorted sets)
 -- KEYS[15]   what its Idempotency-Key stands for (hash)
 -- KEYS[16]   when each replica last had a request wait for a task of this call (hash)
--- KEYS[17..] every budget window, rate and day counter named in the order
+-- KEYS[17]   price book that the task names (string)
+-- KEYS[18..] every budget window, rate and day counter named in the order
 -- ARGV[1]    order, JSON:
 --   id, owner, amount (micro-dollars of each render), renders (how many), images
 --   created_ms, admit_by_ms (by the store's clock), list_from_ms (older tasks are off the list)
@@ -28,6 +29,7 @@
 --   day               {limit, windows: [{key, start_ms, end_ms}]} | absent
 --   in_flight         limit | absent; in_flight_retry_ms, what a caller above it is told to wait
 --   only_join         true for a call that must not become a task of its own
+--   book              {text, keep_ms}, the price book to be written with the task | absent
 --   call              see calls.lua
 --   fields            flat array of names and values: the record
 --   entries           arrays of names and values: the ledger's line of each render's hold
@@ -52,6 +54,7 @@ local sums = {months = {KEYS[7], KEYS[8]}, total = KEYS[9]}
 local owners_key, tasks_key = KEYS[10], KEYS[11]
 local places = {
   calls = KEYS[12], orphans = KEYS[13], refused = KEYS[14], keyed = KEYS[15], waits = KEYS[16]}
+local book_key = KEYS[17]
 local order = cjson.decode(ARGV[1])
 
 local function admitted(facts, window_keys, rates)
@@ -149,6 +152,9 @@ end
 local windows_json = #window_keys == 0 and '[]' or cjson.encode(window_keys)
 local facts_json = '[' .. table.concat(window_facts, ',') .. ']'
 redis.call('HSET', task_key, 'windows', windows_json, 'held', facts_json, unpack(order.fields))
+if order.book then
+  redis.call('SET', book_key, order.book.text, 'PX', int(order.book.keep_ms))
+end
 redis.call('ZADD', live_key, int(order.created_ms), order.id)
 redis.call('SADD', owners_key, order.owner)
 redis.call('ZADD', in_flight_key, order.images, order.id)

@@ -22,10 +22,11 @@
 --   now_ms            the gateway's clock
 --   bucket_ms         quarter of an hour the task was admitted in
 --   owners            ["team|", "key|<name>", ..]: whose sums the cost goes to
+--   tells             true when the organization is told of what is spent
 --   rollups           flat array of rollup fields and integers to add
 --   fields            table of what to write, without the render's prefix
 --   entry             flat array of names and values of the ledger's line
---   outbox            field and value of its entry there | absent
+--   outbox            field and value of its entry there
 --   prompt            key, prompt, and how long it is kept (ms) | absent when it is not
 -- Returns  {'done', cost booked, {spent, held, topped up, ..} of each window, who watches}
 --          {'missing'} | {'fenced'} | {'illegal', state}
@@ -34,6 +35,7 @@
 -- include: ledger/lua/budgets.lua
 -- include: tasks/lua/calls.lua
 -- include: tasks/lua/unfetched.lua
+-- include: ledger/lua/untold.lua
 
 local task_key, in_flight_key, ledger_key = KEYS[1], KEYS[2], KEYS[3]
 local rollup_key, month_key, total_key = KEYS[4], KEYS[5], KEYS[6]
@@ -49,8 +51,8 @@ for index = 13, #KEYS do
 end
 
 local record = redis.call('HMGET', task_key, prefix .. 'state', 'epoch', prefix .. 'hold',
-  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner')
-local state, epoch, hold, booked, windows_json, watchers, count, owner = unpack(record)
+  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner', 'purse')
+local state, epoch, hold, booked, windows_json, watchers, count, owner, in_purse = unpack(record)
 if not state then
   return {'missing'}
 end
@@ -68,7 +70,12 @@ local cost = order.cost
 settle(window_keys, tonumber(hold), cost)
 redis.call('XADD', ledger_key, '*', 'verb', order.verb, 'op', order.op, 'task', order.id,
   'hold', hold, 'cost', int(cost), 'windows', windows_json, unpack(order.entry))
+-- What the organization holds for a task is given back by its entry, whatever the settings say now.
+local is_told = order.tells or in_purse
 if cost > 0 then
+  if not is_told then
+    table.insert(order.owners, UNTOLD)
+  end
   for _, name in ipairs(order.owners) do
     redis.call('HINCRBY', month_key, int(order.bucket_ms) .. '|' .. name, int(cost))
     redis.call('HINCRBY', total_key, name, int(cost))
@@ -82,10 +89,12 @@ if #order.rollups > 0 then
   redis.call('PEXPIRE', rollup_key, int(ROLLUP_KEEP_MS))
 end
 
-if order.outbox then
-  redis.call('HSET', KEYS[10], order.outbox[1], order.outbox[2])
-end
 local written = {prefix .. 'state', order.to, prefix .. 'cost', int(cost)}
+if is_told then
+  redis.call('HSET', KEYS[10], order.outbox[1], order.outbox[2])
+  written[#written + 1] = prefix .. 'told'
+  written[#written + 1] = '1'
+end
 for name, value in pairs(order.fields) do
   written[#written + 1] = prefix .. name
   written[#written + 1] = value

@@ -17,7 +17,8 @@
 --     fields    flat array of names and values without the render's prefix: where it was when its
 --               money was settled, if it is
 --     raised    micro-dollars beyond the task's hold, 0 for none; entry: the ledger's line of that
---     outbox    field and value of its entry there | absent
+--     outbox    field and value of its entry there | absent; an end that the organization was never
+--               told of is not told now: it is in the sums of what it was not told (untold.lua)
 -- Returns  {'missing'}
 --          {'fenced'} when the task has another owner by now, of this epoch or a later one
 --          {'done', whether anything was behind (0 or 1), indexes of renders whose money is not
@@ -56,8 +57,8 @@ local unsettled = {}
 for _, render in ipairs(order.renders) do
   local prefix = string.format('%d:', render.index)
   local known = redis.call('HMGET', task_key, prefix .. 'state', prefix .. 'tries',
-    prefix .. 'cost', prefix .. 'raised')
-  local state, tries, cost, raised = unpack(known)
+    prefix .. 'cost', prefix .. 'raised', prefix .. 'told')
+  local state, tries, cost, raised, told = unpack(known)
   if not cost then
     if 10 * tonumber(tries or '0') + order.progress[state] < render.progress then
       behind = 1
@@ -77,7 +78,7 @@ for _, render in ipairs(order.renders) do
       unsettled[#unsettled + 1] = render.index
     end
   end
-  if render.outbox then
+  if render.outbox and (told or not cost) then
     redis.call('HSET', outbox_key, render.outbox[1], render.outbox[2])
   end
 end

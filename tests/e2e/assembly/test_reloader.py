@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +15,6 @@ import pytest
 
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import (
-    ENVIRON,
     OTHER_KEY,
     TEAM_KEY,
     ServedProcess,
@@ -33,6 +31,7 @@ from tests.support.live import (
     SettingsFile,
     logged,
     until,
+    verified_books,
 )
 from tests.support.valkey import ValkeyProcess
 
@@ -54,14 +53,25 @@ class Served:
     newcomer: Caller
     upstream: str
 
-    async def until_submitted(self) -> None:
-        """Return once the upstream has an order."""
+    async def until_submitted(self, orders: int = 1) -> None:
+        """Return once the upstream has so many orders."""
 
         async def submits() -> bool:
             async with httpx.AsyncClient() as client:
-                return (await client.get(f"{self.upstream}/_sim/stats")).json()["submits"] > 0
+                return (await client.get(f"{self.upstream}/_sim/stats")).json()["submits"] >= orders
 
         await until(submits, wanted=True)
+
+    async def shared_microusd(self) -> tuple[int, int]:
+        """Return what is spent and held of the organization's budget, by the metrics."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(self.design.url.removesuffix("/v1") + "/metrics")).text
+        found = {
+            line.partition("{")[0].removeprefix("gateway_budget_"): float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if 'scope="organization"' in line and line.startswith("gateway_budget_")
+        }
+        return round(found["spent_usd"] * 1e6), round(found["held_usd"] * 1e6)
 
     async def until_told(self, **counts: int) -> None:
         """Return once so many looks at the file have ended in these ways."""
@@ -201,7 +211,7 @@ async def test_budgets_come_and_go_with_the_next_call(tmp_path: Path) -> None:
         gone = await answered()
         served.file.add("\n" + shared.replace("5.0", "0.035"))
         back = await answered()
-        verified = await _verified(served.file.path)
+        verified = await verified_books(served.file.path)
 
     refused = (429, "insufficient_quota")
     assert 200 == first
@@ -212,15 +222,35 @@ async def test_budgets_come_and_go_with_the_next_call(tmp_path: Path) -> None:
     assert 0 == verified
 
 
-async def _verified(config: Path) -> int | None:
-    """Return the exit code of the audit of all books."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "ledger", "verify", "--config", str(config)),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
-    )
-    return await process.wait()
+async def test_the_organizations_first_budget_knows_what_was_spent_before(tmp_path: Path) -> None:
+    """And what is in flight: the next call is refused for it, and all of it is booked once."""
+    shared = '\n[organization]\nbudgets = [{ usd = 0.035, per = "month" }]\n'
+    picture = UNBILLED.format(seconds=0)
+    async with (
+        serving_simulator(SIMULATOR) as upstream,
+        serving(tmp_path, upstream, server="watch = false") as served,
+        asyncio.TaskGroup() as group,
+    ):
+        spent = [(await served.design.picture(picture)).status_code for _ in range(2)]
+        slow = group.create_task(served.design.picture(UNBILLED.format(seconds=6)))
+        await served.until_submitted(3)
+        served.file.add(shared)
+        served.process.process.send_signal(signal.SIGHUP)
+        await served.until_told(taken=1)
+        refused = await served.design.picture(picture)
+        was_in_flight = not slow.done()
+        served.file.replace("usd = 0.035", "usd = 0.045")
+        served.process.process.send_signal(signal.SIGHUP)
+        await served.until_told(taken=2)
+        fits = (await served.design.picture(picture)).status_code
+        answered = (await slow).status_code
+        await until(served.shared_microusd, (40_000, 0))
+        verified = await verified_books(served.file.path)
+
+    assert ([200, 200], True) == (spent, was_in_flight)
+    assert (429, "insufficient_quota") == (refused.status_code, refused.json()["error"]["code"])
+    assert "organization" in refused.json()["error"]["message"]
+    assert (200, 200, 0) == (fits, answered, verified)
 
 
 async def test_a_task_that_changes_hands_keeps_its_price(
@@ -245,12 +275,7 @@ async def test_a_task_that_changes_hands_keeps_its_price(
         one.process.process.kill()
         with pytest.raises(httpx.TransportError):
             await lost
-
-        async def spent() -> int:
-            usage = await two.design.get("/usage")
-            return int(usage.json()["total"]["cost"]["microusd"])
-
-        await until(spent, 10_000)
+        await until(two.design.spent, 10_000)
         stats = await two.design.reloads()
 
     assert {"taken": 1, "refused": 0, "unchanged": 0} == stats

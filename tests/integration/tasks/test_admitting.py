@@ -9,13 +9,15 @@ import pytest
 from gateway.background import Background, SystemClock
 from gateway.domain.errors import BudgetExceeded, StoreUnavailable
 from gateway.domain.limits import Budget, Period
+from gateway.ledger.catch_up import CatchUp
 from gateway.ledger.organization import Organization
+from gateway.ledger.outbox import Outbox
 from gateway.store.client import Store
 from gateway.tasks.admitting import Admitting
 from gateway.tasks.interface import Admitted, Joined
 from tests.support.engine import eventually
 from tests.support.factories import a_call, a_team, an_admission
-from tests.support.journal import TroubledStore, a_journal, record_in
+from tests.support.journal import TroubledStore, a_journal, admitted, finished, record_in, submitted
 
 SHARED = Budget(name="shared", limit_microusd=150, per=Period.TOTAL)
 OWN = a_team(budgets=(Budget(name="own", limit_microusd=100, per=Period.TOTAL),))
@@ -27,7 +29,11 @@ class Desk:
     def __init__(self, store: Store, background: Background) -> None:
         self.organization = Organization(store, SystemClock(), (SHARED,))
         self.journal = a_journal(store)
-        self.admitting = Admitting(self.journal, self.organization, background, SystemClock())
+        outbox = Outbox(store, self.organization, SystemClock())
+        self.catch_up = CatchUp(store, self.organization, outbox, self.journal.teams)
+        self.admitting = Admitting(
+            self.journal, self.organization, self.catch_up, background, SystemClock()
+        )
 
     async def shared(self) -> tuple[int, int]:
         """Return what is spent and held of the organization's budget."""
@@ -57,6 +63,19 @@ async def test_a_call_is_held_in_both(desk: Desk) -> None:
     assert {("own", 40), ("shared", 90)} == {
         (state.name, state.remaining_microusd) for state in admitted.budgets
     }
+
+
+async def test_what_was_spent_before_the_budget_counts_for_the_first_call(
+    desk: Desk, store: Store
+) -> None:
+    """A gateway without a budget of the organization told it nothing; it knows before it holds."""
+    journal = a_journal(store)
+    task = (await admitted(journal, an_admission("before", hold_microusd=100))).task
+    await journal.conclude(task, await submitted(journal, task), finished(100))
+
+    with pytest.raises(BudgetExceeded, match="organization"):
+        await desk.admitting.admit(an_admission("task1", hold_microusd=60))
+    assert (100, 0) == await desk.shared()
 
 
 async def test_what_the_team_refuses_goes_back(desk: Desk) -> None:
@@ -96,7 +115,9 @@ async def test_an_admission_nobody_heard_of_is_given_up_in_both(
     """The team's part by its script, then the organization's; both can be used again."""
     async with Background(grace_s=5) as background:
         desk = Desk(store, background)
-        deaf = Admitting(a_journal(troubled), desk.organization, background, SystemClock())
+        deaf = Admitting(
+            a_journal(troubled), desk.organization, desk.catch_up, background, SystemClock()
+        )
         troubled.losing.append("admit")
         with pytest.raises(StoreUnavailable):
             await deaf.admit(an_admission("task1", team=OWN, hold_microusd=60))

@@ -13,7 +13,6 @@ from gateway.ledger.entries import (
     UnreadableEntryError,
     Verb,
     csv_row,
-    day_of,
     moment_of,
     parse_entry,
     place_of,
@@ -126,11 +125,6 @@ def test_places_in_the_stream_order_as_numbers() -> None:
         place_of(entry_id) for entry_id in ("9-10", "10-0", "", "9-9")
     )
     assert 9 == moment_of("9-10")
-
-
-def test_days_are_those_of_utc() -> None:
-    """A day ends at midnight in UTC, to the millisecond."""
-    assert ["20261122", "20261123"] == [day_of(1_795_391_999_999), day_of(1_795_392_000_000)]
 
 
 def test_an_export_is_typed_and_leaves_nothing_out() -> None:

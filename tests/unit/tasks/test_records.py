@@ -283,12 +283,6 @@ def test_buckets_are_quarters_of_an_hour() -> None:
     assert NOON_MS + 900_000 == records.bucket_of(NOON_MS + 900_000)
 
 
-def test_days_and_months_are_utc() -> None:
-    """Calendar names are made without anybody's time zone; January follows a December."""
-    assert ("20261123", "202611") == (records.day_of(NOON_MS), records.month_of(NOON_MS))
-    assert ("202610", "202512") == (records.month_before("202611"), records.month_before("202601"))
-
-
 @pytest.mark.parametrize(
     ("render", "before", "event"),
     [

@@ -35,6 +35,7 @@ TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("billing_drift_usd", Counter, ("provider",)),
     ("price_miss", Counter, ("model",)),
     ("recovered_tasks", Counter, ()),
+    ("repriced_tasks", Counter, ("provider",)),
     ("joined_retries", Counter, ("team",)),
     ("saved_usd", Counter, ("team",)),
     ("alerts", Counter, ("outcome",)),
@@ -156,6 +157,7 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("price_miss_total", "model", "gpt-image-1.5"),
         ("possible_charge_usd_total", "provider", "evolink"),
         ("billing_drift_usd_total", "provider", "evolink"),
+        ("repriced_tasks_total", "provider", "evolink"),
         ("pictures_cut_total", "provider", "evolink"),
     }
 
