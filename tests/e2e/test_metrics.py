@@ -33,6 +33,7 @@ queue_length{provider} poll_lateness_seconds{provider} poll_lateness_seconds_max
 poll_put_off_seconds{provider}
 loop_deaths_total{loop} assets_errors_total{operation,reason} assets_full assets_free_bytes
 assets_waiting pictures_cut_total{provider} config_reloads_total{outcome} alerts_total{outcome}
+repriced_tasks_total{provider}
 """
 LABELS = {
     match[1]: set(filter(None, (match[2] or "").split(",")))
