@@ -57,7 +57,7 @@ async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
 
 async def _link(running: Running, task: str) -> str:
     """Return the link to a task's picture, once the picture is noted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             answer = await running.client.get(f"/v1/images/tasks/{task}?data=links")
             if pictures := answer.json()["data"]:
