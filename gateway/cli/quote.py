@@ -44,7 +44,13 @@ def quote(
     ] = False,
 ) -> None:
     """Tell what a call would cost; exit with 1 when it would be refused."""
-    fields = {"model": model, "prompt": prompt, "size": size, "quality": quality, "n": n}
+    fields: dict[str, str | int] = {
+        "model": model,
+        "prompt": prompt,
+        "size": size,
+        "quality": quality,
+        "n": n,
+    }
     try:
         with refusing(config):
             catalog = catalog_from(load(config, process_environ()).settings)

@@ -76,10 +76,8 @@ def _as_default(name: str, field: FieldInfo) -> Any:
         return _table(type(value), {})
     if isinstance(value, Mapping):
         return dict(value)
-    if (name, value) in _WORDS:
-        return _WORDS[name, value]
     if name.endswith("_ms") and value is not None:
-        return _in_units(value, _DURATIONS)
+        return _WORDS.get((name, value)) or _in_units(value, _DURATIONS)
     if name.endswith("_bytes") and value is not None:
         return _in_units(value, _SIZES)
     if name.endswith("_microusd") and value is not None:
