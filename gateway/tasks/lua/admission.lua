@@ -19,7 +19,7 @@
 -- KEYS[18..] every budget window, rate and day counter named in the order
 -- ARGV[1]    order, JSON:
 --   id, owner, amount (micro-dollars of each render), renders (how many), images
---   user              hash of the end user the call names, '' for none
+--   subject           hash of the end user the call names, '' for none
 --   created_ms, admit_by_ms (by the store's clock), list_from_ms (older tasks are off the list)
 --   account_version   version of the account the caller was read at, '' for none
 --   anew              true to write a lost record again: no limit, tombstone or time refuses it
@@ -164,7 +164,7 @@ if order.book then
 end
 redis.call('ZADD', live_key, int(order.created_ms), order.id)
 redis.call('SADD', owners_key, order.owner)
-enter_flight(in_flight_key, order.id, order.images, order.user)
+enter_flight(in_flight_key, order.id, order.images, order.subject)
 redis.call('ZADD', tasks_key, int(order.created_ms), order.id)
 redis.call('ZREMRANGEBYSCORE', tasks_key, '-inf', '(' .. int(order.list_from_ms))
 for _, entry in ipairs(order.entries) do

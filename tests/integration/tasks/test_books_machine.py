@@ -164,7 +164,7 @@ class Books(RuleBasedStateMachine):
             for scope in ("team", "key", "user")
         }
         quotas = Quotas(in_flight_images=1_000)
-        return an_admission(
+        wanted = an_admission(
             f"task{len(self.kept)}",
             team=Team(
                 TEAM_ID, ("*",), budgets["team"], quotas=quotas, user_budgets=budgets["user"]
@@ -174,6 +174,7 @@ class Books(RuleBasedStateMachine):
             images=images,
             hold_microusd=hold,
         )
+        return replace(wanted, subject=user)
 
     @rule(
         scope=st.sampled_from(["team", "key", "user"]),

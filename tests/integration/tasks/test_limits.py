@@ -253,6 +253,7 @@ async def test_a_topped_up_total_has_a_higher_limit(tasks: RedisTaskStore, store
     await store.command("HINCRBY", "{t:design}:budget:team::total:0", "topped_up", 50)
     answer = await admit(tasks, 2, team=team)
 
+    assert b"150" == await store.command("HGET", "{t:design}:budget:team::total:0", "limit")
     assert (150, 30) == (
         answer.budgets[0].limit_microusd,
         answer.budgets[0].remaining_microusd,

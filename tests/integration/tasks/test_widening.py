@@ -11,7 +11,7 @@ from gateway.background import SystemClock
 from gateway.domain.accounts import ApiKey, Team
 from gateway.domain.errors import BudgetExceeded
 from gateway.domain.limits import Budget, Period
-from gateway.domain.task import RenderState, Task
+from gateway.domain.task import Task
 from gateway.ledger.audit import trim, verify
 from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
@@ -25,7 +25,6 @@ from tests.support.journal import (
     failed,
     finished,
     ledger_in,
-    left_in,
     moment_of,
     record_in,
     set_back,
@@ -223,13 +222,15 @@ async def test_repetitions_hold_nothing_twice(tasks: RedisTaskStore, store: Stor
     assert () == await findings(store)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 async def test_a_window_that_turns_takes_nothing_of_before(
-    tasks: RedisTaskStore, store: Store
+    tasks: RedisTaskStore, store: Store, scope: str
 ) -> None:
     """What was created before a window began is counted where it was."""
-    task = (await admitted(tasks, admission(1))).task
+    task = (await admitted(tasks, admission(1, user="aaaa"))).task
     await date_back(store, 1)
-    await admitted(tasks, admission(2, AFTER))
+    team, key = under(scope)
+    await admitted(tasks, admission(2, team, key=key, user="aaaa"))
     await end(tasks, task, 40)
 
     assert (0, 60) == await new_in(store)
@@ -361,16 +362,40 @@ async def test_a_raise_that_was_forgotten_is_held_there_too(
 
 
 async def test_thousands_under_way(tasks: RedisTaskStore, store: Store) -> None:
-    """More than a command takes names of at once; what is over, or gone, holds nothing."""
-    for number in range(1_100):
-        await admitted(tasks, admission(number))
-    over = await left_in(tasks, (await admitted(tasks, admission(5_000))).task, RenderState.FAILED)
-    await store.command("ZADD", "{t:design}:in_flight", 1, "gone")
-    team = a_team(budgets=(OLD, replace(NEW, limit_microusd=10**6)))
-    await admitted(tasks, admission(6_000, team))
+    """More than a command takes names of at once; and of those that are gone nothing is held."""
+    await admitted(tasks, admission(1))
+    gone = [word for number in range(9_000) for word in (1, f"gone{number}")]
+    await store.command("ZADD", "{t:design}:in_flight", *gone)
+    await admitted(tasks, admission(2, AFTER))
 
-    assert over.over
-    assert (0, 1_101 * 60) == await new_in(store)
+    assert (0, 120) == await new_in(store)
+    assert () == await findings(store)
+
+
+async def test_what_is_off_the_list_is_under_way_all_the_same(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """The list of a team's tasks goes back only so far; a total goes back to the beginning."""
+    await admitted(tasks, admission(1))
+    await store.command("ZREM", "{t:design}:tasks", "task1")
+    await admitted(tasks, admission(2, a_team(budgets=(OLD, replace(NEW, per=Period.TOTAL)))))
+
+    assert (0, 120) == await new_in(store)
+    assert () == await findings(store)
+
+
+async def test_what_is_over_is_left_alone(tasks: RedisTaskStore, store: Store) -> None:
+    """Of tasks that were created in the window, those that hold nothing stay as they are."""
+    for number in (1, 2):
+        await admitted(tasks, admission(number))
+        await date_back(store, number, days=0.5)
+    task = (await admitted(tasks, admission(3))).task
+    await end(tasks, task, 40)
+    before = await record_in(store, "task3")
+    minute = replace(NEW, per=Period.MINUTE)
+    await admitted(tasks, admission(4, a_team(budgets=(OLD, minute))))
+
+    assert before == await record_in(store, "task3")
     assert () == await findings(store)
 
 
@@ -393,7 +418,7 @@ async def test_a_turn_looks_at_no_more_than_what_began_in_it(
 
 async def test_nobody_is_left_in_the_index_of_users(tasks: RedisTaskStore, store: Store) -> None:
     """With a user's last picture its place there is gone."""
-    task = (await admitted(tasks, admission(1, user="aaaa", images=2))).task
+    task = (await admitted(tasks, admission(1, subject="aaaa", images=2))).task
     await end(tasks, task, 40)
     between = await store.command("SMEMBERS", "{t:design}:in_flight:aaaa")
     await end(tasks, task, 0, index=1)
