@@ -101,7 +101,9 @@ async def test_a_refused_call_takes_nothing(tasks: RedisTaskStore, store: Store)
     with pytest.raises(BudgetExceeded):
         await admit(tasks, 1, team=team)
 
-    assert all(":budget:" in key for key in await keys_in(store, "{t:design}:*"))
+    assert {"budget", "opened"} == {
+        key.split(":")[2] for key in await keys_in(store, "{t:design}:*")
+    }
 
 
 async def test_images_in_progress_are_freed_when_they_end(tasks: RedisTaskStore) -> None:
