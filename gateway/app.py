@@ -36,6 +36,7 @@ from gateway.edge.edits import EditReader
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.evolink import EvolinkRoutes
 from gateway.edge.evolink_edits import SubmitReader
+from gateway.edge.forwarded import forwarded
 from gateway.edge.images import ImageRoutes
 from gateway.edge.linger import LingerMiddleware
 from gateway.edge.middleware import (
@@ -46,6 +47,7 @@ from gateway.edge.middleware import (
 )
 from gateway.edge.models import ModelRoutes
 from gateway.edge.openapi.document import DocumentRoutes
+from gateway.edge.operators import OperatorRoutes
 from gateway.edge.ops import Check, OpsRoutes
 from gateway.edge.parse import FieldRules
 from gateway.edge.pictures import PictureReader
@@ -168,6 +170,7 @@ def create_app(
         admin=front.admin,
         budgets=front.budgets,
         webhooks=front.webhooks,
+        operators=OperatorRoutes(operators=front.operators, budgets=front.budgets),
         clock=gateway.clock,
         admin_key=front.admin_key.get_secret_value(),
     )
@@ -176,7 +179,8 @@ def create_app(
     app = Starlette(
         routes=table,
         middleware=[
-            # Outermost: the time it takes is nobody's.
+            *forwarded(server.trusted_proxies),
+            # The time it takes is nobody's.
             Middleware(LingerMiddleware),
             # A page must be able to read every answer, also that of a defect.
             *cors(server.cors_origins, table),

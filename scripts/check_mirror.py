@@ -39,6 +39,7 @@ OF_THEIR_OWN = {
     "integration/tasks/test_books_machine.py": "any history of the books against a plain model",
     "integration/tasks/test_failover.py": "what an asynchronous failover loses, under load",
     "integration/tasks/test_joins.py": "which task a call is a retry of, in the one script for it",
+    "integration/tasks/test_widening.py": "what a budget holds that comes while pictures are made",
     "unit/test_leaks.py": "the suite's own watch over secrets",
     "integration/tasks/test_limits.py": "every limit of a call, in the one script that takes them",
 }

@@ -25,6 +25,7 @@ from gateway.service.client_callbacks import ClientCallbacks
 from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService
 from gateway.service.links import Links
+from gateway.service.operators import Operators
 from gateway.service.quotes import QuoteService
 from gateway.service.references import References
 from gateway.service.tasks import TaskService
@@ -89,6 +90,7 @@ def make_front(gateway: Gateway, loaded: Loaded) -> Front:
         tasks=tasks,
         quotes=QuoteService(images=images, ledger=gateway.ledger),
         usage=usage,
+        operators=Operators(teams=teams, rollups=gateway.books, tasks=tasks, clock=clock),
         evolink=EvolinkService(tasks=tasks, usage=usage, clock=clock, find_offer=find_offer),
         links=links,
         references=References(

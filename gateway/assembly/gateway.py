@@ -53,6 +53,7 @@ from gateway.service.evolink import EvolinkService
 from gateway.service.images import ImageService
 from gateway.service.links import REFERENCE_MS, Links
 from gateway.service.offers import offer_of
+from gateway.service.operators import Operators
 from gateway.service.quotes import QuoteService
 from gateway.service.references import References
 from gateway.service.snapshot import Snapshot
@@ -98,6 +99,7 @@ class Front:
     tasks: TaskService
     quotes: QuoteService
     usage: UsageService
+    operators: Operators
     evolink: EvolinkService
     links: Links
     references: References

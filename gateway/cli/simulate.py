@@ -122,8 +122,8 @@ def simulate(
         lifespan="off",
         ws="none",
     )
-    # Bound before it is announced: the line is true, and names the port that 0 stands for.
-    with contextlib.closing(_bound(config)) as listening:
+    # Before it is announced: whoever reads the line can call, at the port that 0 stands for.
+    with contextlib.closing(_listening(config)) as listening:
         typer.echo(_announcement(host, listening.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -139,12 +139,20 @@ def _rules(path: Path | None) -> tuple[Rule, ...]:
         raise typer.Exit(1) from None
 
 
-def _bound(config: uvicorn.Config) -> socket.socket:
+def _listening(config: uvicorn.Config) -> socket.socket:
     try:
-        return config.bind_socket()
+        bound = config.bind_socket()
     except SystemExit:
         # uvicorn has said why; our exit code for a refusal is 1.
         raise typer.Exit(1) from None
+    try:
+        # uvicorn only binds: until it serves, callers would be refused.
+        bound.listen(config.backlog)
+    except OSError as error:
+        bound.close()
+        typer.echo(f"Error: cannot listen on {config.host}:{config.port}: {error}", err=True)
+        raise typer.Exit(1) from None
+    return bound
 
 
 def _announcement(host: str, port: int) -> str:

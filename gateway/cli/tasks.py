@@ -27,7 +27,7 @@ from gateway.domain.money import format_usd
 from gateway.domain.pricing import ChargeBasis
 from gateway.domain.task import Render, RenderState, Task
 from gateway.service.admin import NoSuchError
-from gateway.service.task_json import task_fields
+from gateway.service.task_json import held_microusd, operator_fields, possible_microusd
 from gateway.service.tasks import render_status, status_of
 from gateway.tasks.live import Outcome
 from gateway.tasks.records import UnreadableTaskError
@@ -106,7 +106,7 @@ def list_tasks(
     """List tasks, the newest first."""
     tasks = _in_journal(config, lambda journal: journal.newest(team, limit))
     if json_output:
-        typer.echo(json.dumps([described(task) for task in tasks], indent=2))
+        typer.echo(json.dumps([operator_fields(task) for task in tasks], indent=2))
     elif tasks:
         print_whole(_table(tasks))
     else:
@@ -122,7 +122,7 @@ def show(
     found = _found(task, read)
     if json_output:
         told = {"callbacks": [_callback_fields(each) for each in callbacks]}
-        typer.echo(json.dumps(described(found) | told, indent=2))
+        typer.echo(json.dumps(operator_fields(found) | told, indent=2))
         return
     for name, value in _facts(found).items():
         typer.echo(f"{name:<10} {value}")
@@ -162,37 +162,6 @@ def cancel(
         )
 
 
-def described(task: Task) -> dict[str, object]:
-    """Return a task for operators' programs: what its team is told, and what only we know.
-
-    Never what was ordered, nor a link: prompts and pictures are the team's.
-    """
-    told = task_fields(task)
-    renders = [
-        {
-            **fields,
-            "state": render.state,
-            "upstream_id": render.upstream_id,
-            "attempt_id": render.attempt_id,
-            "tries": render.tries,
-            "submitted": render.submitted_ms // 1000 or None,
-            "basis": render.result.basis if render.result else None,
-        }
-        for fields, render in zip(told["renders"], task.renders, strict=True)  # type: ignore[call-overload] # a list of tables
-    ]
-    return told | {
-        "team": task.team,
-        "user": task.user,
-        "owner": task.owner,
-        "epoch": task.epoch,
-        "cancelled": task.cancelled,
-        "detached": task.detached,
-        "held_usd": format_usd(_held_microusd(task)),
-        "possible_charge_usd": format_usd(_possible_microusd(task)),
-        "renders": renders,
-    }
-
-
 def _in_journal(config: Path, work: Callable[[Journal], Awaitable[T]]) -> T:
     """Run a command's work on the journal; what cannot be done ends the command with 1."""
     try:
@@ -219,18 +188,6 @@ def _found(task: str, found: Task | None) -> Task:
     if found is None:
         refuse(f"there is no task '{task}'.")
     return found
-
-
-def _held_microusd(task: Task) -> int:
-    return task.hold.amount_microusd * sum(one.result is None for one in task.renders)
-
-
-def _possible_microusd(task: Task) -> int:
-    return sum(
-        one.result.cost_microusd
-        for one in task.renders
-        if one.result is not None and one.result.basis is ChargeBasis.POSSIBLE
-    )
 
 
 def _table(tasks: list[Task]) -> Table:
@@ -267,8 +224,8 @@ def _facts(task: Task) -> dict[str, object]:
         "created": _moment(task.created_ms),
         "ended": _moment(task.ended_ms),
         "cost": f"${format_usd(Outcome(task).cost_microusd)}",
-        "held": f"${format_usd(_held_microusd(task))}" if _held_microusd(task) else "",
-        "possible": f"${format_usd(_possible_microusd(task))}" if _possible_microusd(task) else "",
+        "held": f"${format_usd(held_microusd(task))}" if held_microusd(task) else "",
+        "possible": f"${format_usd(possible_microusd(task))}" if possible_microusd(task) else "",
     }
     return {name: value for name, value in facts.items() if value}
 

@@ -18,7 +18,7 @@ from gateway.cli.options import SETTINGS, Config, OneTeam
 from gateway.cli.tables import print_whole
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.money import format_usd
-from gateway.edge.usage import spend_fields
+from gateway.edge.usage import spending_fields
 from gateway.ledger.rollups import Grouping, Spend
 from gateway.service.usage import Days, Spending, days_of, spending
 
@@ -55,23 +55,11 @@ def usage(
     if spent.complete_from is not None:
         typer.echo(f"warning: entries before {spent.complete_from} were trimmed", err=True)
     if output is Format.JSON:
-        typer.echo(json.dumps(described(spent, days), indent=2))
+        typer.echo(json.dumps(spending_fields(spent, days), indent=2))
     elif output is Format.CSV:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows(spent))
     else:
         print_whole(_table(spent, days))
-
-
-def described(spent: Spending, days: Days) -> dict[str, object]:
-    """Return the answer for programs."""
-    return {
-        "since": days.since.isoformat(),
-        "until": days.until.isoformat(),
-        "complete_from": None if spent.complete_from is None else spent.complete_from.isoformat(),
-        "by": spent.by.value,
-        "groups": [{"name": name, **spend_fields(spend)} for name, spend in spent.groups.items()],
-        "total": spend_fields(spent.total),
-    }
 
 
 def rows(spent: Spending) -> Iterator[list[str | int]]:

@@ -7,6 +7,7 @@ addresses of a store or a proxy may carry a password.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
@@ -95,6 +96,16 @@ def check_result_host(host: str) -> str:
     return lowered
 
 
+def check_trusted_proxy(proxy: str) -> str:
+    """Return an address, a network or ``*``; ValueError otherwise."""
+    try:
+        return proxy if proxy == "*" else str(ip_network(proxy))
+    except ValueError:
+        raise ValueError(
+            'expected an address such as "10.1.2.3", a network such as "10.1.0.0/16", or "*"'
+        ) from None
+
+
 def parse_allowed_destination(text: object) -> Allowed:
     """Return a host or network that callbacks may go to; ValueError for anything else."""
     return parse_allowed(text if isinstance(text, str) else "")
@@ -181,6 +192,7 @@ ListenAddress = Annotated[str, AfterValidator(check_listen)]
 OptionalUrl = Annotated[str, AfterValidator(check_optional_url)]
 ResultHost = Annotated[str, AfterValidator(check_result_host)]
 AllowedDestination = Annotated[Allowed, PlainValidator(parse_allowed_destination)]
+TrustedProxy = Annotated[str, AfterValidator(check_trusted_proxy)]
 RedisUrl = Annotated[SecretStr, AfterValidator(check_redis_url)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(check_proxy_url)]
 AssetUrl = Annotated[str, BeforeValidator(parse_asset_url)]

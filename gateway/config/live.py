@@ -22,7 +22,7 @@ LIVE = frozenset(
         *("teams", "organization", "models", "prices", "output_tokens", "privacy"),
         *("server.wait", "server.keepalive_after", "server.heartbeat", "server.body_timeout"),
         *("server.max_body", "server.max_upload", "server.compat", "server.default_model"),
-        *("server.cors_origins", "server.help_url"),
+        *("server.cors_origins", "server.trusted_proxies", "server.help_url"),
         *("assets.keep", "polling.budget"),
         *("providers.credits_per_usd", "providers.image_urls"),
         *("providers.max_in_flight", "providers.max_submits_per_second"),

@@ -25,6 +25,7 @@ from gateway.config.addresses import (
     ProxyUrl,
     RedisUrl,
     RequiredPath,
+    TrustedProxy,
 )
 from gateway.config.catalog_rows import Created, OfferRow, OpenAiRow
 from gateway.config.keep_settings import LedgerSettings, PrivacySettings
@@ -99,6 +100,11 @@ class ServerSettings(Section):
     )
     cors_origins: tuple[Origin, ...] = Field(
         default=(), description="Origins of web pages that may call; * is all of them."
+    )
+    trusted_proxies: tuple[TrustedProxy, ...] = Field(
+        default=(),
+        description="Proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses,"
+        " networks, or *.",
     )
     help_url: OptionalUrl = Field(
         default="", description="Where answers about a missing or wrong key send people."

@@ -1,4 +1,4 @@
-"""`/admin/v1/…`: teams and keys, for whoever holds the admin key.
+"""`/admin/v1/…`: teams, keys and money, for whoever holds the admin key.
 
 Errors are OpenAI's envelope here too. Without an admin key there are no such routes.
 """
@@ -28,6 +28,7 @@ from gateway.config.values import (
 from gateway.domain.clock import Clock
 from gateway.domain.errors import InvalidRequest, NotAuthenticated, NotFound
 from gateway.domain.money import parse_signed_microusd
+from gateway.edge.operators import OperatorRoutes
 from gateway.service.admin import Admin, AdminRefusedError, MadeKey, NoSuchError
 from gateway.service.amounts import standing_fields
 from gateway.service.budgets import Budgets, Payment
@@ -57,12 +58,14 @@ class AdminRoutes:
         admin: Admin,
         budgets: Budgets,
         webhooks: Webhooks,
+        operators: OperatorRoutes,
         clock: Clock,
         admin_key: str,
     ) -> None:
         self._admin = admin
         self._budgets = budgets
         self._webhooks = webhooks
+        self._operators = operators
         self._clock = clock
         self._enabled = bool(admin_key)
         self._digest = _digest(admin_key)
@@ -91,6 +94,7 @@ class AdminRoutes:
             self._route("POST", keys, self.create_key, "admin.keys.create"),
             self._route("DELETE", f"{keys}/{{key}}", self.revoke_key, "admin.keys.revoke"),
             self._route("POST", f"{keys}/{{key}}/rotate", self.rotate_key, "admin.keys.rotate"),
+            *(self._route(*each) for each in self._operators.handlers()),
         ]
 
     async def list_teams(self, _: Request) -> Response:

@@ -48,7 +48,7 @@ class TaskRoutes:
         """Return a page of the team's tasks, the newest first, without their pictures."""
         caller = await self._caller(request)
         query = request.query_params
-        limit = _limit(query.get("limit", str(PAGE)))
+        limit = page_limit(query)
         tasks = await self._tasks.newest(caller, after=query.get("after", ""), limit=limit)
         page = {
             "object": "list",
@@ -139,7 +139,9 @@ def _wanted(text: str) -> str:
     return text
 
 
-def _limit(text: str) -> int:
+def page_limit(query: Mapping[str, str]) -> int:
+    """Return how many tasks a query asks for. Raises InvalidRequest."""
+    text = query.get("limit", str(PAGE))
     # The length first: Python reads no number of thousands of digits.
     is_number = len(text) <= len(str(MAX_PAGE)) and text.isascii() and text.isdecimal()
     if not (is_number and 1 <= int(text) <= MAX_PAGE):

@@ -10,7 +10,7 @@ from gateway.access.interface import KeyDirectory
 from gateway.edge.auth import authenticate
 from gateway.ledger.rollups import Spend
 from gateway.service.amounts import amount, budget_fields
-from gateway.service.usage import OwnUsage, UsageService
+from gateway.service.usage import Days, OwnUsage, Spending, UsageService
 
 
 class UsageRoutes:
@@ -40,6 +40,18 @@ def fields(usage: OwnUsage) -> dict[str, object]:
         "by_day": _groups("day", usage.by_day),
         "by_model": _groups("model", usage.by_model),
         "by_key": _groups("key", usage.by_key),
+    }
+
+
+def spending_fields(spent: Spending, days: Days) -> dict[str, object]:
+    """Return what some teams spent, as JSON, by the group that was asked for."""
+    return {
+        "since": days.since.isoformat(),
+        "until": days.until.isoformat(),
+        "complete_from": None if spent.complete_from is None else spent.complete_from.isoformat(),
+        "by": spent.by.value,
+        "groups": [{"name": name, **spend_fields(spend)} for name, spend in spent.groups.items()],
+        "total": spend_fields(spent.total),
     }
 
 

@@ -25,6 +25,8 @@ class Verb(StrEnum):
     #: A window was made in the middle of its time; it starts from what was spent before.
     OPEN = "open"
     HOLD = "hold"
+    #: A window was made while the task was under way: its hold is also taken from there.
+    WIDEN = "widen"
     #: The upstream set more aside than was held; so the hold was raised.
     RAISE = "raise"
     SETTLE = "settle"
@@ -162,7 +164,7 @@ def _change(verb: Verb, fields: _Fields) -> Counters:
     match verb:
         case Verb.OPEN:
             return Counters(spent_microusd=fields.integer("spent"))
-        case Verb.HOLD | Verb.RAISE:
+        case Verb.HOLD | Verb.RAISE | Verb.WIDEN:
             return Counters(held_microusd=fields.integer("amount"))
         case Verb.RELEASE:
             return Counters(held_microusd=-fields.integer("hold"))

@@ -155,6 +155,8 @@ class Replay:
             self._holds[entry.hold] = OpenHold(
                 entry.change.held_microusd, entry.windows, entry.at_ms
             )
+        elif entry.verb is Verb.WIDEN:
+            self._check_widening(entry)
         elif entry.verb in (Verb.RAISE, Verb.PART):
             self._check_change(entry)
         elif entry.verb in ENDS:
@@ -163,6 +165,18 @@ class Replay:
             if entry.op in self._corrections:
                 self._find(entry.id, f"{entry.op} is booked a second time")
             self._corrections.add(entry.op)
+
+    def _check_widening(self, entry: Entry) -> None:
+        """Let an open hold be taken from more windows: all of it, and from none twice."""
+        hold = self._holds.get(entry.hold)
+        if hold is None:
+            self._find(entry.id, f"{entry.hold} has no open hold to widen")
+            return
+        if hold.amount_microusd != entry.change.held_microusd:
+            self._find(entry.id, f"{entry.hold} is widened by another amount than it holds")
+        if not set(hold.windows).isdisjoint(entry.windows):
+            self._find(entry.id, f"{entry.hold} is held in a window a second time")
+        self._holds[entry.hold] = replace(hold, windows=(*hold.windows, *entry.windows))
 
     def _check_change(self, entry: Entry) -> None:
         """Lead a hold on that was raised, or of which a part was given back; at nothing it ends."""

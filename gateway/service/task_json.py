@@ -6,6 +6,7 @@ from functools import reduce
 
 from gateway.domain.images import TokenUsage
 from gateway.domain.money import format_usd
+from gateway.domain.pricing import ChargeBasis
 from gateway.domain.task import Task
 from gateway.service.images import error_of
 from gateway.service.tasks import Status, render_status, status_of
@@ -48,6 +49,51 @@ def task_fields(task: Task) -> dict[str, object]:
     if status in (Status.FAILED, Status.CANCELLED, Status.UNKNOWN):
         body["error"] = {"message": error_of(outcome).message, "code": _failure_of(task)}
     return body
+
+
+def operator_fields(task: Task) -> dict[str, object]:
+    """Return a task for operators' programs: what its team is told, and what only we know.
+
+    Never what was ordered, nor a link: prompts and pictures are the team's.
+    """
+    told = task_fields(task)
+    renders = [
+        {
+            **fields,
+            "state": render.state,
+            "upstream_id": render.upstream_id,
+            "attempt_id": render.attempt_id,
+            "tries": render.tries,
+            "submitted": render.submitted_ms // 1000 or None,
+            "basis": render.result.basis if render.result else None,
+        }
+        for fields, render in zip(told["renders"], task.renders, strict=True)  # type: ignore[call-overload] # a list of tables
+    ]
+    return told | {
+        "team": task.team,
+        "user": task.user,
+        "owner": task.owner,
+        "epoch": task.epoch,
+        "cancelled": task.cancelled,
+        "detached": task.detached,
+        "held_usd": format_usd(held_microusd(task)),
+        "possible_charge_usd": format_usd(possible_microusd(task)),
+        "renders": renders,
+    }
+
+
+def held_microusd(task: Task) -> int:
+    """Return what is held for a task's pictures that have not come to their end."""
+    return task.hold.amount_microusd * sum(one.result is None for one in task.renders)
+
+
+def possible_microusd(task: Task) -> int:
+    """Return what its pictures have perhaps cost, and nobody knows."""
+    return sum(
+        one.result.cost_microusd
+        for one in task.renders
+        if one.result is not None and one.result.basis is ChargeBasis.POSSIBLE
+    )
 
 
 def _failure(kind: object) -> str | None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from gateway.domain.accounts import Caller
 from gateway.domain.errors import NotFound
-from gateway.domain.ids import TaskId
+from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import FailureKind, Render, RenderState, Task, picture_of
 from gateway.tasks.engine import Engine
 from gateway.tasks.interface import TaskStore
@@ -39,11 +39,16 @@ class TaskService:
 
     async def show(self, caller: Caller, task: str) -> Task:
         """Return a task of the caller's team. Raises NotFound for every other one."""
+        return await self.of_team(caller.team.id, task)
+
+    async def of_team(self, team: TeamId, task: str) -> Task:
+        """Return a task of a team. Raises NotFound for every other one."""
         live = self._engine.running.get(TaskId(task))
-        if live is not None and live.task.team == caller.team.id:
+        if live is not None and live.task.team == team:
             return live.current
         try:
-            read = await self._store.read(caller.team.id, TaskId(task))
+            await self._engine.write_down(team)
+            read = await self._store.read(team, TaskId(task))
         except UnreadableTaskError:
             read = None
         if read is None:
@@ -62,14 +67,23 @@ class TaskService:
 
     async def newest(self, caller: Caller, *, after: str, limit: int) -> Sequence[Task]:
         """Return the team's tasks, the newest first, from the one after `after` on."""
-        return await self._store.listed(caller.team.id, after=after, limit=limit)
+        return await self.newest_of(caller.team.id, after=after, limit=limit)
+
+    async def newest_of(self, team: TeamId, *, after: str, limit: int) -> Sequence[Task]:
+        """Return a team's tasks, the newest first, from the one after `after` on."""
+        await self._engine.write_down(team)
+        return await self._store.listed(team, after=after, limit=limit)
 
     async def cancel(self, caller: Caller, task: str) -> Task:
         """Cancel what was not submitted yet, and return the task. Raises NotFound."""
-        found = await self.show(caller, task)
+        return await self.cancel_of(caller.team.id, task)
+
+    async def cancel_of(self, team: TeamId, task: str) -> Task:
+        """Cancel what was not submitted yet of a team's task, and return it. Raises NotFound."""
+        found = await self.of_team(team, task)
         if not found.over:
             await self._engine.cancel(found.team, found.id)
-        return await self.show(caller, task)
+        return await self.of_team(team, task)
 
 
 def status_of(task: Task) -> Status:

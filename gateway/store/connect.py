@@ -16,10 +16,15 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio import UnixDomainSocketConnection as UnixConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.config.store_address import Endpoint, Login, StoreAddress, Tls
+
+#: What redis-py says of itself on each connection. By default it looks that up for each one, in
+#: its package's metadata, which takes milliseconds.
+_DRIVER = DriverInfo()
 
 #: redis-py's client: its `execute_command` is not annotated.
 Client = Any
@@ -61,6 +66,7 @@ class Connector:
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
             username=self.login.username or None,
             password=self.login.password or None,
+            driver_info=_DRIVER,
             db=self.db,
             **self._way_to(endpoint),
         )

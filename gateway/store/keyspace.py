@@ -123,7 +123,10 @@ def unfetched_ends_key(team: TeamId) -> str:
 
 
 def in_flight_key(team: TeamId) -> str:
-    """Name the sorted set of the team's tasks that hold money, by their number of images."""
+    """Name the sorted set of the team's tasks that hold money, by their number of images.
+
+    Those of an end user are a set beside it, ``…:in_flight:<hash>`` (tasks/lua/in_flight.lua).
+    """
     return f"{{t:{team}}}:in_flight"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 
 _INCLUDE = re.compile(r"^-- include: (\S+)$", re.MULTILINE)
@@ -28,6 +29,7 @@ class Script:
         object.__setattr__(self, "digest", digest)
 
 
+@cache
 def load_script(path: str) -> Script:
     """Read a packaged script such as ``tasks/lua/admit.lua`` with its fragments in place."""
     return Script(name=path.rsplit("/", 1)[-1].removesuffix(".lua"), body=_assemble(path))

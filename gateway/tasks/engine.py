@@ -291,6 +291,14 @@ class Engine:
         """Note that somebody has got these pictures of a task; written down a moment later."""
         self._house.shelf.fetched(team, task, renders)
 
+    async def write_down(self, team: TeamId) -> None:
+        """Write down now what is remembered of a team's tasks. Raises StoreUnavailable.
+
+        Whoever has just got a picture and reads of its task must not find it unfinished.
+        """
+        if self._house.shelf.holds_any(team):
+            await self._house.shelf.flush()
+
     def expect_retry(self, team: TeamId, call: Call) -> None:
         """Note that a call was sent away before it was a task: its retry is a new call."""
         note = partial(self._store.expect_retry, team, call)

@@ -60,10 +60,11 @@ class Recovery:
         """Look for ever."""
         while True:
             pause_s = EVERY_S
+            # What is heard while it looks may be of a team that it has passed: it looks again.
+            self._now.clear()
             with suppress(StoreUnavailable):
                 teams = await self._look()
                 pause_s = max(EVERY_S, teams / TEAMS_PER_S)
-            self._now.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._now.wait()

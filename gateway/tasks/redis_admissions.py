@@ -241,6 +241,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
             "owner": self._owner,
             "amount": task.hold.amount_microusd,
             "renders": len(unfinished),
+            "user": task.subject or task.user,
             "created_ms": task.created_ms,
             "list_from_ms": now_ms - self._keeping.listed_of(task),
             "fields": records.task_fields(self._written(task), owner=self._owner, call=call),

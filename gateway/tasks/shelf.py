@@ -53,6 +53,10 @@ class Shelf:
         """Tell whether something of this task has not been written down yet."""
         return task in self._pending.get(team, ()) or task in self._leaving
 
+    def holds_any(self, team: TeamId) -> bool:
+        """Tell whether something of any task of a team has perhaps not been written."""
+        return bool(self._pending.get(team)) or bool(self._leaving)
+
     def _note(self, team: TeamId, task: TaskId) -> ShelfNote:
         return self._pending[team].setdefault(task, ShelfNote())
 

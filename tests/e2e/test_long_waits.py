@@ -174,7 +174,7 @@ async def test_a_hang_up_among_the_spaces_leaves_the_picture_to_a_retry(tmp_path
     async with kept_alive(tmp_path) as running:
         async with running.client.stream("POST", "/v1/images/generations", json=CALL) as answer:
             assert 200 == answer.status_code
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not await running.gateway.store.command("KEYS", "{t:design}:orphans:*"):  # noqa: ASYNC110 - the store sets no event
                 await asyncio.sleep(0.01)
         async with running.client.stream("POST", "/v1/images/generations", json=CALL) as again:

@@ -13,11 +13,13 @@ SECTIONS = '[organization]\nbudgets = [{ usd = 0.03, per = "month" }]'
 async def test_the_organizations_budget_is_never_exceeded(tmp_path: Path) -> None:
     """Three pictures fit one after the other; the fourth is refused, and names the organization."""
     async with running_gateway(tmp_path, sections=SECTIONS) as running:
-        served = [await running.generate(f"fox {number}") for number in range(3)]
-        await asyncio.sleep(1.0)
+        served = []
+        for number in range(3):
+            served.append(await running.generate(f"fox {number}"))
+            await running.until_told()
         refused = await running.generate("one fox too many")
         spent, held = await running.budget()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             name = (
                 'gateway_budget_spent_usd{name="month",per="month",scope="organization",'
                 'team="(organization)"}'
@@ -37,7 +39,7 @@ async def test_a_retry_joins_also_when_nothing_is_left(tmp_path: Path) -> None:
     sections = '[organization]\nbudgets = [{ usd = 0.011, per = "month" }]'
     async with running_gateway(tmp_path, sections=sections) as running:
         first = await running.generate()
-        await asyncio.sleep(1.0)
+        await running.until_told()
         running.client.headers["x-stainless-retry-count"] = "1"
         again = await running.generate()
         other = await running.generate("another fox")
@@ -50,13 +52,7 @@ async def test_what_a_team_refuses_is_given_back(tmp_path: Path) -> None:
     """A call that its team cannot pay holds nothing of the organization's money."""
     async with running_gateway(tmp_path, sections=SECTIONS, budget="0.001") as running:
         refused = await running.generate()
-        store = running.gateway.store
-        async with asyncio.timeout(5):
-            while True:
-                [key] = await store.command("KEYS", "{org}:budget:*")  # type: ignore[misc]
-                if await store.command("HGET", key, "held") == b"0":
-                    break
-                await asyncio.sleep(0.05)
+        await running.until_told()
 
         assert 429 == refused.status_code
         assert "team's" in refused.json()["error"]["message"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway.tasks.shelf import FLUSH_EVERY_S
 from tests.support.gateway import Running, running_gateway
 
 PICTURES = 20
@@ -31,13 +30,13 @@ async def test_a_picture_takes_five_scripts_and_admission_one(tmp_path: Path) ->
     """
     async with running_gateway(tmp_path, server=QUIET) as running:
         await running.generate()
-        await asyncio.sleep(2 * FLUSH_EVERY_S)
+        await running.gateway.shelf.flush()
         before = await scripts_run(running)
         refused = await running.generate("too dear " * 30_000)
         at_refusal = await scripts_run(running)
         answers = await asyncio.gather(*(running.generate() for _ in range(PICTURES)))
         at_answers = await scripts_run(running)
-        await asyncio.sleep(2 * FLUSH_EVERY_S)
+        await running.gateway.shelf.flush()
         after = await scripts_run(running)
 
     assert [200] * PICTURES == [answer.status_code for answer in answers]

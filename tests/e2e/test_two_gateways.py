@@ -130,7 +130,7 @@ async def test_a_stream_that_is_cut_goes_on_at_the_other_gateway(
             path = "images/generations"
             async with client.stream("POST", f"{one.url}/{path}", json=call) as cut:
                 await anext(cut.aiter_bytes())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not await store.command("KEYS", "{t:design}:orphans:*"):  # noqa: ASYNC110 - the store sets no event
                     await asyncio.sleep(0.01)
             answer = await client.post(f"{two.url}/{path}", json=call)

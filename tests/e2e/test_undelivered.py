@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import httpx
-import pytest
-
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import Running, running_gateway
 
@@ -56,8 +53,7 @@ async def until_fetched(running: Running, task: str) -> None:
 async def test_a_picture_whose_client_hung_up_is_counted_until_its_retry(tmp_path: Path) -> None:
     """Nothing before it is paid, its price while nobody has it, nothing once it was delivered."""
     async with running_gateway(tmp_path, simulator=SLOW) as running:
-        with pytest.raises(httpx.ReadTimeout):
-            await running.generate(patience_s=0.5)
+        await running.hang_up()
         before = await undelivered(running)
         spent = await until_settled(running)
         waiting = await undelivered(running)
@@ -114,10 +110,12 @@ async def test_the_age_of_the_oldest_task_is_shown(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, simulator=SLOW) as running:
         idle = (await running.metrics())["gateway_task_age_seconds_max"]
         async with asyncio.TaskGroup() as group:
-            group.create_task(running.generate())
-            await asyncio.sleep(0.8)
-            age_s = (await running.metrics())["gateway_task_age_seconds_max"]
+            call = group.create_task(running.generate())
+            age_s = 0.0
+            while not call.done():
+                age_s = max(age_s, (await running.metrics())["gateway_task_age_seconds_max"])
+                await asyncio.sleep(0.1)
         after = (await running.metrics())["gateway_task_age_seconds_max"]
 
-        assert 0.3 <= age_s <= 10
+        assert 0.3 <= age_s <= 60
         assert (0, 0) == (idle, after)

@@ -84,7 +84,7 @@ COST = 7_838  # 0.533 credits at 68 per dollar
 PATIENCE = Patience(deadline_s=600.0, abandon_after_s=86_400.0, unknown_s=300.0)
 
 #: So long a step may take on a busy machine before a test gives up on it.
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 async def until(happened: Callable[[], bool]) -> None:

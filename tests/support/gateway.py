@@ -133,10 +133,30 @@ class Running:
         body.setdefault("size", "1024x1024")
         return await self.client.post("/v1/images/generations", json=body, timeout=patience_s)
 
-    async def until_submitted(self) -> None:
-        """Return once the simulator has taken an order."""
+    async def until_submitted(self, count: int = 1) -> None:
+        """Return once the simulator has taken so many orders."""
         async with asyncio.timeout(START_S):
-            while (await self.simulated())["submits"] == 0:  # noqa: ASYNC110 - another server's
+            while (await self.simulated())["submits"] < count:  # noqa: ASYNC110 - another server's
+                await asyncio.sleep(0.02)
+
+    async def hang_up(self, prompt: str = "a small red fox") -> None:
+        """Ask for a picture, and go away once it is ordered."""
+        count = int((await self.simulated())["submits"]) + 1
+        call = asyncio.get_running_loop().create_task(self.generate(prompt))
+        await self.until_submitted(count)
+        call.cancel()
+        await asyncio.wait({call})
+
+    async def until_told(self) -> None:
+        """Return once the organization has heard what everything came to: it holds nothing."""
+        store = self.gateway.store
+        async with asyncio.timeout(START_S):
+            while True:
+                keys = await store.command("KEYS", "{org}:budget:*")
+                assert isinstance(keys, list)
+                held = [await store.command("HGET", key, "held") for key in keys]  # type: ignore[arg-type]
+                if set(held) == {b"0"}:
+                    return
                 await asyncio.sleep(0.02)
 
     async def simulated(self) -> dict[str, float]:

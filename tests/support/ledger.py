@@ -78,6 +78,16 @@ def a_raise(
     }
 
 
+def a_widening(
+    task: str, amount: int, windows: Sequence[str] = (TOTAL_WINDOW,), *, render: int = 0
+) -> dict[str, str]:
+    """Return the fields of a hold that is also taken from a window that was made since."""
+    return a_hold(task, amount, windows, render=render) | {
+        "verb": "widen",
+        "op": f"{task}:{render}:widen:{windows[0]}",
+    }
+
+
 def an_end(
     verb: str,
     task: str,
@@ -168,6 +178,7 @@ def window_changes(fields: Mapping[str, str]) -> list[tuple[str, str, int]]:
         "open": [("spent", int(fields.get("spent", "0")))],
         "hold": [("held", amount["amount"])],
         "raise": [("held", amount["amount"])],
+        "widen": [("held", amount["amount"])],
         "settle": [("held", -amount["hold"]), ("spent", amount["cost"])],
         "release": [("held", -amount["hold"])],
         "possible_charge": [("held", -amount["hold"]), ("spent", amount["cost"])],

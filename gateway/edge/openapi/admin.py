@@ -16,9 +16,11 @@ from gateway.domain.errors import (
 )
 from gateway.domain.money import MAX_MICROUSD, MICROUSD_PER_USD
 from gateway.edge.admin import DEFAULT_GRACE
+from gateway.edge.openapi.headers import TASK
 from gateway.edge.openapi.parts import (
     ADMIN,
     COUNT,
+    DAY_ASKED,
     TEXT,
     Operation,
     Schema,
@@ -30,10 +32,14 @@ from gateway.edge.openapi.parts import (
     nullable,
     ok,
     one_of,
+    query,
     record,
     ref,
 )
 from gateway.edge.openapi.settings import EXPIRES, key_terms, setting_schemas
+from gateway.ledger.rollups import Grouping
+from gateway.service.tasks import MAX_PAGE, PAGE
+from gateway.service.usage import MAX_DAYS
 
 _CALL: tuple[type[GatewayError], ...] = (NotAuthenticated, StoreUnavailable, InternalError)
 _OF_A_TEAM = (*_CALL, NotFound)
@@ -70,6 +76,11 @@ _USD: Schema = {
     ],
     "description": "Dollars to pay in; below zero takes back. Never zero.",
 }
+
+
+_ONE_TEAM = query("team", TEXT, "One team; without it, all of them.")
+
+_A_TASK = ok(ref("AdminTask"), "The task as it stands.", *TASK[:1])
 
 
 def admin_schemas() -> dict[str, Schema]:
@@ -161,6 +172,63 @@ OPERATIONS: Mapping[str, Operation] = {
         tag="admin",
         caller=ADMIN,
         answers={200: ok(listed(ref("AdminBudget")), "The budgets.")},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.budgets.all": Operation(
+        summary="List budgets as they stand",
+        tag="admin",
+        caller=ADMIN,
+        parameters=(_ONE_TEAM,),
+        answers={200: ok(listed(ref("AdminBudget")), "The budgets of teams and their keys.")},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.usage": Operation(
+        summary="Show what teams spent",
+        description=f"UTC days, both included; at most {MAX_DAYS} of them.",
+        tag="admin",
+        caller=ADMIN,
+        parameters=(
+            _ONE_TEAM,
+            query(
+                "since", DAY_ASKED, "The first day; without it, the first of the month of the last."
+            ),
+            query("until", DAY_ASKED, "The last day; without it, today."),
+            query("by", {**one_of(*Grouping), "default": Grouping.TEAM}, "What to tell apart."),
+        ),
+        answers={200: ok(ref("AdminUsage"), "Sums.")},
+        errors=(*_OF_A_TEAM, InvalidRequest),
+    ),
+    "admin.tasks.list": Operation(
+        summary="List tasks",
+        description="The newest first, without prompts and pictures.",
+        tag="admin",
+        caller=ADMIN,
+        parameters=(
+            _ONE_TEAM,
+            query(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
+                "How many.",
+            ),
+        ),
+        answers={200: ok(listed(ref("AdminTask")), "Tasks.")},
+        errors=(*_OF_A_TEAM, InvalidRequest),
+    ),
+    "admin.tasks.show": Operation(
+        summary="Show a task",
+        tag="admin",
+        caller=ADMIN,
+        parameters=(_ONE_TEAM,),
+        answers={200: _A_TASK},
+        errors=_OF_A_TEAM,
+    ),
+    "admin.tasks.cancel": Operation(
+        summary="Cancel what was not submitted yet of a task",
+        description="What was goes on, and may be charged.",
+        tag="admin",
+        caller=ADMIN,
+        parameters=(_ONE_TEAM,),
+        answers={200: _A_TASK},
         errors=_OF_A_TEAM,
     ),
     "admin.top_ups.create": Operation(

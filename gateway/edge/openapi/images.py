@@ -40,6 +40,7 @@ from gateway.edge.edits import FORM_PICTURES, JSON_PICTURES
 from gateway.edge.fields import LINKS, field_table, links_field, offered, prompt_field
 from gateway.edge.openapi.headers import RATES, STREAM, TASK
 from gateway.edge.openapi.parts import (
+    DAY_ASKED,
     JSON,
     ONE_PIXEL,
     TEAM,
@@ -200,7 +201,6 @@ _EVENT: Schema = record(
 )
 
 #: A query without a value is one that was left out.
-_DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, const("")]}
 
 _MAKING = Operation(
     summary="Make pictures from words",
@@ -376,10 +376,10 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters=(
             query(
                 "since",
-                _DAY,
+                DAY_ASKED,
                 "The first day; without it, the first of the month of the last.",
             ),
-            query("until", _DAY, "The last day; without it, today."),
+            query("until", DAY_ASKED, "The last day; without it, today."),
         ),
         answers={200: ok(ref("Usage"), "Budgets and sums.")},
         errors=(*CALL, InvalidRequest),

@@ -95,6 +95,9 @@ TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 
+#: A day in a query; empty is none.
+DAY_ASKED: Schema = {"anyOf": [{"type": "string", "format": "date"}, {"const": ""}]}
+
 
 def ref(name: str) -> Schema:
     """Point to a component of `schemas.py`."""

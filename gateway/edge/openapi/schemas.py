@@ -22,6 +22,7 @@ from gateway.edge.openapi.parts import (
     ref,
 )
 from gateway.edge.streams import COMPLETED
+from gateway.ledger.rollups import Grouping
 from gateway.service.tasks import Status
 
 _AMOUNT = ref("Amount")
@@ -108,35 +109,37 @@ _STREAM_EVENT: Schema = {
 
 _STATUS = one_of(*(status.value for status in Status))
 
+_RENDER: Mapping[str, Schema] = {
+    "index": COUNT,
+    "status": _STATUS,
+    "cost_usd": nullable(USD),
+    "error": nullable(TEXT),
+}
+
+_TASK_FIELDS: Mapping[str, Schema] = {
+    "id": TEXT,
+    "object": const("image.task"),
+    "status": _STATUS,
+    "created": COUNT,
+    "completed": nullable(COUNT),
+    "model": TEXT,
+    "operation": one_of("generation", "edit"),
+    "size": _SIZE,
+    "quality": TEXT,
+    "output_format": one_of("png", "jpeg", "webp"),
+    "n": COUNT,
+    "key": TEXT,
+    "provider": TEXT,
+    "cost_usd": USD,
+    "renders": each(record(_RENDER)),
+    "error": nullable(record({"message": TEXT, "code": TEXT})),
+    "usage": ref("TokenUsage"),
+}
+
 _TASK = record(
     {
-        "id": TEXT,
-        "object": const("image.task"),
-        "status": _STATUS,
-        "created": COUNT,
-        "completed": nullable(COUNT),
-        "model": TEXT,
-        "operation": one_of("generation", "edit"),
+        **_TASK_FIELDS,
         "prompt": TEXT,
-        "size": _SIZE,
-        "quality": TEXT,
-        "output_format": one_of("png", "jpeg", "webp"),
-        "n": COUNT,
-        "key": TEXT,
-        "provider": TEXT,
-        "cost_usd": USD,
-        "renders": each(
-            record(
-                {
-                    "index": COUNT,
-                    "status": _STATUS,
-                    "cost_usd": nullable(USD),
-                    "error": nullable(TEXT),
-                }
-            )
-        ),
-        "error": nullable(record({"message": TEXT, "code": TEXT})),
-        "usage": ref("TokenUsage"),
         "data": each(record({"b64_json": TEXT, "url": TEXT}, optional=("b64_json",))),
     },
     optional=("prompt", "usage", "data"),
@@ -211,6 +214,44 @@ SCHEMAS: Mapping[str, Schema] = {
     "Task": _TASK,
     "Quote": _QUOTE,
     "Usage": _TEAM_USAGE,
+    "AdminUsage": record(
+        {
+            "object": const("admin.usage"),
+            "since": _DAY,
+            "until": _DAY,
+            "complete_from": nullable(_DAY),
+            "by": one_of(*Grouping),
+            "groups": each(record({"name": TEXT, **_SPEND})),
+            "total": record(_SPEND),
+        }
+    ),
+    "AdminTask": record(
+        {
+            **_TASK_FIELDS,
+            "renders": each(
+                record(
+                    {
+                        **_RENDER,
+                        "state": TEXT,
+                        "upstream_id": TEXT,
+                        "attempt_id": TEXT,
+                        "tries": COUNT,
+                        "submitted": nullable(COUNT),
+                        "basis": nullable(TEXT),
+                    }
+                )
+            ),
+            "team": TEXT,
+            "user": TEXT,
+            "owner": TEXT,
+            "epoch": COUNT,
+            "cancelled": {"type": "boolean"},
+            "detached": {"type": "boolean"},
+            "held_usd": USD,
+            "possible_charge_usd": USD,
+        },
+        optional=("usage",),
+    ),
     "Model": record(
         {
             "id": TEXT,

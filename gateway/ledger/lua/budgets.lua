@@ -7,7 +7,8 @@
 --   limit, end_ms   as they were at the last hold; for readers
 --   refused_at      the limit that a call did not fit below; for whoever announces it
 -- Invariant: what a call holds is taken back exactly once, by settle or by release, from the very
--- windows that reserve chose; a settlement is never clamped.
+-- windows that it is held in: those that reserve chose, and those it was found under way for when
+-- they were opened. A settlement is never clamped.
 
 local WINDOW_KEEP_MS = 62 * 86400 * 1000
 -- What was spent is also summed in buckets of a quarter of an hour: every time zone's midnight is a
@@ -64,28 +65,39 @@ local function opening_of(budget, window, now_ms, sums)
   return spent
 end
 
+-- Make a window that starts from what was spent before.
+local function open_window(budget, window, now_ms, sums, ledger_key)
+  local opening = opening_of(budget, window, now_ms, sums)
+  redis.call('HSET', window.key, 'spent', int(opening), 'held', '0')
+  if window.end_ms then
+    redis.call('PEXPIREAT', window.key, int(window.end_ms + WINDOW_KEEP_MS))
+  end
+  if opening > 0 then
+    redis.call('XADD', ledger_key, '*', 'verb', 'open', 'op', 'open:' .. window.key,
+      'window', window.key, 'spent', int(opening))
+  end
+end
+
 -- Read every chosen window, open those that are new, and check that `amount` fits into all.
 -- Returns nil when it fits, else the 1-based index of the budget that refuses. `over` lets a hold
--- that was admitted before, and that the store has lost since, exceed the limit.
--- Opening a window is no hold: it stays when the call is refused.
-local function check_budgets(budgets, chosen, amount, over, now_ms, sums, ledger_key)
+-- that was admitted before, and that the store has lost since, exceed the limit. `opened`, if there
+-- is one, is called with each budget and its window that was opened, to hold what is under way.
+-- Opening a window is no hold of the call's: it stays when the call is refused.
+local function check_budgets(budgets, chosen, amount, over, now_ms, sums, ledger_key, opened)
   local refusing = nil
   for index, window in ipairs(chosen) do
+    local fields = redis.call('HMGET', window.key, 'spent', 'held', 'topped_up', 'limit')
     -- Not EXISTS: a total may have been topped up before anything was spent.
-    if redis.call('HEXISTS', window.key, 'spent') == 0 then
-      local opening = opening_of(budgets[index], window, now_ms, sums)
-      redis.call('HSET', window.key, 'spent', int(opening), 'held', '0')
-      if window.end_ms then
-        redis.call('PEXPIREAT', window.key, int(window.end_ms + WINDOW_KEEP_MS))
+    if not fields[1] then
+      open_window(budgets[index], window, now_ms, sums, ledger_key)
+      if opened then
+        opened(budgets[index], window)
       end
-      if opening > 0 then
-        redis.call('XADD', ledger_key, '*', 'verb', 'open', 'op', 'open:' .. window.key,
-          'window', window.key, 'spent', int(opening))
-      end
+      fields = redis.call('HMGET', window.key, 'spent', 'held', 'topped_up', 'limit')
     end
-    local spent, held, topped_up = read_window(window.key)
-    window.spent, window.held = spent, held
-    window.limit = budgets[index].limit + topped_up
+    local spent, held = tonumber(fields[1]), tonumber(fields[2])
+    window.spent, window.held, window.told_limit = spent, held, fields[4]
+    window.limit = budgets[index].limit + tonumber(fields[3] or '0')
     if not refusing and not over and spent + held + amount > window.limit then
       refusing = index
       -- Once for each limit: a caller that tries again and again costs no write.
@@ -101,7 +113,9 @@ end
 local function reserve(chosen, amount)
   for _, window in ipairs(chosen) do
     redis.call('HINCRBY', window.key, 'held', int(amount))
-    redis.call('HSET', window.key, 'limit', int(window.limit))
+    if window.told_limit ~= int(window.limit) then
+      redis.call('HSET', window.key, 'limit', int(window.limit))
+    end
   end
 end
 

@@ -19,6 +19,7 @@
 -- KEYS[18..] every budget window, rate and day counter named in the order
 -- ARGV[1]    order, JSON:
 --   id, owner, amount (micro-dollars of each render), renders (how many), images
+--   user              hash of the end user the call names, '' for none
 --   created_ms, admit_by_ms (by the store's clock), list_from_ms (older tasks are off the list)
 --   account_version   version of the account the caller was read at, '' for none
 --   anew              true to write a lost record again: no limit, tombstone or time refuses it
@@ -46,6 +47,7 @@
 -- Idempotent by task id: repeating it on an admitted task changes nothing and answers the same.
 -- include: ledger/lua/budgets.lua
 -- include: ledger/lua/quotas.lua
+-- include: tasks/lua/widening.lua
 -- include: tasks/lua/calls.lua
 
 local task_key, live_key, tombstone_key = KEYS[1], KEYS[2], KEYS[3]
@@ -133,8 +135,13 @@ for index, budget in ipairs(order.budgets) do
   window_facts[index] = window.facts
 end
 local amount = order.amount * order.renders
+local team = {
+  in_flight = in_flight_key, tasks = tasks_key, ledger = ledger_key,
+  prefix = string.sub(task_key, 1, -#order.id - 1), list_from_ms = order.list_from_ms}
 local refusing = check_budgets(
-  order.budgets, chosen, amount, order.anew, now_ms, sums, ledger_key)
+  order.budgets, chosen, amount, order.anew, now_ms, sums, ledger_key, function(budget, window)
+    hold_under_way(budget, window, team)
+  end)
 if refusing then
   local window = chosen[refusing]
   return {'over_budget', refusing, window.facts, window.spent, window.held, window.limit}
@@ -157,7 +164,7 @@ if order.book then
 end
 redis.call('ZADD', live_key, int(order.created_ms), order.id)
 redis.call('SADD', owners_key, order.owner)
-redis.call('ZADD', in_flight_key, order.images, order.id)
+enter_flight(in_flight_key, order.id, order.images, order.user)
 redis.call('ZADD', tasks_key, int(order.created_ms), order.id)
 redis.call('ZREMRANGEBYSCORE', tasks_key, '-inf', '(' .. int(order.list_from_ms))
 for _, entry in ipairs(order.entries) do

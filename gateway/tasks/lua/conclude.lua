@@ -10,7 +10,7 @@
 -- KEYS[7,8,9]  tasks of this call, orphans among them, its refusals (sorted sets)
 -- KEYS[10]   outbox of the team: what the organization is to be told (hash)
 -- KEYS[11,12]  pictures of the team that nobody has fetched (hash, sorted set)
--- KEYS[13..] the windows the hold was taken from
+-- KEYS[13..] the windows the caller knows the hold to be taken from: their balances are answered
 -- ARGV[1]    order, JSON:
 --   id, created_ms, index, epoch and owner (must match), from (comma-separated states), to (state), verb
 --   op                of the ledger's line
@@ -33,6 +33,7 @@
 -- Idempotent: once the hold is gone nothing moves any more, and the booked cost is answered.
 -- Runs without memory to spare: giving money back must never wait for room.
 -- include: ledger/lua/budgets.lua
+-- include: tasks/lua/in_flight.lua
 -- include: tasks/lua/calls.lua
 -- include: tasks/lua/unfetched.lua
 -- include: ledger/lua/untold.lua
@@ -51,8 +52,9 @@ for index = 13, #KEYS do
 end
 
 local record = redis.call('HMGET', task_key, prefix .. 'state', 'epoch', prefix .. 'hold',
-  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner', 'purse')
-local state, epoch, hold, booked, windows_json, watchers, count, owner, in_purse = unpack(record)
+  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner', 'subject', 'user', 'purse')
+local state, epoch, hold, booked, windows_json, watchers, count, owner = unpack(record)
+local subject, user, in_purse = unpack(record, 9)
 if not state then
   return {'missing'}
 end
@@ -67,7 +69,8 @@ if not string.find(',' .. order.from .. ',', ',' .. state .. ',', 1, true) then
 end
 
 local cost = order.cost
-settle(window_keys, tonumber(hold), cost)
+-- The record may know of a window that was opened since.
+settle(cjson.decode(windows_json), tonumber(hold), cost)
 redis.call('XADD', ledger_key, '*', 'verb', order.verb, 'op', order.op, 'task', order.id,
   'hold', hold, 'cost', int(cost), 'windows', windows_json, unpack(order.entry))
 -- What the organization holds for a task is given back by its entry, whatever the settings say now.
@@ -120,7 +123,7 @@ if redis.call('HINCRBY', task_key, 'open', -1) > 0 then
 end
 
 -- That was the last render. The order carries the prompt; nothing can be submitted any more.
-redis.call('ZREM', in_flight_key, order.id)
+leave_flight(in_flight_key, order.id, subject, user)
 redis.call('HSET', task_key, 'ended_ms', int(order.now_ms))
 redis.call('HDEL', task_key, 'order', 'files')
 if order.prompt then

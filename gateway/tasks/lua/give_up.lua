@@ -19,6 +19,7 @@
 -- Idempotent. A later admission of this id is refused by the tombstone. A task that the call was
 -- attached to has nobody who waits for it any more.
 -- include: ledger/lua/budgets.lua
+-- include: tasks/lua/in_flight.lua
 -- include: tasks/lua/calls.lua
 
 local task_key, live_key, tombstone_key = KEYS[1], KEYS[2], KEYS[3]
@@ -27,8 +28,9 @@ local places = {calls = KEYS[7], orphans = KEYS[8], refused = KEYS[9], keyed = K
 local order = cjson.decode(ARGV[1])
 
 local is_first = redis.call('SET', tombstone_key, '1', 'PX', int(order.tombstone_ms), 'NX')
-local record = redis.call('HMGET', task_key, '0:hold', 'windows', 'open', 'renders')
-local hold, windows, open, renders = unpack(record)
+local record = redis.call('HMGET', task_key, '0:hold', 'windows', 'open', 'renders',
+  'subject', 'user')
+local hold, windows, open, renders, subject, user = unpack(record)
 if not hold then
   local was_attached = false
   for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, LOOK_AT - 1)) do
@@ -58,9 +60,10 @@ for index = 0, tonumber(renders) - 1 do
     'hold', hold, 'cost', '0', 'windows', windows, unpack(order.entries[index + 1]))
 end
 redis.call('DEL', task_key)
-for _, key in ipairs({live_key, in_flight_key, tasks_key}) do
+for _, key in ipairs({live_key, tasks_key}) do
   redis.call('ZREM', key, order.id)
 end
+leave_flight(in_flight_key, order.id, subject, user)
 forget(places, order.created_ms, order.id)
 if order.call.keyed then
   redis.call('DEL', places.keyed)

@@ -5,7 +5,7 @@
 -- KEYS[1]    task record (hash)
 -- KEYS[2]    ledger of the team (stream)
 -- KEYS[3]    outbox of the team: what the organization is to be told (hash)
--- KEYS[4..]  the windows the hold was taken from
+-- KEYS[4..]  the windows the hold is thought to be taken from; its record decides
 -- ARGV[1]    index of the render
 -- ARGV[2]    task id
 -- ARGV[3]    micro-dollars to add to its hold
@@ -31,9 +31,7 @@ end
 if cost then
   return 'over'
 end
-for index = 4, #KEYS do
-  redis.call('HINCRBY', KEYS[index], 'held', int(extra))
-end
+settle(cjson.decode(windows_json), -extra, 0)
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[3], task_id .. ':' .. ARGV[1], ARGV[5])
 end

@@ -31,6 +31,8 @@ from tests.support.processes import children, connected_to, environ_of, is_alive
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel by /proc")
 
 WORKERS = ("--workers", "2")
+#: How long a worker that is told to end waits at most for calls.
+DRAIN_S = 30
 BODY = {
     "model": "gpt-image-1.5",
     "prompt": "a small red fox",
@@ -85,7 +87,7 @@ async def house(folder: Path, *, latency_s: float = 0.2, **environ: str) -> Asyn
     settings = SimulatorSettings(latency_median_s=latency_s, latency_sigma=0.0, seed=7)
     async with serving_simulator(settings) as upstream:
         config = write_config(folder, upstream, server='lease = "1s"')
-        config.write_text(config.read_text().replace('drain = "2s"', 'drain = "10s"'))
+        config.write_text(config.read_text().replace('drain = "2s"', f'drain = "{DRAIN_S}s"'))
         async with serving_gateway(config, *WORKERS, **environ) as served:
             yield House(served, upstream, config)
 
@@ -177,17 +179,20 @@ async def test_a_killed_worker_loses_no_picture_and_no_count(tmp_path: Path) -> 
 
 async def test_a_stop_waits_for_every_call(tmp_path: Path) -> None:
     """A call that waits at one worker for a task of the other gets its picture, too."""
-    async with house(tmp_path, latency_s=1.5) as it:
+    async with house(tmp_path, latency_s=3.0) as it:
         first, second = it.workers()
         pids = [it.parent, *children(it.parent)]
         metrics_dir = Path(environ_of(first)["PROMETHEUS_MULTIPROC_DIR"])
         assert metrics_dir.is_dir()
         async with it.client(first) as one, it.client(second) as two:
-            with pytest.raises(httpx.ReadTimeout):
-                await one.post("/v1/images/generations", json=BODY, timeout=0.5)
+            left = asyncio.get_running_loop().create_task(picture(one))
+            async with asyncio.timeout(START_S):
+                while not await it.submits():  # noqa: ASYNC110 - as in `until`
+                    await asyncio.sleep(0.02)
+            left.cancel()
             async with asyncio.TaskGroup() as group:
                 joined = group.create_task(picture(two, retry=1))
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(1.0)  # it has to be there when the stop comes
                 it.served.process.send_signal(signal.SIGTERM)
                 code, _ = await ended(it.served.process)
         submits = await it.submits()
@@ -205,7 +210,7 @@ async def test_a_stop_of_one_worker_is_its_own(tmp_path: Path) -> None:
         first, second = it.workers()
         os.kill(first, signal.SIGTERM)
         # Sooner than when it waits for the other one in vain.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DRAIN_S - 5):
             await until(lambda: not is_alive(first))
         await until(lambda: len(it.workers()) == 2)
         async with it.client(second) as two:
@@ -226,7 +231,7 @@ async def test_a_killed_parent_leaves_nothing(tmp_path: Path) -> None:
         os.kill(it.workers()[0], signal.SIGSTOP)
         it.served.process.send_signal(signal.SIGKILL)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while any(map(is_alive, pids)):  # noqa: ASYNC110 - as in `until`
                     await asyncio.sleep(0.02)
         finally:

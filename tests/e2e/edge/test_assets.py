@@ -57,7 +57,7 @@ async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
 
 async def _link(running: Running, task: str) -> str:
     """Return the link to a task's picture, once the picture is noted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             answer = await running.client.get(f"/v1/images/tasks/{task}?data=links")
             if pictures := answer.json()["data"]:
@@ -210,3 +210,15 @@ async def test_a_picture_that_cannot_be_read_is_no_empty_picture(linked: Linked)
     file.write_bytes(b"")
 
     assert 500 == (await linked.get()).status_code
+
+
+async def test_links_lead_where_the_caller_called_when_the_proxy_is_trusted(
+    tmp_path: Path,
+) -> None:
+    """A load balancer that speaks TLS says so, and by which name it was asked."""
+    told = {"x-forwarded-proto": "https", "x-forwarded-host": "images.example.com"}
+    async with running_gateway(tmp_path, server='trusted_proxies = ["127.0.0.1"]') as running:
+        running.client.headers.update(told)
+        answer = await running.generate(response_format="url")
+
+    assert answer.json()["data"][0]["url"].startswith("https://images.example.com/v1/assets/")

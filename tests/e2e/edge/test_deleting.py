@@ -100,7 +100,7 @@ async def test_nothing_of_a_deleted_picture_remains_but_its_ledger_line(
     upstream = (await running.gateway.store_tasks.read("design", task)).renders[0].upstream_id  # type: ignore[arg-type, union-attr]
     before, money = await dump(store), await running.budget()
     deleted = await running.client.delete(url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         # The account's permit of a render is given back a moment after its end.
         while naming(after := await dump(store), task) != LEDGER:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.1)

@@ -65,15 +65,6 @@ def client_of(running: Running, key: str = TEAM_KEY) -> EvolinkClient:
     return EvolinkClient(f"{running.url}/evolink", key)
 
 
-async def submitted(running: Running) -> None:
-    """Return when the upstream was asked."""
-    async with asyncio.timeout(5):
-        while True:
-            if (await running.simulated())["submits"]:
-                return
-            await asyncio.sleep(0.02)
-
-
 def error_of(answer: httpx.Response) -> tuple[int, str, str]:
     """Return status, code and type of a refusal."""
     error = answer.json()["error"]
@@ -94,7 +85,7 @@ async def test_a_client_creates_polls_and_downloads(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, simulator=slow) as running:
         client = client_of(running)
         created = await client.create(size="2:3")
-        await submitted(running)
+        await running.until_submitted()
         making = (await client.ask("GET", f"/v1/tasks/{created['id']}")).json()
         done = await client.finished(created["id"])
         picture = Image.open(io.BytesIO(await downloaded(done["results"][0])))
@@ -333,7 +324,7 @@ async def test_lists_and_batches(tmp_path: Path) -> None:
         client = client_of(running)
         good = await client.finished((await client.create())["id"])
         bad = await client.finished((await client.create(prompt="[[fail:service_error]]"))["id"])
-        await asyncio.sleep(1.1)  # what is stored is noted a second later
+        await running.gateway.shelf.flush()  # what is stored would be noted a second later
         everything = (await client.ask("GET", "/v1/tasks?page_size=1")).json()
         rest = (await client.ask("GET", "/v1/tasks?page_size=1&page=2")).json()
         completed = (await client.ask("GET", "/v1/tasks?status=completed&type=image")).json()
@@ -421,11 +412,11 @@ async def test_what_does_not_exist_is_told_in_its_envelope(tmp_path: Path) -> No
 
 async def test_a_gateway_that_stops_takes_no_more(tmp_path: Path) -> None:
     """While the server drains, creates are told to come again, and running tasks are shown."""
-    slow = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
-    async with running_gateway(tmp_path, simulator=slow) as running:
+    slow = SimulatorSettings(latency_median_s=3.0, latency_sigma=0.0, seed=7)
+    async with running_gateway(tmp_path, simulator=slow, drain="30s") as running:
         client = client_of(running)
         waiting = asyncio.get_running_loop().create_task(running.generate())
-        await submitted(running)
+        await running.until_submitted()
         running.stop.set()
         await asyncio.sleep(0.1)
         refused = await client.ask(

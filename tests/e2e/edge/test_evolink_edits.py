@@ -120,7 +120,7 @@ async def test_its_end_is_told(tmp_path: Path, pictures: RawServer) -> None:
             created = await Client(running).create(
                 image_urls=[f"{pictures.url}/a.png"], callback_url=f"{receiver.url}/hook"
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await receiver.asked.wait()
     [told] = receiver.requests
     body = json.loads(told.body)

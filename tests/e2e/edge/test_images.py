@@ -251,7 +251,7 @@ async def test_links_in_place_of_pictures(running: Running) -> None:
     """Each opens its picture to whoever has it, from the address that the caller used."""
     answer = await running.generate(n=2, response_format="url")
     task = f"/v1/images/tasks/{answer.headers['x-gateway-task-id']}"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         # Stored pictures are noted a moment later.
         while not (shown := (await running.client.get(task)).json()["data"]):  # noqa: ASYNC110 - the store sets no event
             await asyncio.sleep(0.05)

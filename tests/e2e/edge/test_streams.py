@@ -398,6 +398,6 @@ async def test_one_of_two_that_fails(tmp_path: Path) -> None:
 
 
 async def _orphaned(running: Running) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await running.gateway.store.command("KEYS", "{t:design}:orphans:*"):  # noqa: ASYNC110 - the store sets no event
             await asyncio.sleep(0.01)

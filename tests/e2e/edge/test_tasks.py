@@ -88,7 +88,7 @@ async def test_a_task_that_was_submitted_cannot_be_taken_back(tmp_path: Path) ->
     slow = SimulatorSettings(latency_median_s=1.0, latency_sigma=0.0, seed=7)
     async with running_gateway(tmp_path, simulator=slow) as running:
         task = (await started(running)).json()["id"]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await running.simulated())["submits"] == 0:  # noqa: ASYNC110 - the upstream is another program
                 await asyncio.sleep(0.01)
         cancelled = await running.client.post(f"/v1/images/tasks/{task}/cancel")

@@ -161,8 +161,11 @@ async def test_waits_for_the_link_and_for_the_store_are_told_apart(
     async with raw_server(answer(200, PNG)) as server:
         slow_store = await world.timed(server)
 
-    assert slow_link.store_s < 0.29 < slow_link.fetch_s
+    assert slow_link.fetch_s > 0.29
     assert slow_store.store_s > 0.29
+    # Neither has the other's wait in it: on no machine do the rest of both take as long.
+    assert slow_link.store_s < slow_link.fetch_s
+    assert slow_store.fetch_s < slow_store.store_s
 
 
 async def test_the_host_hears_no_key_and_only_one_question(world: World) -> None:

@@ -78,8 +78,8 @@ class Post:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something holds, for ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Wait until something holds, for a minute at most."""
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 - what is waited for is in other processes
             await asyncio.sleep(0.01)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -23,10 +23,12 @@ from gateway.domain.ids import TeamId
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.errors import on_gateway_error, on_http_exception
 from gateway.edge.middleware import RecordMiddleware
+from gateway.edge.operators import OperatorRoutes
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.redis_top_ups import RedisTopUps
 from gateway.service.admin import Admin
 from gateway.service.budgets import Budgets
+from gateway.service.operators import Operators
 from gateway.service.webhooks import Webhooks
 from gateway.store.client import Store
 from gateway.store.keyspace import callback_secret_key
@@ -64,6 +66,7 @@ class Api:
             admin=admin,
             budgets=budgets,
             webhooks=Webhooks(admin, TeamSecrets(store, self.clock, os.urandom)),
+            operators=OperatorRoutes(operators=cast("Operators", None), budgets=budgets),
             clock=self.clock,
             admin_key=admin_key,
         )

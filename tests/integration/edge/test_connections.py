@@ -98,8 +98,10 @@ async def test_whoever_comes_beyond_the_room_is_told_to_come_back(room: None) ->
         beyond, probe = await get("/v1/usage", address), await get("/readyz", address)
         within = await kept.get(f"{base}/v1/usage")
         other.close()
-        await asyncio.sleep(0.1)
-        later = await get("/v1/usage", address)
+        async with asyncio.timeout(30):
+            # The server sees a moment later that it has gone.
+            while (later := await get("/v1/usage", address)).text != "word":  # noqa: ASYNC110 - as it says
+                await asyncio.sleep(0.02)
 
     assert (503, "too_many_connections") == (beyond.status_code, beyond.json()["error"]["code"])
     assert ("close", "2") == (beyond.headers["connection"], beyond.headers["retry-after"])
@@ -127,7 +129,7 @@ async def test_beyond_the_room_nobody_may_be_silent_for_long(
     monkeypatch.setattr(connections, "CROWDED_HEAD_S", 0.1)
     async with served() as address:
         others = [await asyncio.open_connection(*address) for _ in range(4)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert [b"", b""] == [await reader.read() for reader, _ in others[2:]]
         assert not others[0][0].at_eof()
         for _, one in others:
@@ -141,7 +143,7 @@ async def test_a_client_that_does_not_say_what_it_wants_is_hung_up_on(said: byte
         for earlier in (b"", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"):
             reader, writer = await asyncio.open_connection(*address)
             writer.write(earlier + said)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 answered = await reader.read()
             assert earlier.startswith(b"GET") is answered.endswith(b"word")
             writer.close()
@@ -156,7 +158,7 @@ async def test_a_body_may_take_its_time() -> None:
             async with asyncio.timeout(KEEP_ALIVE_S + 0.5):
                 await reader.readuntil(b"word")
         writer.write(b"xx" + b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await reader.read()).endswith(b"word")
         writer.close()
 
@@ -166,7 +168,7 @@ async def test_an_answer_that_is_on_its_way_is_not_cut_off() -> None:
     async with served(KEEP_ALIVE_S + 0.5) as address:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HT")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await reader.read()).endswith(b"word")
         writer.close()
 

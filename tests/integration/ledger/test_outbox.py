@@ -238,7 +238,7 @@ async def test_the_loop_tells_noted_teams_and_all_the_others(
     for team in (TEAM, OTHER):
         await team_side.tell(team, outbox_field(TASK, "0"), _settled(0, 7))
     outbox.note(TEAM)
-    async with Background(grace_s=1) as background, asyncio.timeout(10):
+    async with Background(grace_s=1) as background, asyncio.timeout(60):
         background.loop("outbox", lambda: outbox.run(teams))
         while any([await team_side.untold(team) for team in (TEAM, OTHER)]):  # noqa: ASYNC110 - a store has no event
             await asyncio.sleep(0.02)

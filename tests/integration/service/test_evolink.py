@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.accounts import ApiKey, Caller
 from gateway.domain.errors import InvalidRequest, NotFound
-from gateway.domain.ids import TaskId, make_task_id
+from gateway.domain.ids import TaskId, TeamId, make_task_id
 from gateway.domain.limits import Budget, Period
 from gateway.domain.task import Task
 from gateway.domain.unified_ids import unified_id
@@ -29,6 +29,9 @@ class IdleEngine:
     """Runs nothing: all tasks are read from the store."""
 
     running: dict[TaskId, object] = {}  # noqa: RUF012 - never written
+
+    async def write_down(self, _team: TeamId) -> None:
+        """Have nothing to write."""
 
 
 def service(store: Store, journal: RedisTaskStore) -> EvolinkService:

@@ -20,12 +20,20 @@ async def test_a_running_task_is_shown_as_it_is_now(house: House, store: Store) 
     shown = await service.show(CALLER, live.task.id)
     await house.poller.poll()
     await over(live)
-    await house.shelf.flush()
     done = await service.show(CALLER, live.task.id)
 
     assert Status.COMPLETED != status_of(shown)
     assert Status.COMPLETED == status_of(done)
     assert "0:stored" in await record_in(store)
+
+
+async def test_a_list_has_what_was_answered_just_now(house: House) -> None:
+    """Whoever has a picture and lists its task finds it done, not a second later."""
+    service = TaskService(house.journal, house.engine)
+    await house.picture()
+    listed = await service.newest(CALLER, after="", limit=5)
+
+    assert [Status.COMPLETED] == [status_of(task) for task in listed]
 
 
 async def test_what_is_not_the_teams_is_not_there(house: House) -> None:

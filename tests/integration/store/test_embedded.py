@@ -129,8 +129,8 @@ def alive(pid: int) -> bool:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait up to 10 s for something to become true."""
-    async with asyncio.timeout(10):
+    """Wait up to a minute for something to become true."""
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - other processes set no events
             await asyncio.sleep(0.005)
 

@@ -187,7 +187,8 @@ async def test_a_frozen_node_takes_only_its_own_keys_along(cluster: Cluster, sto
 
     assert [b"unavailable"] * 20 == [call.result() for call in calls]
     assert [number for count in range(2, 22) for number in (count, count)] == served
-    assert took_s < 2.0
+    # One after another they would be unavailable after eight.
+    assert took_s < 6.0
     assert len(others) == len(found)
 
 

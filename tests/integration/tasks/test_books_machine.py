@@ -1,11 +1,11 @@
-"""The books against a plain model: any order of admissions, ends, repetitions and losses."""
+"""The books against a plain model: any order of admissions, ends, new budgets and losses."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 from hypothesis import HealthCheck, settings
@@ -37,21 +37,29 @@ T = TypeVar("T")
 
 TEAM_LIMIT, KEY_LIMIT = 1_000, 600
 KEYS = ("ci", "web")
+USERS = ("aaaa", "bbbb")
 EXAMPLES, STEPS = 60, 50
 
 INDEXES = st.integers(0, 2)
 
 
-def admission(number: int, key: str, hold: int, images: int) -> Admission:
-    """Ask for pictures with one of two keys, each with a budget of its own."""
-    month = Budget("month", TEAM_LIMIT, Period.MONTH)
-    return an_admission(
-        f"task{number}",
-        team=Team(TEAM_ID, ("*",), (month,), quotas=Quotas(in_flight_images=1_000)),
-        key=ApiKey(key, budgets=(Budget("total", KEY_LIMIT, Period.TOTAL),)),
-        images=images,
-        hold_microusd=hold,
-    )
+#: What everybody has from the beginning: scope and budget.
+FIRST = (
+    ("team", Budget("month", TEAM_LIMIT, Period.MONTH)),
+    ("key", Budget("total", KEY_LIMIT, Period.TOTAL)),
+)
+
+
+class Place(NamedTuple):
+    """Whose window of which budget it is."""
+
+    scope: str
+    owner: str
+    name: str
+
+
+#: The team's window of the first budget.
+TEAMS = Place("team", "", "month")
 
 
 @dataclass
@@ -69,8 +77,10 @@ class Kept:
     """What the model knows of a task; `lost` ones have no record any more, and stay held."""
 
     key: str
+    user: str
     admission: Admission
     renders: list[KeptRender]
+    places: set[Place] = field(default_factory=set)
     task: Task | None = None
     owner: int = 0
     given_up: bool = False
@@ -83,6 +93,20 @@ class Kept:
         if self.given_up or self.refused:
             return 0
         return sum(render.hold for render in self.renders if render.state != "ended")
+
+    @property
+    def cost(self) -> int:
+        """What was booked for it."""
+        return sum(render.cost for render in self.renders)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a window that is opened now finds it."""
+        return not self.lost and any(render.state != "ended" for render in self.renders)
+
+    def is_of(self, place: Place) -> bool:
+        """Whether a budget of this scope and owner counts it."""
+        return place.owner == {"team": "", "key": self.key, "user": self.user}[place.scope]
 
     def in_state(self, index: int, *states: str) -> Render | None:
         """Return a render as the product knows it, when the model has it in one of these states."""
@@ -103,6 +127,8 @@ class Books(RuleBasedStateMachine):
         self.store = Store(self.url, timeout_ms=5_000)
         self.journals = [a_journal(self.store, owner=f"replica_{number}") for number in range(3)]
         self.kept: list[Kept] = []
+        self.budgets: list[tuple[str, Budget]] = list(FIRST)
+        self.opened: set[Place] = set()
         self.overrun = 0
 
     @initialize()
@@ -123,30 +149,63 @@ class Books(RuleBasedStateMachine):
         """Return the journal of the replica that sees to a task."""
         return self.journals[kept.owner]
 
-    def held(self, key: str = "") -> int:
-        """Return what the model says is held, of one key or of all."""
-        return sum(kept.held for kept in self.kept if key in {"", kept.key})
+    def held(self, place: Place) -> int:
+        """Return what the model says is held in a window: of tasks that are known to be in it."""
+        return sum(kept.held for kept in self.kept if place in kept.places)
 
-    def spent(self, key: str = "") -> int:
-        """Return what the model says is spent, of one key or of all."""
-        return sum(
-            render.cost for kept in self.kept if key in {"", kept.key} for render in kept.renders
+    def spent(self, place: Place) -> int:
+        """Return what the model says is spent in a window: all that its owner ever spent."""
+        return sum(kept.cost for kept in self.kept if kept.is_of(place))
+
+    def admission(self, key: str, user: str, hold: int, images: int) -> Admission:
+        """Ask for pictures by the budgets that there are now."""
+        budgets = {
+            scope: tuple(budget for owned, budget in self.budgets if owned == scope)
+            for scope in ("team", "key", "user")
+        }
+        quotas = Quotas(in_flight_images=1_000)
+        return an_admission(
+            f"task{len(self.kept)}",
+            team=Team(
+                TEAM_ID, ("*",), budgets["team"], quotas=quotas, user_budgets=budgets["user"]
+            ),
+            key=ApiKey(key, budgets=budgets["key"]),
+            user=user,
+            images=images,
+            hold_microusd=hold,
         )
+
+    @rule(
+        scope=st.sampled_from(["team", "key", "user"]),
+        limit=st.integers(1, TEAM_LIMIT),
+        period=st.sampled_from([Period.MONTH, Period.TOTAL]),
+    )
+    def add_budget(self, scope: str, limit: int, period: Period) -> None:
+        """A budget comes while pictures are being made; the next call of its scope opens it."""
+        if len(self.budgets) < len(FIRST) + 3:
+            self.budgets.append((scope, Budget(f"new{len(self.budgets)}", limit, period)))
 
     @rule(
         target=tasks,
         key=st.sampled_from(KEYS),
+        user=st.sampled_from(USERS),
         hold=st.integers(1, 200),
         images=st.integers(1, 3),
     )
-    def admit(self, key: str, hold: int, images: int) -> Kept:
-        """A call is admitted exactly when all of it fits into both budgets."""
-        wanted = admission(len(self.kept), key, hold, images)
-        kept = Kept(key, wanted, [KeptRender(hold) for _ in range(images)], refused=True)
+    def admit(self, key: str, user: str, hold: int, images: int) -> Kept:
+        """A call is admitted exactly when all of it fits into every budget, beside all others."""
+        wanted = self.admission(key, user, hold, images)
+        kept = Kept(key, user, wanted, [KeptRender(hold) for _ in range(images)], refused=True)
+        owners = {"team": "", "key": key, "user": user}
+        limits = {
+            Place(scope, owners[scope], budget.name): budget.limit_microusd
+            for scope, budget in self.budgets
+        }
+        for place in limits.keys() - self.opened:
+            self.open(place)
         price = hold * images
-        fits = (
-            self.spent() + self.held() + price <= TEAM_LIMIT
-            and self.spent(key) + self.held(key) + price <= KEY_LIMIT
+        fits = all(
+            self.spent(place) + self.held(place) + price <= limit for place, limit in limits.items()
         )
         self.kept.append(kept)
         try:
@@ -156,7 +215,15 @@ class Books(RuleBasedStateMachine):
         else:
             assert fits
             kept.refused = False
+            kept.places = set(limits)
         return kept
+
+    def open(self, place: Place) -> None:
+        """Take into a window what its owner has under way."""
+        self.opened.add(place)
+        for kept in self.kept:
+            if kept.is_of(place) and kept.is_under_way:
+                kept.places.add(place)
 
     @rule(kept=tasks)
     def admit_again(self, kept: Kept) -> None:
@@ -277,14 +344,17 @@ class Books(RuleBasedStateMachine):
         assert taken is not None
         assert task.epoch + 1 == taken.epoch
         kept.task = taken
-        self.same_renders(task, taken)
+        self.same_but_for_windows(kept, task, taken)
         if render := kept.in_state(index, "submitted"):
             self.refused_to(kept, old, task, render)
 
-    def same_renders(self, task: Task, taken: Task) -> None:
-        """Compare what was in memory with what is written; the order goes with the last render."""
+    def same_but_for_windows(self, kept: Kept, task: Task, taken: Task) -> None:
+        """Compare what was in memory with what is written; windows that were made since are new."""
         assert task.renders == taken.renders
-        assert task.hold == taken.hold
+        assert task.hold.amount_microusd == taken.hold.amount_microusd
+        assert task.hold.windows == taken.hold.windows[: len(task.hold.windows)]
+        places = [Place(each.scope, each.owner, each.name) for each in taken.hold.windows]
+        assert sorted(kept.places) == sorted(places)
 
     @rule(kept=consumes(tasks))
     def lose_record(self, kept: Kept) -> None:
@@ -309,21 +379,20 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def windows_are_what_the_model_says(self) -> None:
         """Every counter equals the model's after every step, and holds never pass a limit."""
-        expected = {"team": (self.spent(), self.held())} | {
-            key: (self.spent(key), self.held(key)) for key in KEYS
-        }
+        expected = {place: (self.spent(place), self.held(place)) for place in self.opened}
 
-        assert expected == dict.fromkeys(expected, (0, 0)) | self.run(self.found())
-        assert self.spent() + self.held() <= TEAM_LIMIT + self.overrun
+        assert expected == self.run(self.found())
+        assert sum(expected.get(TEAMS, ())) <= TEAM_LIMIT + self.overrun
 
-    async def found(self) -> dict[str, tuple[int, int]]:
-        """Return spent and held by whose budget it is."""
+    async def found(self) -> dict[Place, tuple[int, int]]:
+        """Return spent and held of each window."""
         found = {}
         keys = await self.store.command("KEYS", "{t:design}:budget:*")
         assert isinstance(keys, list)
         for key in keys:
             spent, held = await self.store.command("HMGET", key, "spent", "held")  # type: ignore[misc, arg-type]
-            found[key.decode().split(":")[4] or "team"] = (int(spent), int(held))  # type: ignore[union-attr, arg-type]
+            place = Place(*key.decode().split(":")[3:6])  # type: ignore[union-attr]
+            found[place] = (int(spent), int(held))  # type: ignore[arg-type]
         return found
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
+
+import gateway.tasks.recovery
 from gateway.domain.task import RenderState
 from gateway.store.client import Store
 from gateway.tasks.interface import Joined
@@ -14,18 +19,47 @@ from tests.support.factories import an_admission
 from tests.support.journal import a_journal, admitted, record_in, seen_to_by
 
 
-def recovery_of(house: House) -> Recovery:
+class Watched(Recovery):
+    """Tells how often it has looked, and hears of a hand-over in the middle of a look."""
+
+    looks = 0
+    hears_in: int | None = None
+
+    async def _look(self) -> int:
+        teams = await super()._look()
+        self.looks += 1
+        if self.looks == self.hears_in:
+            self.hear(Message(Kind.HANDED_OVER))
+        return teams
+
+
+def recovery_of(house: House) -> Watched:
     """Return what looks after tasks for the engine of a house."""
-    return Recovery(house.journal, house.engine, house.replica, house.shelf, house.clock)
+    return Watched(house.journal, house.engine, house.replica, house.shelf, house.clock)
 
 
-async def looked(recovery: Recovery, *, for_s: float = 0.3) -> None:
-    """Let it look once, and stop it."""
+@asynccontextmanager
+async def looking(recovery: Watched) -> AsyncIterator[None]:
+    """Let it look until the block ends, once before the block begins."""
+    task = asyncio.get_running_loop().create_task(recovery.run())
+    before = recovery.looks
     try:
-        async with asyncio.timeout(for_s):
-            await recovery.run()
-    except TimeoutError:
+        await until(lambda: recovery.looks > before)
+        yield
+    finally:
+        task.cancel()
+
+
+async def looked(recovery: Watched) -> None:
+    """Let it look once, and stop it."""
+    async with looking(recovery):
         pass
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no second look come by itself."""
+    monkeypatch.setattr(gateway.tasks.recovery, "EVERY_S", 3600.0)
 
 
 async def test_tasks_that_were_handed_over_are_taken_at_once(house: House, store: Store) -> None:
@@ -82,22 +116,25 @@ async def test_tasks_of_ours_that_we_do_not_run_are_found_by_an_audit(
     assert RenderState.QUEUED != (await record_in(store))["0:state"]
 
 
-async def test_word_of_a_hand_over_ends_the_pause(house: House, store: Store) -> None:
+async def test_word_of_a_hand_over_ends_the_pause(house: House, store: Store, seldom: None) -> None:
     """Tasks that another replica gives up wait for nothing."""
     recovery = recovery_of(house)
     left = a_journal(store, owner="left")
-
-    async def hand_over() -> None:
-        await asyncio.sleep(0.1)
+    async with looking(recovery):
         task = (await admitted(left, an_admission("task1"))).task
         await left.hand_over(task)
         recovery.hear(Message(Kind.HANDED_OVER))
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(hand_over())
-        await looked(recovery, for_s=0.8)
+        await until(lambda: recovery.looks == 2)
 
     assert house.replica.id == (await record_in(store))["owner"]
+
+
+async def test_word_that_comes_during_a_look_is_not_lost(house: House, seldom: None) -> None:
+    """It may be of a team that this look has passed already: another one follows at once."""
+    recovery = recovery_of(house)
+    recovery.hears_in = 1
+    async with looking(recovery):
+        await until(lambda: recovery.looks == 2)
 
 
 async def test_a_record_of_a_later_release_is_left_to_it(house: House, store: Store) -> None:

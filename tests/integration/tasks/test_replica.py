@@ -1,20 +1,26 @@
-"""Places among replicas on the real store; time is moved by hand, the store's by itself."""
+"""Places among replicas on the real store; time is moved by hand."""
 
 from __future__ import annotations
 
-import asyncio
-
+from gateway.domain.clock import Clock
 from gateway.store.client import Store
+from gateway.store.keyspace import replicas_key
 from gateway.tasks.replica import Attendance, Replica
+from tests.support.clock import FixedClock
 from tests.support.journal import LaterClock
 from tests.support.valkey import ValkeyProcess
 
 LEASE_S = 10.0
 
 
-def a_replica(store: Store, name: str, clock: LaterClock, *, lease_s: float = LEASE_S) -> Replica:
+def a_replica(store: Store, name: str, clock: Clock) -> Replica:
     """Return a replica that has not renewed yet."""
-    return Replica(store, clock, id=name, lease_s=lease_s)
+    return Replica(store, clock, id=name, lease_s=LEASE_S)
+
+
+async def run_out(store: Store, name: str) -> None:
+    """Let a replica's place be of long ago."""
+    await store.command("ZADD", replicas_key(), "XX", 1, name)
 
 
 async def test_replicas_see_each_other(store: Store) -> None:
@@ -46,19 +52,18 @@ async def test_nothing_is_submitted_without_a_fresh_place(store: Store) -> None:
 
 async def test_a_replica_is_gone_after_it_was_missed_for_a_lease(store: Store) -> None:
     """Its place runs out in the store, and is then missed for as long again."""
-    clock = LaterClock()
-    one = a_replica(store, "one", clock, lease_s=0.3)
-    two = a_replica(store, "two", clock, lease_s=0.3)
+    clock = FixedClock()
+    one, two = a_replica(store, "one", clock), a_replica(store, "two", clock)
     await two.renew()
     await one.renew()
     seen = one.is_gone("two")
-    await asyncio.sleep(0.35)
+    await run_out(store, "two")
     for _ in range(2):
+        clock.advance(0.45 * LEASE_S)
         await one.renew()
         missed = one.is_gone("two")
-    for _ in range(4):
-        await asyncio.sleep(0.1)
-        await one.renew()
+    clock.advance(0.2 * LEASE_S)
+    await one.renew()
 
     assert (False, False, True) == (seen, missed, one.is_gone("two"))
 
@@ -67,26 +72,28 @@ async def test_a_stalled_store_makes_nobody_gone(
     store: Store, valkey_process: ValkeyProcess
 ) -> None:
     """Every place has run out when the store comes back; nobody is missed until we are steady."""
-    clock = LaterClock()
-    async with Store(valkey_process.url, timeout_ms=100) as impatient:
-        one = a_replica(impatient, "one", clock, lease_s=0.4)
-        two = a_replica(store, "two", clock, lease_s=0.4)
+    clock = FixedClock()
+    async with Store(valkey_process.url, timeout_ms=1_500) as impatient:
+        one, two = a_replica(impatient, "one", clock), a_replica(store, "two", clock)
         await two.renew()
         await one.renew()
         valkey_process.stop()
         try:
-            for _ in range(5):
-                await one.renew()
+            clock.advance(LEASE_S)
+            await one.renew()
         finally:
             valkey_process.cont()
-        await asyncio.sleep(0.1)
+        stalled = one.may_submit()
+        await run_out(store, "two")
         for _ in range(2):
+            clock.advance(0.4 * LEASE_S)
             await one.renew()
             after = one.is_gone("two")
         await two.renew()
-        await asyncio.sleep(0.1)
+        clock.advance(0.4 * LEASE_S)
         await one.renew()
 
+        assert not stalled
         assert (False, False) == (after, one.is_gone("two"))
         assert {"two"} == one.others
 

@@ -15,6 +15,7 @@ from gateway.config.addresses import (
     check_proxy_url,
     check_redis_url,
     check_result_host,
+    check_trusted_proxy,
 )
 
 FOLDER = {"folder": Path("/etc/gateway")}
@@ -211,3 +212,24 @@ def test_what_is_no_origin(origin: str) -> None:
     """A path, a slash at its end or another scheme would never match what a browser sends."""
     with pytest.raises(ValueError, match="without a path"):
         check_origin(origin)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("::1", "::1/128"),
+        ("*", "*"),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_networks(proxy: str, expected: str) -> None:
+    """An address is a network of one."""
+    assert expected == check_trusted_proxy(proxy)
+
+
+@pytest.mark.parametrize("proxy", ["", "proxy.internal", "10.1.2.3/8", "10.1.2.3:8080", "10.*"])
+def test_other_texts_are_no_proxies(proxy: str) -> None:
+    """A name is none: who calls is known by address only."""
+    with pytest.raises(ValueError, match="expected an address"):
+        check_trusted_proxy(proxy)

@@ -22,6 +22,7 @@ from tests.support.ledger import (
     a_part,
     a_raise,
     a_top_up,
+    a_widening,
     an_adjustment,
     an_end,
     an_opening,
@@ -51,7 +52,7 @@ def histories(draw: st.DrawFn) -> list[RawEntry]:
     moment_ms = NOON_MS
     for index in range(draw(st.integers(1, 30))):
         moment_ms += draw(st.integers(0, DAY_MS // 4))
-        verbs = ["hold", "hold", "raise", "end", "end", "adjust", "top_up", "open"]
+        verbs = ["hold", "hold", "raise", "widen", "end", "end", "adjust", "top_up", "open"]
         verb = draw(st.sampled_from(verbs))
         amount = draw(st.integers(0, 10**9))
         if verb == "end" and open_holds:
@@ -65,6 +66,13 @@ def histories(draw: st.DrawFn) -> list[RawEntry]:
             windows = orjson.loads(held["windows"])
             fields = a_raise(task, amount, windows, render=render)
             open_holds[task, render] = held | {"amount": str(int(held["amount"]) + amount)}
+        elif verb == "widen" and (narrow := _narrow(open_holds)):
+            task, render = draw(st.sampled_from(narrow))
+            held = open_holds[task, render]
+            windows = orjson.loads(held["windows"])
+            more = draw(st.sampled_from([one for one in WINDOWS if one not in windows]))
+            fields = a_widening(task, int(held["amount"]), (more,), render=render)
+            open_holds[task, render] = held | {"windows": orjson.dumps([*windows, more]).decode()}
         elif verb == "adjust" and possible:
             fields = an_adjustment(draw(st.sampled_from(possible)), amount, op=str(index))
         elif verb == "top_up":
@@ -79,6 +87,12 @@ def histories(draw: st.DrawFn) -> list[RawEntry]:
             open_holds[task, render] = fields | {"created_ms": str(moment_ms)}
         entries.append(raw(fields, f"{moment_ms}-{index}"))
     return entries
+
+
+def _narrow(holds: dict[tuple[str, int], dict[str, str]]) -> list[tuple[str, int]]:
+    """Return the holds that are not in all windows."""
+    wide = len(WINDOWS)
+    return sorted(name for name, held in holds.items() if len(orjson.loads(held["windows"])) < wide)
 
 
 def _end(draw: st.DrawFn, hold: dict[str, str]) -> dict[str, str]:
@@ -292,6 +306,31 @@ def test_sums_that_have_expired_are_not_missed() -> None:
             [a_hold("t1", 5), a_raise("t1", 2), an_end("release", "t1", hold=5)],
             "t1:0 takes back another hold than it had",
         ),
+        ([a_widening("t1", 5)], "t1:0 has no open hold to widen"),
+        (
+            [a_hold("t1", 5), a_raise("t1", 2), a_widening("t1", 5)],
+            "t1:0 is widened by another amount than it holds",
+        ),
+        (
+            [a_hold("t1", 5), a_widening("t1", 5, (KEY_WINDOW,))],
+            "t1:0 is held in a window a second time",
+        ),
+        (
+            [a_hold("t1", 5), a_widening("t1", 5), an_end("release", "t1", hold=5)],
+            "t1:0 takes back another hold than it had",
+        ),
+        (
+            [
+                a_hold("t1", 5),
+                a_widening("t1", 5),
+                an_end("release", "t1", hold=4, windows=(*BOTH, TOTAL_WINDOW)),
+            ],
+            "t1:0 takes back another hold than it had",
+        ),
+        (
+            [a_hold("t1", 5), a_widening("t1", 5), a_raise("t1", 2)],
+            "t1:0 changes another hold than it had",
+        ),
         ([a_part("t1", "0", hold=5)], "t1:0 has no open hold to change"),
         ([a_hold("t1", 5), a_part("t1", "0", hold=6)], "t1:0 changes another hold than it had"),
         (
@@ -328,6 +367,20 @@ def test_a_hold_in_parts() -> None:
 
     assert ([], {}, frozenset()) == (replay.findings, replay.open_holds, replay.days)
     assert Counters(11) == replay.windows[DAY_WINDOW]
+
+
+def test_a_hold_that_is_widened() -> None:
+    """It is raised and ends in all of its windows, also after a checkpoint."""
+    before = _replay(a_hold("t1", 5), a_widening("t1", 5))
+    replay = Replay(parse_checkpoint(dict(fields_of(before.checkpoint()))))
+    windows = (*BOTH, TOTAL_WINDOW)
+    later = [a_raise("t1", 3, windows), an_end("settle", "t1", hold=8, cost=6, windows=windows)]
+    for index, fields in enumerate(later):
+        replay.apply(raw(fields, f"{NOON_MS + 9_000 + index}-0"))
+
+    assert OpenHold(5, windows, NOON_MS) == before.open_holds["t1:0"]
+    assert ([], {}) == (replay.findings, replay.open_holds)
+    assert {Counters(6)} == {replay.windows[window] for window in windows}
 
 
 def test_what_is_left_of_a_hold_is_open() -> None:

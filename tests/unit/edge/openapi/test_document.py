@@ -14,10 +14,12 @@ from starlette.routing import BaseRoute, Route
 from gateway.config.catalog import packaged
 from gateway.edge.admin import AdminRoutes
 from gateway.edge.openapi.document import OPERATIONS, DocumentRoutes, document, undescribed
+from gateway.edge.operators import OperatorRoutes
 from gateway.edge.parse import FieldRules
 from gateway.edge.routes import Handlers, routes
 from gateway.service.admin import Admin
 from gateway.service.budgets import Budgets
+from gateway.service.operators import Operators
 from gateway.service.webhooks import Webhooks
 from tests.support.clock import FixedClock
 from tests.support.factories import a_model, an_offer
@@ -58,6 +60,7 @@ def every_route(*, admin_key: str = "k") -> list[BaseRoute]:
         admin=cast("Admin", None),
         budgets=cast("Budgets", None),
         webhooks=cast("Webhooks", None),
+        operators=OperatorRoutes(operators=cast("Operators", None), budgets=cast("Budgets", None)),
         clock=FixedClock(),
         admin_key=admin_key,
     )
