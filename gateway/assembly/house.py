@@ -284,7 +284,6 @@ async def open_house(  # noqa: PLR0915 - one for each part
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
         ledger = RedisLedger(store, clock)
-        accounts = RedisAccounts(store)
         alerts = None
         if secrets.alert_webhook.get_secret_value():
             alerts = Alerts(
@@ -305,7 +304,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
             store_checked=store_checked,
             acknowledgement=acknowledgement,
             embedded=embedded,
-            accounts=accounts,
+            accounts=RedisAccounts(store),
             ledger=ledger,
             books=books,
             providers=providers,
