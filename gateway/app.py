@@ -105,6 +105,7 @@ def create_app(
         edits=edits,
         references=front.references,
         tasks=front.tasks,
+        usage=front.usage,
         assets=gateway.assets,
         links=front.links,
         streams=PictureStreams(

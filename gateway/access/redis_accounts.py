@@ -11,6 +11,7 @@ from gateway.domain.accounts import NO_VERSION
 from gateway.domain.ids import TeamId
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import account_key, audit_key, teams_index_key
+from gateway.store.replies import fields_of, list_of, text_of, texts_of
 from gateway.store.scripts import load_script
 
 
@@ -24,18 +25,17 @@ class RedisAccounts:
     async def version(self, team: TeamId) -> str:
         """Return the version of a team's account."""
         reply = await self._store.command("HGET", account_key(team), "version")
-        return NO_VERSION if reply is None else _text(reply)
+        return NO_VERSION if reply is None else text_of(reply)
 
     async def load(self, team: TeamId) -> Account:
         """Return a team's account as it is in one moment."""
-        return account_from(team, _fields(await self._store.command("HGETALL", account_key(team))))
+        reply = await self._store.command("HGETALL", account_key(team))
+        return account_from(team, fields_of(reply))
 
     async def teams(self) -> frozenset[TeamId]:
         """Return the teams made at run time."""
         names = await self._store.command("SMEMBERS", teams_index_key())
-        if not isinstance(names, set):
-            raise TypeError("SMEMBERS answers a set")
-        return frozenset(TeamId(_text(name)) for name in names)
+        return frozenset(TeamId(name) for name in texts_of(names))
 
     async def enter(self, team: TeamId) -> None:
         """Note a team in the index."""
@@ -60,22 +60,24 @@ class RedisAccounts:
                 *(word for pair in entry.items() for word in pair),
             ],
         )
-        outcome, version = _list(reply)
+        outcome, version = list_of(reply)
         if outcome != b"done":
             raise AccountMovedError(amendment.team)
-        return _text(version)
+        return text_of(version)
 
     async def audit(self, team: TeamId, *, count: int) -> tuple[AuditEntry, ...]:
         """Return the newest entries, newest first."""
         reply = await self._store.command("XREVRANGE", audit_key(team), "+", "-", "COUNT", count)
-        return tuple(_entry(entry_id, told) for entry_id, told in _list(reply))
+        # The client makes pairs of entries, which no other answer has.
+        entries: list[Any] = list_of(reply)
+        return tuple(_entry(entry_id, told) for entry_id, told in entries)
 
 
 def _entry(entry_id: Reply, told: Reply) -> AuditEntry:
-    fields = _fields(told)
+    fields = fields_of(told)
     return AuditEntry(
-        id=_text(entry_id),
-        at_ms=int(_text(entry_id).partition("-")[0]),
+        id=text_of(entry_id),
+        at_ms=int(text_of(entry_id).partition("-")[0]),
         who=fields["who"],
         what=fields["what"],
         key=fields["key"],
@@ -87,21 +89,3 @@ def _entry(entry_id: Reply, told: Reply) -> AuditEntry:
 def _object(text: str) -> dict[str, Any] | None:
     loaded: dict[str, Any] | None = json.loads(text) if text else None
     return loaded
-
-
-def _fields(reply: Reply) -> dict[str, str]:
-    if not isinstance(reply, dict):
-        raise TypeError("the store answers names and values here")
-    return {_text(name): _text(value) for name, value in reply.items()}
-
-
-def _list(reply: Reply) -> list[Any]:
-    if not isinstance(reply, list):
-        raise TypeError("the store answers a list here")
-    return reply
-
-
-def _text(reply: Reply) -> str:
-    if not isinstance(reply, bytes):
-        raise TypeError("the store answers text here")
-    return reply.decode()

@@ -335,7 +335,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                 in_force,
                 metrics,
                 tell=_nobody if alerts is None else alerts.see,
-                undelivered=Unfetched(store, clock).microusd,
+                undelivered=Unfetched(store, clock, replica.attendance).microusd,
                 shared=in_force.organization_budgets,
             ),
             upstreams=upstreams_of(settings, providers, metrics, clock),

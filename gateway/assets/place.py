@@ -56,7 +56,11 @@ def open_place(place: AssetPlace) -> ObjectStore:
             place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return LocalStore(prefix=place.folder, automatic_cleanup=True)
         except (BaseError, OSError) as error:
-            raise AssetUnavailableError(f"cannot open: {type(error).__name__}") from error
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise AssetUnavailableError(
+                f"{place.folder} cannot be used: {reason}. Make it writable, or choose another"
+                " assets.url."
+            ) from error
     scheme = place.url.partition(":")[0]
     if scheme not in _KEYS:
         raise ValueError("expected file:, memory:, s3://, gs:// or az://")

@@ -20,8 +20,9 @@ from gateway.callbacks.interface import (
 from gateway.callbacks.orders import delivery_keys, enqueue_order
 from gateway.domain.clock import Clock
 from gateway.domain.ids import TaskId, TeamId
-from gateway.store.client import Reply, Store
+from gateway.store.client import Store
 from gateway.store.keyspace import callback_key, callbacks_key
+from gateway.store.replies import bytes_of, integer_of, list_of, text_of, texts_of
 from gateway.store.scripts import load_script
 
 #: How long the state of a callback can be seen after it is over.
@@ -71,10 +72,9 @@ class Deliveries:
     async def earliest(self, team: TeamId, *, count: int) -> list[tuple[str, int]]:
         """Return ids of callbacks that are not over and when each is due (Unix ms), in order."""
         reply = await self._store.command("ZRANGE", callbacks_key(team), 0, count - 1, "WITHSCORES")
-        flat = _list(reply)
+        flat = texts_of(reply)
         return [
-            (_text(member), int(float(_text(score))))
-            for member, score in zip(flat[::2], flat[1::2], strict=True)
+            (member, int(float(score))) for member, score in zip(flat[::2], flat[1::2], strict=True)
         ]
 
     async def claim(
@@ -89,7 +89,7 @@ class Deliveries:
             delivery_keys(team, delivery),
             [delivery, claim, self._clock.now_ms(), lease_ms],
         )
-        answer = _list(reply)
+        answer = list_of(reply)
         if answer[0] != b"claimed":
             return None
         _, url, body, tries = answer
@@ -97,9 +97,9 @@ class Deliveries:
             team=team,
             id=delivery,
             claim=claim,
-            tries=_integer(tries),
-            url=_text(url),
-            body=_bytes(body),
+            tries=integer_of(tries),
+            url=text_of(url),
+            body=bytes_of(body),
         )
 
     async def record(self, claimed: Claimed, verdict: Verdict) -> bool:
@@ -117,7 +117,7 @@ class Deliveries:
                 KEEP_MS,
             ],
         )
-        return _list(reply)[1] == 1
+        return list_of(reply)[1] == 1
 
     async def of_task(self, team: TeamId, task: TaskId) -> tuple[DeliveryState, ...]:
         """Return the callbacks of a task, until a day after each is over."""
@@ -127,14 +127,16 @@ class Deliveries:
             [callbacks_key(team), *(callback_key(team, delivery) for delivery in ids.values())],
             list(ids.values()),
         )
-        told = zip(ids.items(), _list(reply), strict=True)
+        told = zip(ids.items(), list_of(reply), strict=True)
         return tuple(
-            _state(delivery, event, _list(fields)) for (event, delivery), fields in told if fields
+            _state(delivery, event, texts_of(fields))
+            for (event, delivery), fields in told
+            if fields
         )
 
 
-def _state(delivery: str, event: CallbackEvent, fields: list[Reply]) -> DeliveryState:
-    status, tries, last, due_ms, ended_ms = (_text(field) for field in fields)
+def _state(delivery: str, event: CallbackEvent, fields: list[str]) -> DeliveryState:
+    status, tries, last, due_ms, ended_ms = fields
     return DeliveryState(
         id=delivery,
         event=event,
@@ -144,25 +146,3 @@ def _state(delivery: str, event: CallbackEvent, fields: list[Reply]) -> Delivery
         next_try_ms=int(float(due_ms)) if due_ms else None,
         ended_ms=int(ended_ms) if ended_ms else None,
     )
-
-
-def _list(reply: Reply) -> list[Reply]:
-    if not isinstance(reply, list):
-        raise TypeError("the store answers a list here")
-    return reply
-
-
-def _bytes(reply: Reply) -> bytes:
-    if not isinstance(reply, bytes):
-        raise TypeError("the store answers text here")
-    return reply
-
-
-def _text(reply: Reply) -> str:
-    return _bytes(reply).decode()
-
-
-def _integer(reply: Reply) -> int:
-    if not isinstance(reply, int):
-        raise TypeError("the store answers an integer here")
-    return reply

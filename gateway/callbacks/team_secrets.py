@@ -10,6 +10,7 @@ from gateway.domain.clock import Clock
 from gateway.domain.ids import ID_BYTES, TeamId
 from gateway.store.client import Store
 from gateway.store.keyspace import audit_key, callback_secret_key
+from gateway.store.replies import texts_of
 from gateway.store.scripts import load_script
 
 
@@ -41,9 +42,5 @@ class TeamSecrets:
             [callback_secret_key(team), audit_key(team)],
             [fresh, rotation, self._clock.now_ms(), grace_ms, who],
         )
-        if not isinstance(reply, list):
-            raise TypeError("the store answers a list here")
-        current, former = reply
-        if not isinstance(current, bytes) or not isinstance(former, bytes):
-            raise TypeError("the store answers text here")
-        return SigningSecrets(current.decode(), former.decode())
+        current, former = texts_of(reply)
+        return SigningSecrets(current, former)

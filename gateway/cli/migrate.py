@@ -27,7 +27,7 @@ from gateway.domain.ids import ORGANIZATION, TaskId, TeamId
 from gateway.ledger import checkpoint
 from gateway.ledger.entries import UnreadableEntryError, parse_entry
 from gateway.ledger.redis_books import RedisBooks
-from gateway.store.client import Reply, Store
+from gateway.store.client import Store
 from gateway.store.data_dir import EmbeddedServerError
 from gateway.store.keyspace import (
     account_key,
@@ -39,6 +39,7 @@ from gateway.store.keyspace import (
     tasks_key,
 )
 from gateway.store.migration import Kind, Record, migrate, read_record
+from gateway.store.replies import texts_of
 
 #: How many names of records are read at once.
 PAGE = 500
@@ -164,7 +165,7 @@ async def _run(loaded: Loaded, *, dry_run: bool) -> Result:
 
 async def _teams(store: Store, loaded: Loaded) -> list[TeamId]:
     active = await store.command("SMEMBERS", active_teams_key())
-    names = {TeamId(_text(name)) for name in _each(active)}
+    names = {TeamId(name) for name in texts_of(active)}
     return sorted(names | {*await books_on(store, loaded).teams(), ORGANIZATION})
 
 
@@ -236,16 +237,6 @@ async def _members(store: Store, key: str) -> AsyncIterator[str]:
             yield name.decode()
         if cursor == 0:
             return
-
-
-def _each(reply: Reply) -> list[Reply]:
-    return [*reply] if isinstance(reply, list | set) else []
-
-
-def _text(reply: Reply) -> str:
-    if not isinstance(reply, bytes):
-        raise TypeError("the store answers text here")
-    return reply.decode()
 
 
 def _print(result: Result, *, dry_run: bool) -> None:

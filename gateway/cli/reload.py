@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets as randomness
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import typer
 
 from gateway.background import SystemClock
 from gateway.cli.books import refuse
-from gateway.cli.options import SETTINGS, Config
+from gateway.cli.options import SETTINGS, Config, Json
 from gateway.config.addresses import EMBEDDED
 from gateway.config.load import Loaded, load, process_environ
 from gateway.config.problems import ConfigError, Problem
@@ -32,7 +33,7 @@ _URL_ENV = "redis.url_env"
 NOBODY = "no gateway runs on the store of {config}: it will read the file when it starts."
 
 
-def reload(config: Config = SETTINGS) -> None:
+def reload(*, config: Config = SETTINGS, json_output: Json = False) -> None:
     """Have every gateway that runs take over its changed settings file.
 
     The file is checked here first. Then each process on the store reads its own file, tells what
@@ -46,9 +47,13 @@ def reload(config: Config = SETTINGS) -> None:
     if unknown := [each for each in loaded.missing_secrets if each.path == _URL_ENV]:
         _refuse(unknown)
     answers = asyncio.run(_ask(config, loaded))
-    for replica, answer in answers.items():
-        for line in _lines(replica, answer):
-            typer.echo(line)
+    if json_output:
+        rows = [_row(replica, answer) for replica, answer in answers.items()]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        for replica, answer in answers.items():
+            for line in _lines(replica, answer):
+                typer.echo(line)
     if any(answer is None or answer.outcome is Outcome.REFUSED for answer in answers.values()):
         raise typer.Exit(1)
 
@@ -80,6 +85,12 @@ async def _running_store(loaded: Loaded) -> AsyncIterator[Store]:
             raise StoreUnavailable
     async with Store(url, timeout_ms=settings.timeout_ms) as store:
         yield store
+
+
+def _row(replica: str, answer: Answer | None) -> dict[str, object]:
+    if answer is None:
+        return {"replica": replica, "outcome": "silent", "lines": []}
+    return {"replica": replica, "outcome": answer.outcome, "lines": list(answer.lines)}
 
 
 def _lines(replica: str, answer: Answer | None) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import ExitStack
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tomli_w
 import typer
@@ -21,7 +24,7 @@ from gateway.assembly.reloader import Reloader
 from gateway.cli.books import refuse
 from gateway.cli.collector import collect_seldom
 from gateway.cli.fault_points import FAULT_ENV, fault_point
-from gateway.cli.options import SETTINGS, Config
+from gateway.cli.options import SETTINGS, Config, Json
 from gateway.cli.refusals import REFUSALS, lines_of
 from gateway.cli.workers import WorkersRefusedError, serve_with_workers
 from gateway.config.addresses import listen_parts
@@ -47,10 +50,11 @@ def serve(
         bool,
         typer.Option("--print-config", help="Print the settings in force, secrets masked; exit."),
     ] = False,
+    json_output: Json = False,
 ) -> None:
     """Serve OpenAI's Images API until it is stopped."""
     if print_config:
-        _print_config(config)
+        _print_config(config, json_output=json_output)
         return
     configure_logging()
     collect_seldom()
@@ -62,23 +66,52 @@ def serve(
         if workers > 1 and loaded.settings.assets.url == "memory:":
             refuse("assets.url: workers share no memory: set it to a folder, or serve with one.")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, loaded, host, port, workers))
+            tell = _tell_as_json if json_output else _tell
+            runner.run(_serve(config, loaded, host, port, workers=workers, tell=tell))
     except REFUSALS as error:
         refuse(*lines_of(error, config))
     except WorkersRefusedError as error:
         refuse(*error.lines)
 
 
-def _print_config(config: Path) -> None:
+def _print_config(config: Path, *, json_output: bool) -> None:
     try:
         load(config, process_environ())
-        typer.echo(tomli_w.dumps(shown(read(config))), nl=False)
+        settings = shown(read(config))
+        text = json.dumps(settings, indent=2, default=_plain) if json_output else _toml(settings)
+        typer.echo(text)
     except ConfigError as error:
         refuse(*lines_of(error, config))
 
 
+def _plain(value: object) -> object:
+    """Return as JSON has it what TOML has types for: days are text."""
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _toml(settings: dict[str, Any]) -> str:
+    return tomli_w.dumps(settings).rstrip()
+
+
+def _tell(listening: str, operators: str | None) -> None:
+    lines = [f"gateway: listening on {listening}"]
+    if operators is not None:
+        lines.append(f"gateway: admin API and metrics on {operators}")
+    typer.echo("\n".join(lines))
+
+
+def _tell_as_json(listening: str, operators: str | None) -> None:
+    typer.echo(json.dumps({"listening": listening, "operators": operators}))
+
+
 async def _serve(
-    config: Path, loaded: Loaded, host: str | None, port: int | None, workers: int
+    config: Path,
+    loaded: Loaded,
+    host: str | None,
+    port: int | None,
+    *,
+    workers: int,
+    tell: Callable[[str, str | None], None],
 ) -> None:
     server = loaded.settings.server
     _check_tls(server)
@@ -89,12 +122,11 @@ async def _serve(
         listener = stack.enter_context(
             _listener(server.host if host is None else host, server.port if port is None else port)
         )
-        lines = [f"gateway: listening on {_address(scheme, listener)}/v1"]
-        operators = None
+        operators = told = None
         if server.admin_listen:
             operators = stack.enter_context(_listener(*listen_parts(server.admin_listen)))
-            lines.append(f"gateway: admin API and metrics on {_address(scheme, operators)}")
-        on_started = partial(typer.echo, "\n".join(lines))
+            told = _address(scheme, operators)
+        on_started = partial(tell, f"{_address(scheme, listener)}/v1", told)
         if workers > 1:
             await serve_with_workers(
                 config,

@@ -1,6 +1,7 @@
 """``gateway simulate``: the EvoLink simulator as a server of its own."""
 
 import contextlib
+import json
 import socket
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from gateway.cli.options import Json
 from gateway.simulator.app import create_simulator
 from gateway.simulator.latency import Profile, read_profile
 from gateway.simulator.rules import Rule, RulesError, load_rules
@@ -93,6 +95,7 @@ def simulate(
     files_errors: Annotated[
         FilesErrors, typer.Option(help="HTTP status of the file service's errors.")
     ] = FilesErrors.STATUS,
+    json_output: Json = False,
 ) -> None:
     """Run a stand-in for EvoLink: real pictures, real bookkeeping, no spending."""
     settings = SimulatorSettings(
@@ -124,7 +127,7 @@ def simulate(
     )
     # Before it is announced: whoever reads the line can call, at the port that 0 stands for.
     with contextlib.closing(_listening(config)) as listening:
-        typer.echo(_announcement(host, listening.getsockname()[1]))
+        typer.echo(_announcement(host, listening.getsockname()[1], json_output=json_output))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
 
@@ -155,9 +158,11 @@ def _listening(config: uvicorn.Config) -> socket.socket:
     return bound
 
 
-def _announcement(host: str, port: int) -> str:
+def _announcement(host: str, port: int, *, json_output: bool) -> str:
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
+    if json_output:
+        return json.dumps({"listening": url, "result_hosts": [f"{shown}:{port}"]})
     return (
         f"EvoLink simulator listening on {url} - in config.toml: [providers.evolink] "
         f'base_url = "{url}", result_hosts = ["{shown}:{port}"]; any EVOLINK_API_KEY will do'

@@ -1,7 +1,7 @@
 """The one table from what went wrong to what HTTP says: OpenAI's envelope, always.
 
-Statuses, types and codes are design §5.2 and protocols/openai_images.md §7; `x-should-retry: false`
-keeps SDKs from trying again what cannot work or could be charged twice.
+Statuses, types and codes are OpenAI's where it has any (protocols/openai_images.md §7);
+`x-should-retry: false` keeps SDKs from trying again what cannot work or could be charged twice.
 """
 
 from __future__ import annotations

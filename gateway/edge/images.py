@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import orjson
@@ -32,15 +32,16 @@ from gateway.edge.hangup import still_connected, while_connected
 from gateway.edge.keepalive import AnswerCutError, EarlyResponse, Silence, Space, silences
 from gateway.edge.parse import FieldRules, parse_generation
 from gateway.edge.pictures import Edit
-from gateway.edge.record import record_of
+from gateway.edge.record import RequestRecord, record_of
 from gateway.edge.render import CHUNK_BYTES, opened, pictures_of, render_answer, render_links
 from gateway.edge.streams import PictureStreams
 from gateway.service.calls import call_of
-from gateway.service.images import ImageService, is_final
+from gateway.service.images import ImageService, end_user_of, is_final
 from gateway.service.links import Links
 from gateway.service.references import References
 from gateway.service.task_json import task_fields
 from gateway.service.tasks import TaskService
+from gateway.service.usage import UsageService
 from gateway.tasks.engine import Ticket
 from gateway.tasks.interface import AccountChangedError, Call
 from gateway.tasks.live import Outcome
@@ -58,6 +59,7 @@ class ImageRoutes:
         edits: EditReader,
         references: References,
         tasks: TaskService,
+        usage: UsageService,
         assets: AssetStore,
         links: Links,
         streams: PictureStreams,
@@ -71,6 +73,7 @@ class ImageRoutes:
         self._edits = edits
         self._references = references
         self._tasks = tasks
+        self._usage = usage
         self._assets = assets
         self._links = links
         self._streams = streams
@@ -127,6 +130,8 @@ class ImageRoutes:
             with ExitStack() as held:
                 held.enter_context(self._drain.call())
                 ticket = await self._begun(request, caller, asked, call, keep)
+                if ticket.joined and ticket.live is None:
+                    await self._note_remaining(record, caller, asked)
                 if call.detached:
                     return await self._accepted(request, caller, ticket)
                 return await self._answer(request, ticket, asked, held)
@@ -134,6 +139,14 @@ class ImageRoutes:
             if not record.task:
                 self._images.turned_away(caller, call)
             raise
+
+    async def _note_remaining(
+        self, record: RequestRecord, caller: Caller, asked: ImageRequest
+    ) -> None:
+        """Note what is left for a call that was attached to a task: it held nothing itself."""
+        with suppress(StoreUnavailable):  # its picture is what it came for
+            user = end_user_of(caller, asked)
+            record.remaining_microusd = await self._usage.remaining_microusd(caller, user)
 
     async def order(
         self, request: Request, caller: Caller, edit: Edit, spool: Spool, call: Call

@@ -68,8 +68,8 @@ class RequestRecord:
         self.saved_microusd = outcome.cost_microusd if ticket.joined else 0
         if len(outcome.delivered) < len(task.renders):
             self.partial = f"{len(outcome.delivered)}/{len(task.renders)}"
-        budget = tightest(outcome.budgets)
-        self.remaining_microusd = None if budget is None else budget.remaining_microusd
+        if (budget := tightest(outcome.budgets)) is not None:
+            self.remaining_microusd = budget.remaining_microusd
 
     def note_times(self, ticket: Ticket) -> None:
         """Note what the call's task has learned so far, when it runs here."""

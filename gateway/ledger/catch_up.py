@@ -1,9 +1,9 @@
-"""Brings the organization up to date where budgets come to it that had none.
+"""Brings the organization up to date where a budget comes to it.
 
-A gateway without such budgets tells the organization nothing, or every picture would cost round
+A gateway without any tells the organization nothing, or every picture would cost round
 trips for a purse that nobody has. What is spent meanwhile is summed in the teams' slots, under a
-name of its own, and what is in flight holds nothing. Before the first call is held in the purse,
-all of that is put there: docs/decisions/007-organization.md.
+name of its own, and what is in flight holds nothing. Before the next call is held in the purse, all
+of that is put there: docs/decisions/007-organization.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Teams = Callable[[], Awaitable[Iterable[TeamId]]]
 
 
 class CatchUp:
-    """Tells the organization what it was not told, once whenever its budgets come from nothing."""
+    """Tells the organization what it was not told, and what is in flight, once for each change."""
 
     def __init__(
         self, store: Store, organization: Organization, outbox: Outbox, teams: Teams

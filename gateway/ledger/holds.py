@@ -31,11 +31,6 @@ class ScopedBudget:
     owner: str
     budget: Budget
 
-    @property
-    def sum_field(self) -> str:
-        """Return the owner's name in the sums of what was spent."""
-        return f"{self.scope}|{self.owner}"
-
     def candidates(self, now_ms: int) -> tuple[HeldWindow, ...]:
         """Return the windows that `now_ms` is in or near, as a hold would remember them."""
         return tuple(self._window(window) for window in windows_around(self.budget, now_ms))

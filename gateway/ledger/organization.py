@@ -106,8 +106,8 @@ class Organization:
         self._clock = clock
         self._budgets: tuple[ScopedBudget, ...] = ()
         self._ever_had = False
-        #: Whether budgets came where there were none: what was spent before them is to be told
-        #: first (catch_up.py). For whoever does that to take back.
+        #: Whether a budget has come: what was spent and is in flight is to be told before it counts
+        #: (catch_up.py). For whoever does that to take back.
         self.is_behind = False
         self.limit(budgets)
         self._reserve = load_script("ledger/lua/organization_reserve.lua")
@@ -121,9 +121,11 @@ class Organization:
     def limit(self, budgets: Sequence[Budget]) -> None:
         """Take these budgets in place of the last ones, from the next `reserve` on.
 
-        What is held settles in the windows that it was held in.
+        What is held stays held where it is; what budgets that are new have to hold of it is told by
+        `is_behind`.
         """
-        if budgets and not self._budgets:
+        known = {_place_of(scoped.budget) for scoped in self._budgets}
+        if not known.issuperset(map(_place_of, budgets)):
             self.is_behind = True
         self._budgets = tuple(
             ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
@@ -154,7 +156,9 @@ class Organization:
     async def restore(
         self, task: TaskId, team: TeamId, parts: Mapping[str, int], created_ms: int
     ) -> tuple[BudgetState, ...]:
-        """Hold money again that the store has lost, also over budget (design rule 18).
+        """Hold money again that the store has lost, or that no budget held; also over budget.
+
+        Design rule 18; and where a budget comes while the task is in flight.
 
         `parts` is what each part of the task was reserved for in micro-dollars; those that are
         settled here hold nothing more.
@@ -365,6 +369,11 @@ class Organization:
             held_in = [key.decode() for key in answer[1]]
             answer = await self._store.run(script, [*keys, *guess, *held_in], arguments)
         return list(answer)
+
+
+def _place_of(budget: Budget) -> tuple[object, ...]:
+    """Return what decides which windows a budget counts in."""
+    return budget.name, budget.per, budget.timezone
 
 
 def _kept(member: str, score: bytes) -> Kept:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+import structlog
+
 from gateway.access.interface import TeamKeys, TeamList
 from gateway.domain.errors import StoreUnavailable
 from gateway.domain.ids import ORGANIZATION, TeamId
@@ -15,6 +17,8 @@ from gateway.domain.limits import Budget, Scope
 from gateway.ledger.holds import ScopedBudget, Standing
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.metrics import Metrics, usd
+
+log = structlog.get_logger(__name__)
 
 #: A scrape may show figures this old (design rule 22 allows 10 s).
 EVERY_S = 5.0
@@ -71,15 +75,22 @@ class Snapshot:
         self._tell(standings)
 
     async def run(self) -> None:
-        """Copy the figures every few seconds for ever."""
+        """Copy the figures every few seconds for ever; the log tells when that begins to fail."""
+        was_up = True
         while True:
             self._metrics.refresh()
             try:
                 await self.take()
             except StoreUnavailable:
-                self._metrics.store_up.set(0)
+                is_up = False
             else:
-                self._metrics.store_up.set(1)
+                is_up = True
+            self._metrics.store_up.set(is_up)
+            if was_up and not is_up:
+                log.warning("store_down", action="store_down")
+            elif is_up and not was_up:
+                log.info("store_back", action="store_back")
+            was_up = is_up
             await asyncio.sleep(EVERY_S)
 
     def _show(self, standings: Sequence[Standing]) -> None:

@@ -10,6 +10,7 @@ from gateway.domain.accounts import Caller
 from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetState, InvalidRequest
 from gateway.domain.ids import TeamId
+from gateway.ledger.holds import tightest
 from gateway.ledger.interface import Ledger
 from gateway.ledger.rollups import Grouping, Line, Rollups, Spend, add_up, group
 
@@ -72,6 +73,11 @@ class UsageService:
             by_key={name.removeprefix(f"{team}/"): spend for name, spend in by_key.items()},
             total=add_up(lines),
         )
+
+    async def remaining_microusd(self, caller: Caller, user: str) -> int | None:
+        """Return what the tightest of the caller's budgets leaves; None where there is none."""
+        budget = tightest(await self._ledger.balances(caller, user))
+        return None if budget is None else budget.remaining_microusd
 
 
 async def spending(rollups: Rollups, teams: Iterable[TeamId], days: Days, by: Grouping) -> Spending:

@@ -1,7 +1,7 @@
 """Every key in the store, as a function.
 
 All keys of a team share the hash tag ``{t:<team>}``: a hold, its settlement and the task's record
-change in one script, also on a cluster (design decision 5). The organization's keys have a slot of
+change in one script, also on a cluster. The organization's keys have a slot of
 their own, ``{org}``; books may belong to a team or to it.
 """
 
@@ -120,6 +120,14 @@ def unfetched_key(team: TeamId) -> str:
 def unfetched_ends_key(team: TeamId) -> str:
     """Name the sorted set of the same tasks by when their pictures are gone (Unix ms)."""
     return f"{{t:{team}}}:unfetched:ends"
+
+
+def unfetched_awaited_key(team: TeamId) -> str:
+    """Name the sorted set of tasks with pictures that a request waits for, by when paid (Unix ms).
+
+    Until its answer has left. Expires when the last of the pictures has gone.
+    """
+    return f"{{t:{team}}}:unfetched:awaited"
 
 
 def in_flight_key(team: TeamId) -> str:

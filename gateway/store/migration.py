@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from gateway.store.client import Store
+from gateway.store.replies import fields_of
 from gateway.store.scripts import load_script
 
 #: A hash as it stands in the store.
@@ -48,10 +49,7 @@ class Kind:
 
 async def read_record(store: Store, key: str) -> Record:
     """Return a record, empty when there is none. Raises StoreUnavailable."""
-    reply = await store.command("HGETALL", key)
-    if not isinstance(reply, dict):
-        raise TypeError("HGETALL answers a mapping")
-    return {name.decode(): _text(value) for name, value in reply.items()}
+    return fields_of(await store.command("HGETALL", key))
 
 
 async def migrate(store: Store, kind: Kind, key: str) -> bool:
@@ -75,9 +73,3 @@ async def migrate(store: Store, kind: Kind, key: str) -> bool:
         if await store.run(script, [key], [len(read), *read, len(gone), *gone, *wanted]) == 1:
             return True
     return False
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, bytes):
-        raise TypeError("a field of a hash is text")
-    return value.decode()

@@ -116,9 +116,9 @@ def _provider(live: LiveTask) -> str:
 
 
 def _size(live: LiveTask) -> str:
-    """Return the picture's size where it is one of a list; a model with free sizes has thousands.
+    """Return the picture's size, or `OTHER`: a model that makes any size would have thousands.
 
-    Of those, the ones have a name that OpenAI's clients know.
+    Told apart are the sizes that a model has a list of, and `USUAL_SIZES` of the others.
     """
     size = live.task.size
     rule = None if live.offer is None else live.offer.sizes

@@ -21,9 +21,9 @@ from gateway.store.keyspace import (
     upload_key,
     waits_key,
 )
+from gateway.store.replies import text_of, texts_of
 from gateway.store.scripts import load_script
 from gateway.tasks.admissions import call_keys
-from gateway.tasks.redis_reader import text_of
 from gateway.tasks.unfetched import unfetched_keys
 
 #: How long it is known that a task was deleted: longer than any process remembers one that is over
@@ -82,9 +82,7 @@ class Forgetting:
         for first in itertools.count(0, LOOK_AT):
             last = first + LOOK_AT - 1
             reply = await self._store.command("ZRANGE", tasks_key(team), first, last)
-            if not isinstance(reply, list):
-                raise TypeError("ZRANGE answers a list")
-            ids = [TaskId(text_of(each)) for each in reply]
+            ids = [TaskId(each) for each in texts_of(reply)]
             found += [each for each in ids if await self._is_of(team, each, subject)]
             if len(ids) < LOOK_AT:
                 break

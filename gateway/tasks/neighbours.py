@@ -1,4 +1,4 @@
-"""Whether all gateways on one store keep pictures where the others find them (design decision 13).
+"""Whether all gateways on one store keep pictures where the others find them (decisions/020).
 
 A task may end on another replica than the one that was called, and is shown by any of them. Where
 each host has a folder of its own, that works until it does not: pictures are paid for, and missing

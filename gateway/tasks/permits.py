@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from gateway.domain.ids import TeamId
-from gateway.store.client import Reply, Store
+from gateway.store.client import Store
 from gateway.store.keyspace import pace_key, permits_key, turns_key
+from gateway.store.replies import fields_of, texts_of
 from gateway.store.scripts import load_script
 from gateway.tasks.gate import Capacity, Granted, Permit
 
@@ -36,7 +37,7 @@ class RedisPermits:
         match reply:
             case [list(render_ids), int(wait_ms), int(full), int(version)]:
                 return Granted(
-                    render_ids=frozenset(_text(render_id) for render_id in render_ids),
+                    render_ids=frozenset(texts_of(render_ids)),
                     wait_s=wait_ms / 1000,
                     full=bool(full),
                     pace_version=version,
@@ -64,13 +65,5 @@ class RedisPermits:
 
     async def holders(self, account: str) -> Sequence[Permit]:
         """Return every permit of the account."""
-        reply = await self._store.command("HGETALL", permits_key(account))
-        if not isinstance(reply, dict):
-            raise TypeError("HGETALL answers a mapping")
-        return [Permit(_text(render_id), TeamId(_text(team))) for render_id, team in reply.items()]
-
-
-def _text(reply: Reply) -> str:
-    if not isinstance(reply, bytes):
-        raise TypeError("the store answers text here")
-    return reply.decode()
+        holders = fields_of(await self._store.command("HGETALL", permits_key(account)))
+        return [Permit(render_id, TeamId(team)) for render_id, team in holders.items()]

@@ -14,7 +14,7 @@ import orjson
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import Operation, Output, PictureFormat, StoredPicture, TokenUsage
 from gateway.domain.limits import Scope
-from gateway.domain.pricing import PICTURE, Charge, ChargeBasis
+from gateway.domain.pricing import NO_CHARGE, PICTURE, Charge, ChargeBasis
 from gateway.domain.references import parse_references, references_said
 from gateway.domain.task import (
     SCHEMA,
@@ -313,18 +313,8 @@ def ending_entry(task: Task, render: Render, ending: Ending) -> list[str]:
 
 def release_entry(task: Task, index: int) -> list[str]:
     """Return what the ledger's line of an admission that was given up says beside its money."""
-    return _flat(
-        {
-            "op": ending_op(task, index),
-            **_who_and_what(task, index),
-            "categories": "{}",
-            "tokens": "{}",
-            "basis": ChargeBasis.NOTHING.value,
-            "images": "0",
-            "created_ms": str(task.created_ms),
-            "upstream": "",
-        }
-    )
+    nothing = Ending(Event.EXPIRE, NO_CHARGE)
+    return ["op", ending_op(task, index), *ending_entry(task, Render(index), nothing)]
 
 
 def rollups(task: Task, ending: Ending) -> list[str | int]:

@@ -32,6 +32,7 @@ from gateway.store.keyspace import (
     tombstone_key,
     waits_key,
 )
+from gateway.store.replies import texts_of
 from gateway.store.scripts import Script, load_script
 from gateway.tasks import records
 from gateway.tasks.admissions import (
@@ -55,7 +56,6 @@ from gateway.tasks.interface import (
     Standings,
 )
 from gateway.tasks.redis_ownership import RedisTaskOwnership
-from gateway.tasks.redis_reader import text_of
 from gateway.tasks.replica import Attendance
 from gateway.tasks.written_books import WrittenBooks, book_order
 
@@ -136,9 +136,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         reply = await self._store.run(
             self._standings, [tasks_key(team), *(task_key(team, task) for task in tasks)], []
         )
-        if not isinstance(reply, list):
-            raise TypeError("the script answers a list")
-        server, *told = (text_of(word) for word in reply)
+        server, *told = texts_of(reply)
         return Standings(server, tuple(map(_standing, told)))
 
     async def restore(self, task: Task, call: Call | None) -> Restored:

@@ -7,11 +7,12 @@ from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import Task
 from gateway.store.client import Reply, Store
 from gateway.store.keyspace import claim_key, live_key, owners_key, task_key
+from gateway.store.replies import text_of, texts_of
 from gateway.store.scripts import load_script
 from gateway.tasks import records
 from gateway.tasks.admissions import Keeping, call_keys
 from gateway.tasks.interface import RecordMissingError
-from gateway.tasks.redis_reader import RedisTaskReader, text_of
+from gateway.tasks.redis_reader import RedisTaskReader
 from gateway.tasks.unfetched import unfetched_keys
 
 #: An upstream's task id stays bound for longer than the upstream knows it.
@@ -74,7 +75,7 @@ class RedisTaskOwnership(RedisTaskReader):
         """Take a task over from `owner`; raises UnreadableTaskError."""
         match await self._change_owner(team, task, owner, self._owner):
             case [b"moved", list(flat)]:
-                words = [text_of(word) for word in flat]
+                words = texts_of(flat)
                 fields = dict(zip(words[::2], words[1::2], strict=True))
                 return records.parse_task(team, task, fields)
         return None

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.task import Task
-from gateway.store.client import Reply, Store
+from gateway.store.client import Store
 from gateway.store.keyspace import (
     active_teams_key,
     book_key,
@@ -17,6 +17,7 @@ from gateway.store.keyspace import (
     task_key,
     tasks_key,
 )
+from gateway.store.replies import fields_of, list_of, text_of, texts_of
 from gateway.store.scripts import load_script
 from gateway.tasks import records
 from gateway.tasks.gate import Permit
@@ -36,10 +37,7 @@ class RedisTaskReader:
 
     async def read(self, team: TeamId, task: TaskId) -> Task | None:
         """Return a task as it is written down; raises UnreadableTaskError."""
-        reply = await self._store.command("HGETALL", task_key(team, task))
-        if not isinstance(reply, dict):
-            raise TypeError("HGETALL answers a mapping")
-        fields = {name.decode(): text_of(value) for name, value in reply.items()}
+        fields = fields_of(await self._store.command("HGETALL", task_key(team, task)))
         return records.parse_task(team, task, fields) if fields else None
 
     async def book(self, team: TeamId, digest: str) -> str | None:
@@ -64,11 +62,10 @@ class RedisTaskReader:
         while len(found) < limit:
             last = first + limit - 1
             reply = await self._store.command("ZREVRANGE", tasks_key(team), first, last)
-            if not isinstance(reply, list):
-                raise TypeError("ZREVRANGE answers a list")
-            read = [await self.read(team, TaskId(text_of(task))) for task in reply]
+            ids = texts_of(reply)
+            read = [await self.read(team, TaskId(task)) for task in ids]
             found += [task for task in read if task is not None]
-            if len(reply) < limit:
+            if len(ids) < limit:
                 break
             first = last + 1
         return found[:limit]
@@ -95,17 +92,14 @@ class RedisTaskReader:
             named = [render.rpartition(":") for render in renders]
             keys = [task_key(team, TaskId(task)) for task, _, _ in named]
             reply = await self._store.run(self._are_live, keys, [index for _, _, index in named])
-            if not isinstance(reply, list):
-                raise TypeError("the script answers a list")
-            live |= {render for render, is_live in zip(renders, reply, strict=True) if is_live}
+            told = zip(renders, list_of(reply), strict=True)
+            live |= {render for render, is_live in told if is_live}
         return live
 
     async def owned(self, team: TeamId, owner: str) -> Sequence[TaskId]:
         """Return the tasks that a replica has to see to, the oldest first."""
         reply = await self._store.command("ZRANGE", live_key(team, owner), 0, -1)
-        if not isinstance(reply, list):
-            raise TypeError("ZRANGE answers a list")
-        return [TaskId(text_of(task)) for task in reply]
+        return [TaskId(task) for task in texts_of(reply)]
 
     async def owners(self, team: TeamId) -> frozenset[str]:
         """Return the replicas that have to see to tasks of a team."""
@@ -116,14 +110,4 @@ class RedisTaskReader:
         return frozenset(TeamId(name) for name in await self._members(active_teams_key()))
 
     async def _members(self, key: str) -> list[str]:
-        reply = await self._store.command("SMEMBERS", key)
-        if not isinstance(reply, set):
-            raise TypeError("SMEMBERS answers a set")
-        return [text_of(member) for member in reply]
-
-
-def text_of(reply: Reply) -> str:
-    """Return the text of an answer. Raises TypeError when it is something else."""
-    if not isinstance(reply, bytes):
-        raise TypeError("the store answers text here")
-    return reply.decode()
+        return texts_of(await self._store.command("SMEMBERS", key))

@@ -16,6 +16,7 @@ import orjson
 from gateway.domain.clock import Clock
 from gateway.store.client import Store
 from gateway.store.keyspace import reload_key, replicas_key
+from gateway.store.replies import fields_of, texts_of
 from gateway.store.scripts import load_script
 from gateway.tasks.wake import Kind, Message, Wake
 
@@ -51,9 +52,7 @@ class ReloadCalls:
     async def replicas(self, *, lease_s: float) -> tuple[str, ...]:
         """Return the replicas that have renewed their place within a lease, by name."""
         reply = await self._store.run(self._living, [replicas_key()], [round(lease_s * 1000)])
-        if not isinstance(reply, list):
-            raise TypeError("the script answers a list")
-        return tuple(sorted(name.decode() for name in reply if isinstance(name, bytes)))
+        return tuple(sorted(texts_of(reply)))
 
     async def ask(
         self, replicas: Collection[str], *, call: str, within_s: float
@@ -79,11 +78,9 @@ class ReloadCalls:
 
     async def _answers(self, call: str) -> dict[str, Answer]:
         reply = await self._store.command("HGETALL", reload_key(call))
-        if not isinstance(reply, dict):
-            raise TypeError("the store answers names and values here")
-        return {name.decode(): _parsed(text) for name, text in reply.items()}  # type: ignore[arg-type] # as written by `answer`
+        return {name: _parsed(text) for name, text in fields_of(reply).items()}
 
 
-def _parsed(text: bytes) -> Answer:
+def _parsed(text: str) -> Answer:
     told = orjson.loads(text)
     return Answer(Outcome(told["outcome"]), tuple(map(str, told["lines"])))

@@ -15,6 +15,7 @@ from gateway.domain.clock import Clock
 from gateway.domain.errors import StoreUnavailable
 from gateway.store.client import Store
 from gateway.store.keyspace import replicas_key
+from gateway.store.replies import texts_of
 from gateway.store.scripts import load_script
 
 #: A place is renewed this often while it lasts.
@@ -81,9 +82,7 @@ class Replica:
         reply = await self._store.run(
             self._renew, [replicas_key()], [self.id, round(self.lease_s * 1000), renew]
         )
-        if not isinstance(reply, list):
-            raise TypeError("the script answers a list")
-        return frozenset(name.decode() for name in reply if isinstance(name, bytes))
+        return frozenset(texts_of(reply))
 
     @property
     def others(self) -> frozenset[str]:

@@ -286,6 +286,8 @@ class Metrics:
         )
         for outcome in ("taken", "refused", "unchanged"):
             self.config_reloads.labels(outcome)
+        for outcome in ("delivered", "failed"):
+            self.alerts.labels(outcome)
         build = reading("build_info", "The running version.", "version")
         build.labels(version).set(1)
 

@@ -73,7 +73,8 @@ LATENCY = Dashboard(
                     "Overhead",
                     quantiles("gateway_overhead_seconds", ORDERS, "", 0.5, 0.95, 0.99),
                     unit="s",
-                    text="Everything but submit, render and fetch: waits for a turn are in it.",
+                    text="The gateway's own part: without the upstream's, and without what clients"
+                    " take to send and to read. Waits for a turn are in it.",
                 ),
                 Panel(
                     "Detection lag",

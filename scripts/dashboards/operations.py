@@ -176,13 +176,19 @@ OPERATIONS = Dashboard(
                             "taken over",
                         ),
                         Query(
+                            f"sum(increase(gateway_repriced_tasks_total{{{PROVIDER}}}"
+                            "[$__rate_interval]))",
+                            "repriced",
+                        ),
+                        Query(
                             f"sum(increase(gateway_joined_retries_total{{{TEAM}}}"
                             "[$__rate_interval]))",
                             "joined",
                         ),
                     ],
                     width=6,
-                    text="Tasks taken over from processes that died or stopped.",
+                    text="Tasks taken over from processes that died or stopped; those whose quoted"
+                    " prices nobody knew.",
                 ),
                 Panel(
                     "Callbacks",
@@ -221,6 +227,49 @@ OPERATIONS = Dashboard(
             ],
         ),
         (
+            "Pictures",
+            [
+                Panel(
+                    "Not stored yet",
+                    [Query("sum(gateway_assets_waiting)", "waiting")],
+                    width=6,
+                    text="Paid for; tried again until their links die.",
+                ),
+                Panel(
+                    "Room left for them",
+                    [Query("gateway_assets_free_bytes", "{{instance}}")],
+                    unit="bytes",
+                    width=6,
+                    text="Where they are kept in a folder.",
+                ),
+                Panel(
+                    "Errors of their store",
+                    [
+                        Query(
+                            "sum by (operation, reason) (rate(gateway_assets_errors_total"
+                            "[$__rate_interval]))",
+                            "{{operation}} {{reason}}",
+                        )
+                    ],
+                    unit="ops",
+                    width=6,
+                ),
+                Panel(
+                    "Cut off at the provider",
+                    [
+                        Query(
+                            "sum by (provider) (increase(gateway_pictures_cut_total"
+                            f"{{{PROVIDER}}}[1h]))",
+                            "{{provider}}",
+                        )
+                    ],
+                    width=6,
+                    text="In the last hour. The provider has only a part of them, however often it"
+                    " is asked: that was delivered, and has cost as much as a whole one.",
+                ),
+            ],
+        ),
+        (
             "House",
             [
                 Panel(
@@ -251,7 +300,20 @@ OPERATIONS = Dashboard(
                             "{{model}}",
                         )
                     ],
+                    width=12,
                     text="In the last hour.",
+                ),
+                Panel(
+                    "Announcements of budgets, by what became of them",
+                    [
+                        Query(
+                            "sum by (outcome) (increase(gateway_alerts_total[1h]))",
+                            "{{outcome}}",
+                        )
+                    ],
+                    width=12,
+                    text="In the last hour. One that fails is tried again until its window is"
+                    " over.",
                 ),
             ],
         ),

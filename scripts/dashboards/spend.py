@@ -157,9 +157,21 @@ SPEND = Dashboard(
                             "{{quality}} {{size}}",
                         )
                     ],
-                    width=12,
                     stacked=True,
                     text="Pictures an hour.",
+                ),
+                Panel(
+                    "Tokens, by category",
+                    [
+                        Query(
+                            f"sum by (category) (rate(gateway_tokens_total{{{TEAM}, {MODEL}}}"
+                            "[$__rate_interval])) * 3600",
+                            "{{category}}",
+                        )
+                    ],
+                    stacked=True,
+                    text="Tokens an hour, as upstreams report them: why one picture cost more than"
+                    " another.",
                 ),
                 Panel(
                     "Held for calls in progress",
@@ -170,7 +182,6 @@ SPEND = Dashboard(
                         )
                     ],
                     unit="currencyUSD",
-                    width=12,
                     text="Upper bounds; what a call truly costs replaces its hold.",
                 ),
             ],

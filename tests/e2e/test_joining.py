@@ -99,6 +99,8 @@ async def test_a_retry_of_a_delivered_call_gets_the_same_answer(tmp_path: Path) 
 
         assert second.headers["x-gateway-joined"] == "true"
         assert first.content == second.content
+        left = "x-gateway-budget-remaining-usd"
+        assert first.headers[left] == second.headers[left]
         assert (await running.simulated())["submits"] == 1
 
 

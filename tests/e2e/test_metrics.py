@@ -14,8 +14,8 @@ from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import TEAM_KEY, Running, running_gateway
 from tests.support.noise import make_noise
 
-#: design.md §5.4, name by name and label by label, with what was added since; counters by the name
-#: of their samples. What only shows up when something goes wrong or is configured stands apart.
+#: Name by name and label by label; counters by the name of their samples. What only shows up when
+#: something goes wrong or is configured stands apart.
 ALWAYS = """
 requests_total{route,team,model,status,code} request_duration_seconds{route,team,model}
 phase_duration_seconds{phase,provider,model} overhead_seconds{route}
@@ -32,7 +32,8 @@ provider_up{provider} provider_credits{provider} recovered_tasks_total store_up 
 queue_length{provider} poll_lateness_seconds{provider} poll_lateness_seconds_max{provider}
 poll_put_off_seconds{provider}
 loop_deaths_total{loop} assets_errors_total{operation,reason} assets_full assets_free_bytes
-assets_waiting pictures_cut_total{provider} config_reloads_total{outcome}
+assets_waiting pictures_cut_total{provider} config_reloads_total{outcome} alerts_total{outcome}
+repriced_tasks_total{provider}
 """
 LABELS = {
     match[1]: set(filter(None, (match[2] or "").split(",")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -36,19 +37,11 @@ HEADER = 2
 
 def told(value: float, unit: str) -> str:
     """Return a value as a person reads it."""
-    if math.isnan(value):
-        return "no value"
-    match unit:
-        case "currencyUSD":
-            return _dollars(value)
-        case "s":
-            return _seconds(value)
-        case "percentunit":
-            return f"{value * 100:.0f}%"
-        case "reqps" | "ops":
-            return f"{value:.3g}/s"
-        case _:
-            return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    return "no value" if math.isnan(value) else _FORMS.get(unit, _unitless)(value)
+
+
+def _unitless(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _dollars(value: float) -> str:
@@ -63,6 +56,21 @@ def _seconds(value: float) -> str:
     if abs(value) < 1:
         return f"{value * 1000:.3g} ms"
     return f"{value:.3g} s" if abs(value) < 120 else f"{value / 60:.3g} min"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3g}/s"
+
+
+#: How values of Grafana's units are told.
+_FORMS: dict[str, Callable[[float], str]] = {
+    "currencyUSD": _dollars,
+    "s": _seconds,
+    "percentunit": lambda value: f"{value * 100:.0f}%",
+    "bytes": lambda value: f"{value / (1 << 30):.3g} GiB",
+    "reqps": _rate,
+    "ops": _rate,
+}
 
 
 def draw_all(asked: Sequence[Asked], folder: Path) -> None:
@@ -152,12 +160,7 @@ def _named(one: Asked, labels: dict[str, str]) -> str:
     legend = one.target["legendFormat"]
     if legend == "__auto":
         return ", ".join(labels.values())
-    for name in ("team", "name", "model", "provider", "category", "quality", "size", "phase"):
-        legend = legend.replace(f"{{{{{name}}}}}", labels.get(name, ""))
-    for name in ("route", "status", "code", "reason", "call", "outcome", "direction", "version"):
-        legend = legend.replace(f"{{{{{name}}}}}", labels.get(name, ""))
-    for name in ("loop", "instance", "le"):
-        legend = legend.replace(f"{{{{{name}}}}}", labels.get(name, ""))
+    legend = re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), legend)
     return legend.strip()
 
 

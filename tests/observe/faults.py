@@ -117,6 +117,11 @@ async def unnoticed(stack: Stack) -> None:
     await _many(stack, 8, "design", markers=markers)
 
 
+async def cut_files(stack: Stack) -> None:
+    """Let the provider have no more than a half of some pictures."""
+    await _many(stack, 2, "design", markers="[[result:truncated]]")
+
+
 async def stuck(stack: Stack) -> None:
     """Order a picture that never ends."""
     await stack.order(
@@ -215,7 +220,11 @@ class Fault:
 #: Those of a group are done at once; a group begins when all alerts of the one before have fired.
 GROUPS: Sequence[Sequence[Fault]] = (
     (
-        Fault("a team spends 92 % of its budget", eighty, ["GatewayBudgetAt80Percent"]),
+        Fault(
+            "a team spends 92 % of its budget, and nobody listens",
+            eighty,
+            ["GatewayBudgetAt80Percent", "GatewayAnnouncementsFail"],
+        ),
         Fault(
             "one slow picture holds a whole budget, another is refused",
             full,
@@ -236,6 +245,7 @@ GROUPS: Sequence[Sequence[Fault]] = (
         Fault("a model takes 8 s", slow_model, ["GatewaySlowModel"]),
         Fault("polls fail and callbacks are lost", unnoticed, ["GatewayDetectionLag"]),
         Fault("a picture never ends", stuck, ["GatewayTasksStuck"]),
+        Fault("the provider has a half of two pictures", cut_files, []),
     ),
     (
         Fault(

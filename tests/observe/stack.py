@@ -103,11 +103,14 @@ date = "2026-11-27"
 
 [organization]
 budgets = [{{ usd = 500, per = "month" }}]
+
+[alerts]
+webhook_url_env = "NOBODY"
 """
 
 TEAM = """
 [teams.{team}]
-budgets = [{{ usd = {usd}, per = "{per}" }}]
+budgets = [{{ usd = {usd}, per = "{per}"{more} }}]
 [[teams.{team}.keys]]
 name = "app"
 env = "{env}"
@@ -133,7 +136,9 @@ def key_of(team: str) -> str:
 def _environ() -> dict[str, str]:
     keys = {f"KEY_{team.upper()}": key_of(team) for team in TEAMS}
     path = os.environ["PATH"]  # noqa: TID251 - a child's environment
-    return {"PATH": path, "UPSTREAM_KEY": "sk-evo-observed", **keys}
+    # Where budgets are announced, nothing listens (the port of "discard").
+    nobody = "http://127.0.0.1:9/"
+    return {"PATH": path, "UPSTREAM_KEY": "sk-evo-observed", "NOBODY": nobody, **keys}
 
 
 def free_port() -> int:
@@ -256,7 +261,8 @@ def _write_config(folder: Path, port: int, main: str, second: str) -> Path:
         second_host=second.removeprefix("http://"),
     )
     for team, (usd, per) in BUDGETS.items():
-        text += TEAM.format(team=team, usd=usd, per=per, env=f"KEY_{team.upper()}")
+        more = ", alert_at = [0.8]" if team == "eighty" else ""
+        text += TEAM.format(team=team, usd=usd, per=per, more=more, env=f"KEY_{team.upper()}")
     config.write_text(text)
     return config
 
@@ -302,7 +308,8 @@ async def running_stack(folder: Path) -> AsyncIterator[Stack]:
         config = _write_config(folder, port, *urls)
         full = await _hold_of_one(config)
         with config.open("a") as target:
-            target.write(TEAM.format(team="full", usd=f"{full:.6f}", per="day", env="KEY_FULL"))
+            usd = f"{full:.6f}"
+            target.write(TEAM.format(team="full", usd=usd, per="day", more="", env="KEY_FULL"))
         served = await stack.enter_async_context(
             _running(
                 folder / "gateway.log",

@@ -101,6 +101,21 @@ def test_it_asks_for_what_there_is(path: Path) -> None:
         assert not re.search(r"vector\(|or on\s*\(", expr)
 
 
+def test_every_metric_is_looked_at() -> None:
+    """Each is asked for by a panel, an alert or what these build on."""
+    rules = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
+    text = "".join(path.read_text() for path in (*BOARDS, *rules))
+    asked = set(re.findall(r"\bgateway_[a-z_]+", text))
+    families = Metrics(CollectorRegistry(), version="1").registry.collect()
+    suffixes = ("", "_total", "_bucket", "_sum")
+
+    assert not [
+        family.name
+        for family in families
+        if not asked & {family.name + suffix for suffix in suffixes}
+    ]
+
+
 def test_what_provisions_them_names_their_folder() -> None:
     """Both files are what Grafana reads at its start."""
     boards = yaml.safe_load((GRAFANA / "provisioning/dashboards/gateway.yml").read_text())

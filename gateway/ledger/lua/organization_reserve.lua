@@ -10,7 +10,8 @@
 -- KEYS[8..]  every window named in the order
 -- ARGV[1]    order, JSON:
 --   id, team, amount (micro-dollars), admit_by_ms (by the store's clock)
---   anew       true to hold a task's money again that was lost: nothing refuses it
+--   anew       true to hold a task's money again that was lost, or to hold it in windows of budgets
+--              that came after it, too: nothing refuses it
 --   parts      {part: its share of the amount}, with anew; those that are settled hold nothing
 --   budgets    [{scope, owner, limit, windows: [{key, start_ms, end_ms|absent}]}]
 -- Returns
@@ -26,9 +27,19 @@ local hold_key, holds_key, settled_key, ledger_key = KEYS[1], KEYS[2], KEYS[3], 
 local sums = {months = {KEYS[5], KEYS[6]}, total = KEYS[7]}
 local order = cjson.decode(ARGV[1])
 
-local known = redis.call('HMGET', hold_key, 'state', 'windows')
+local known = redis.call('HMGET', hold_key, 'state', 'windows', 'open')
 if known[1] == 'held' then
   local window_keys = cjson.decode(known[2])
+  if order.anew then
+    local theirs, keys = {}, {}
+    for index, budget in ipairs(order.budgets) do
+      theirs[index] = budget.windows[1]
+      keys[index] = theirs[index].key
+    end
+    check_budgets(order.budgets, theirs, 0, true, store_now_ms(), sums, ledger_key)
+    window_keys = widen(
+      hold_key, ledger_key, order.id, order.team, tonumber(known[3]), window_keys, keys)
+  end
   -- A script touches no key that was not named to it.
   return {'held', window_keys, all_named(window_keys, 8) and balances(window_keys) or {}}
 end

@@ -15,10 +15,10 @@
 --   apply_by_ms  by the store's clock: what was read longer ago may have been done and forgotten
 --   created_ms   when the task was admitted: the quarter of an hour the cost is summed under
 --   owner      name of the sums
---   windows    keys of the windows the task was admitted in, for a task that holds nothing
+--   windows    keys of the windows the task was admitted in, by the budgets that there are now
 -- Returns  {'done'} | {'late'} | {'windows', {the keys}} when it is held in others
 -- Idempotent by task and part. A cost is booked whether or not anything is held for it: in the
--- windows of the hold, else in those of the order that there are. Never gives back more than the
+-- windows of the hold, and in those of the order that there are. Never gives back more than the
 -- task holds. Runs without memory to spare: giving money back must never wait for room.
 -- include: ledger/lua/budgets.lua
 -- include: ledger/lua/organization.lua
@@ -47,13 +47,18 @@ if hold[1] == 'held' then
   end
   open = tonumber(hold[2])
   taken = math.min(order.hold + tonumber(hold[4] or '0'), open)
-else
-  for _, key in ipairs(order.windows) do
-    -- One that is opened later starts from the sums below.
-    if redis.call('HEXISTS', key, 'spent') == 1 then
-      window_keys[#window_keys + 1] = key
-    end
+end
+local opened = {}
+for _, key in ipairs(order.windows) do
+  -- One that is opened later starts from the sums below.
+  if redis.call('HEXISTS', key, 'spent') == 1 then
+    opened[#opened + 1] = key
   end
+end
+if hold[1] == 'held' then
+  window_keys = widen(hold_key, ledger_key, order.id, order.team, open, window_keys, opened)
+else
+  window_keys = opened
 end
 
 settle(window_keys, taken, order.cost)

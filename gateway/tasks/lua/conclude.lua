@@ -9,8 +9,8 @@
 -- KEYS[6]    sums of what was ever spent (hash)
 -- KEYS[7,8,9]  tasks of this call, orphans among them, its refusals (sorted sets)
 -- KEYS[10]   outbox of the team: what the organization is to be told (hash)
--- KEYS[11,12]  pictures of the team that nobody has fetched (hash, sorted set)
--- KEYS[13..] the windows the caller knows the hold to be taken from: their balances are answered
+-- KEYS[11,12,13]  pictures of the team that nobody has fetched (hash, sorted sets)
+-- KEYS[14..] the windows the caller knows the hold to be taken from: their balances are answered
 -- ARGV[1]    order, JSON:
 --   id, created_ms, index, epoch and owner (must match), from (comma-separated states), to (state), verb
 --   op                of the ledger's line
@@ -41,13 +41,13 @@
 local task_key, in_flight_key, ledger_key = KEYS[1], KEYS[2], KEYS[3]
 local rollup_key, month_key, total_key = KEYS[4], KEYS[5], KEYS[6]
 local places = {calls = KEYS[7], orphans = KEYS[8], refused = KEYS[9]}
-local unfetched = {paid = KEYS[11], ends = KEYS[12]}
+local unfetched = {paid = KEYS[11], ends = KEYS[12], awaited = KEYS[13]}
 local order = cjson.decode(ARGV[1])
 local ROLLUP_KEEP_MS, SUMS_KEEP_MS = 400 * 86400000, 100 * 86400000
 local prefix = string.format('%d:', order.index)
 
 local window_keys = {}
-for index = 13, #KEYS do
+for index = 14, #KEYS do
   window_keys[#window_keys + 1] = KEYS[index]
 end
 
@@ -110,8 +110,10 @@ if order.fetch then
   local paid = redis.call('HINCRBY', task_key, 'paid', int(cost))
   local alone = redis.call('HMGET', task_key, 'left', 'detached')
   -- Of a task that has changed hands nobody knows whether its request is still there.
-  if paid > 0 and (alone[1] or alone[2] == '1' or epoch ~= '1') then
-    count_unfetched(unfetched, order.id, paid, order.now_ms, order.keep_ms)
+  local is_alone = alone[1] or alone[2] == '1' or epoch ~= '1'
+  if paid > 0 then
+    local count = is_alone and count_unfetched or await_fetch
+    count(unfetched, order.id, paid, order.now_ms, order.keep_ms)
   end
 end
 if order.replay then

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]    task record (hash)
 -- KEYS[2]    orphans of its call (sorted set)
--- KEYS[3,4]  pictures of the team that nobody has fetched (hash, sorted set)
+-- KEYS[3,4,5]  pictures of the team that nobody has fetched (hash, sorted sets)
 -- ARGV[1]    task id
 -- ARGV[2]    the request that leaves
 -- ARGV[3]    how long it may be found there, ms
@@ -20,8 +20,8 @@ if waiter == ARGV[2] and not delivered_ms then
   redis.call('HSET', KEYS[1], 'left', '1')
   local paid = tonumber(redis.call('HGET', KEYS[1], 'paid') or '0')
   if paid > 0 then
-    count_unfetched(
-      {paid = KEYS[3], ends = KEYS[4]}, ARGV[1], paid, tonumber(ARGV[4]), tonumber(ARGV[5]))
+    local places = {paid = KEYS[3], ends = KEYS[4], awaited = KEYS[5]}
+    count_unfetched(places, ARGV[1], paid, tonumber(ARGV[4]), tonumber(ARGV[5]))
   end
 end
 if waiter ~= ARGV[2] or delivered_ms or alone then

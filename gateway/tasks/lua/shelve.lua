@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- shelve: note which pictures are in the asset store, and which answers have left.
 --
--- KEYS[1,2]  pictures of the team that nobody has fetched (hash, sorted set)
--- KEYS[3..]  task records (hashes) of the team
+-- KEYS[1,2,3]  pictures of the team that nobody has fetched (hash, sorted sets)
+-- KEYS[4..]  task records (hashes) of the team
 -- ARGV[1]  prefix of the keys of tasks by who has to see to them
 -- ARGV[2]  the gateway's clock, Unix ms
 -- ARGV[3]  notes, JSON: one for each key: {id, stored: {index: "format bytes" or "lost"},
@@ -11,10 +11,10 @@
 -- include: tasks/lua/unfetched.lua
 
 local live, now_ms, notes = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
-local unfetched = {paid = KEYS[1], ends = KEYS[2]}
+local unfetched = {paid = KEYS[1], ends = KEYS[2], awaited = KEYS[3]}
 local finished = 0
 for position, note in ipairs(notes) do
-  local task_key = KEYS[position + 2]
+  local task_key = KEYS[position + 3]
   if note.delivered then
     forget_unfetched(unfetched, note.id)
   end

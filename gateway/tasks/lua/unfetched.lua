@@ -1,10 +1,25 @@
 -- Fragment: what was paid for and nobody waits for, until somebody fetches it or nobody can.
 --
 -- `paid` holds micro-dollars by task id, and their sum as 'total'; `ends` holds the ids by the
--- moment from which their pictures are gone (Unix ms). Fields of a record only these scripts know:
+-- moment from which their pictures are gone (Unix ms). `awaited` holds the ids of other tasks: those
+-- with pictures that a request waits for, by when the last of them was paid. Whoever reads the sum
+-- sees to those whose request has died with its replica.
+-- Fields of a record only these scripts know:
 --   paid  micro-dollars of its pictures so far that were not fetched
 --   0:fetched …  1 when this picture was fetched by another way than the answer of its call
 --   left  1 when a request that waited for it went away
+
+local function last_at_least(key, keep_ms)
+  if redis.call('PTTL', key) < keep_ms then
+    redis.call('PEXPIRE', key, string.format('%d', keep_ms))
+  end
+end
+
+-- Do not count it yet: a request waits for its pictures.
+local function await_fetch(places, id, _, now_ms, keep_ms)
+  redis.call('ZADD', places.awaited, string.format('%d', now_ms), id)
+  last_at_least(places.awaited, keep_ms)
+end
 
 -- Count a task with this amount, whatever it was counted with before.
 local function count_unfetched(places, id, microusd, now_ms, keep_ms)
@@ -12,15 +27,14 @@ local function count_unfetched(places, id, microusd, now_ms, keep_ms)
   redis.call('HSET', places.paid, id, string.format('%d', microusd))
   redis.call('HINCRBY', places.paid, 'total', string.format('%d', microusd - before))
   redis.call('ZADD', places.ends, string.format('%d', now_ms + keep_ms), id)
-  for _, key in ipairs({places.paid, places.ends}) do
-    if redis.call('PTTL', key) < keep_ms then
-      redis.call('PEXPIRE', key, string.format('%d', keep_ms))
-    end
-  end
+  redis.call('ZREM', places.awaited, id)
+  last_at_least(places.paid, keep_ms)
+  last_at_least(places.ends, keep_ms)
 end
 
 -- Count it no more.
 local function forget_unfetched(places, id)
+  redis.call('ZREM', places.awaited, id)
   local microusd = redis.call('HGET', places.paid, id)
   if microusd then
     redis.call('HINCRBY', places.paid, 'total', string.format('%d', -tonumber(microusd)))

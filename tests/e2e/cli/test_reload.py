@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -17,9 +18,11 @@ from gateway.cli.main import app
 from gateway.simulator.settings import SimulatorSettings
 from tests.support.gateway import (
     ENVIRON,
+    START_S,
     TEAM_KEY,
     serving_gateway,
     serving_simulator,
+    start_gateway,
     write_config,
 )
 from tests.support.live import NEW_KEY, NEWCOMER, Caller, SettingsFile, until
@@ -32,10 +35,10 @@ NEW_TEAM = NEWCOMER.format(variable="NEW_KEY")
 REPLICA = r"[0-9a-z_]+"
 
 
-async def reload(config: Path) -> tuple[int | None, list[str], str]:
+async def reload(config: Path, *options: str) -> tuple[int | None, list[str], str]:
     """Run the command; return its exit code, what it printed, and its errors."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "reload", "--config", str(config)),
+        *(sys.executable, "-m", "gateway", "reload", "--config", str(config), *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"], **ENVIRON, "NEW_KEY": NEW_KEY},  # noqa: TID251 - a child's environment
@@ -117,3 +120,23 @@ async def test_a_mistake_is_told_before_anybody_is_asked(tmp_path: Path) -> None
     assert not (tmp_path / "valkey").exists()
     assert (1, []) == (code, lines)
     assert checked.stderr == errors
+
+
+async def test_with_json_programs_read_who_serves_and_who_took_it(tmp_path: Path) -> None:
+    """The address as it is served, and an entry for each replica."""
+    config = write_config(tmp_path, "http://127.0.0.1:1")
+    process = await start_gateway(config, "--json", **ENVIRON)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_S):
+            told = json.loads(await process.stdout.readline())
+        status = await Caller(told["listening"], TEAM_KEY).status()
+        code, lines, _ = await reload(config, "--json")
+    finally:
+        process.terminate()
+        await process.communicate()
+
+    assert (200, None) == (status, told["operators"])
+    [answer] = json.loads("\n".join(lines))
+    assert (0, "unchanged", []) == (code, answer["outcome"], answer["lines"])
+    assert re.fullmatch(REPLICA, answer["replica"])

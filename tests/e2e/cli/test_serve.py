@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import signal
 import tomllib
@@ -112,16 +113,24 @@ async def test_logs_are_json_lines_without_secrets(config: Path) -> None:
     assert not any(secret in errors for secret in ENVIRON.values())
 
 
+async def _printed(config: Path, *options: str) -> str:
+    process = await start_gateway(config, *options)
+    async with asyncio.timeout(START_S):
+        printed, _ = await process.communicate()
+    assert process.returncode == 0
+    return printed.decode()
+
+
 async def test_the_settings_in_force_can_be_printed(tmp_path: Path) -> None:
     """Also where secrets are not at hand; a password is masked, and nothing is started."""
     address = 'url = "redis://user:hunter2-password@nowhere:6379/0"'
     config = write_config(tmp_path, "http://127.0.0.1:9", redis=address)
-    process = await start_gateway(config, "--print-config")
-    async with asyncio.timeout(START_S):
-        printed, _ = await process.communicate()
-    settings = tomllib.loads(printed.decode())
+    printed, as_json = [
+        await _printed(config, "--print-config", *options) for options in ((), ("--json",))
+    ]
+    settings = tomllib.loads(printed)
 
-    assert 0 == process.returncode
+    assert settings == json.loads(as_json)
     assert "redis://**********@nowhere:6379/0" == settings["redis"]["url"]
     assert "10m" == settings["server"]["deadline"]
-    assert "hunter2" not in printed.decode()
+    assert "hunter2" not in printed + as_json

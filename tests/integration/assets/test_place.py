@@ -29,7 +29,7 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     """A file in the way is told at start-up."""
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(AssetUnavailableError, match="cannot open"):
+    with pytest.raises(AssetUnavailableError, match="assets cannot be used: Not a directory"):
         open_place(AssetPlace(f"file:{tmp_path / 'file' / 'assets'}"))
 
 

@@ -1,4 +1,5 @@
 import inspect
+import json
 import re
 import signal
 import socket
@@ -37,6 +38,18 @@ def test_command_announces_where_it_really_listens() -> None:
     assert status == "completed"
     assert f'base_url = "{url}", result_hosts = ["{url.removeprefix("http://")}"]' in line
     assert (process.returncode, rest) == (0, "")
+
+
+def test_with_json_the_line_is_for_programs() -> None:
+    """The address, and what `result_hosts` must name."""
+    with subprocess.Popen(
+        [*RUN, "--port", "0", "--json"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+
+    assert [told["listening"].removeprefix("http://")] == told["result_hosts"]
 
 
 def submitted(*options: str) -> list[tuple[int, str]]:
@@ -139,4 +152,5 @@ def test_every_option_is_documented(option: str) -> None:
     """docs/simulator.md names every option of the command."""
     text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding="utf-8")
 
-    assert f"`--{option.replace('_', '-')}`" in text
+    name = option.removesuffix("_output").replace("_", "-")
+    assert f"`--{name}`" in text

@@ -161,6 +161,21 @@ async def test_of_a_task_only_what_is_open_is_held(store: Store, journal: RedisT
     assert [] == await _findings(store)
 
 
+async def test_a_second_budget_holds_what_is_in_flight_under_the_first(store: Store) -> None:
+    """One with another limit is no new one."""
+    newcomer = Newcomer(store)
+    await newcomer.reserve(100, "task1")
+    await admitted(newcomer.journal, an_admission("task1", hold_microusd=100))
+    newcomer.organization.limit([replace(EVER, limit_microusd=900)])
+    is_behind = newcomer.organization.is_behind
+    newcomer.organization.limit([EVER, replace(DAY, limit_microusd=110)])
+
+    with pytest.raises(BudgetExceeded, match="day"):
+        await newcomer.reserve(11)
+    assert not is_behind
+    assert {100} == {held for _, held in (await purse(store)).values()}
+
+
 async def test_an_end_that_was_gathered_is_not_told_again(
     store: Store, journal: RedisTaskStore
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
@@ -235,8 +236,8 @@ async def test_a_release_does_not_touch_what_is_settled(
     assert [] == await _findings(store)
 
 
-async def test_a_hold_stays_in_its_windows(store: Store) -> None:
-    """Whatever budgets there are by now, it is raised, settled and released where it was taken."""
+async def test_a_hold_leaves_the_windows_it_was_taken_from(store: Store) -> None:
+    """Whatever budgets there are by now; an end counts in theirs, too, with what is still open."""
     before, after = _here(hours=6), _here(hours=12)
     first = Organization(store, CLOCK, [before])
     for task in ("t1", "t2"):
@@ -250,7 +251,28 @@ async def test_a_hold_stays_in_its_windows(store: Store) -> None:
     old, new = (_window(budget) for budget in (before, after))
 
     assert {old: (0, 250), new: (0, 7)} == raised
-    assert {old: (80, 40), new: (0, 7)} == await purse(store)
+    assert {old: (80, 40), new: (80, 47)} == await purse(store)
+    assert [] == await _findings(store)
+
+
+async def test_what_is_in_flight_is_held_where_a_budget_comes(store: Store) -> None:
+    """Also over its limit, what is open of it and no more; once, and to its end."""
+    before, after = _here(hours=6), replace(_here(hours=12), limit_microusd=10)
+    first = Organization(store, CLOCK, [before])
+    await _reserve(first, 100)
+    await first.raise_hold(TASK, "0", 50)
+    await first.settle(_part("1", hold=40, cost=30))
+    second = Organization(store, CLOCK, [before, after])
+    for _ in range(2):
+        await second.restore(TASK, TEAM, {"0": 60, "1": 40}, CLOCK.now_ms())
+    held = await purse(store)
+    with pytest.raises(BudgetExceeded):
+        await second.reserve(TaskId("t2"), TEAM, 1, _admit_by_ms())
+    await first.settle(_part("0", hold=60, cost=80))
+    old, new = (_window(budget) for budget in (before, after))
+
+    assert {old: (30, 110), new: (30, 110)} == held
+    assert {old: (110, 0), new: (110, 0)} == await purse(store)
     assert [] == await _findings(store)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
 from typing import Any, TypeVar
@@ -368,7 +368,9 @@ class Purse(RuleBasedStateMachine):
             return
         task.booked.add(part)
         cost = task.ended[part]
+        now_open = self.windows_at(task.created_ms).keys() & self.spent.keys()
         if task.hold == "held":
+            self.model_widen(task, now_open)
             taken = task.shares[part] + task.raises.get(part, 0)
             task.open -= taken
             self.held.subtract(dict.fromkeys(task.windows, taken))
@@ -376,9 +378,27 @@ class Purse(RuleBasedStateMachine):
             if task.open == 0:
                 task.hold = "over"
         else:
-            windows = tuple(self.windows_at(task.created_ms).keys() & self.spent.keys())
+            windows = tuple(now_open)
         self.spent.update(dict.fromkeys(windows, cost))
         self.sums.append((task.created_ms, cost))
+
+    def model_widen(self, task: Known, names: Iterable[str]) -> None:
+        """Hold what is open of a task in windows of budgets that came after it, too."""
+        for name in names:
+            if name not in task.windows:
+                task.windows += (name,)
+                self.held[name] += task.open
+
+    @rule(task=tasks)
+    def hold_in_flight(self, task: Known) -> None:
+        """Budgets have come: what is in flight is held in theirs."""
+        if task.hold != "held" or task.record != "there":
+            return
+        parts = {str(part): share for part, share in enumerate(task.shares)}
+        self.run(self.organization.restore(task.id, task.team, parts, task.created_ms))
+        windows = self.windows_at(task.created_ms)
+        self.opened(windows)
+        self.model_widen(task, windows)
 
     @rule()
     def sweep(self) -> None:

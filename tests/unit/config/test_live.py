@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -184,3 +185,13 @@ def test_places_below_a_table_that_is_live_are_live() -> None:
     assert is_live(("organization", "budgets"))
     assert not is_live(("providers", "teams"))
     assert not is_live(("providers", "teams", "kind"))
+
+
+def test_the_page_tells_what_is_live() -> None:
+    """An operator finds there each setting that is taken over, and none that needs a restart."""
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("## What may change without a restart?")
+    table, _, _ = rest.partition("Everything else")
+    named = {word.rpartition(".")[2] for word in re.findall(r"`([^`]+)`", table)}
+
+    assert {place.rpartition(".")[2] for place in LIVE} == named

@@ -169,7 +169,7 @@ def test_budgets_count_in_utc_unless_told() -> None:
 
 
 def test_hours_begin_where_the_zone_begins_them() -> None:
-    """In a zone half an hour off, an hour's window begins at half past (design §5.3)."""
+    """In a zone half an hour off, an hour's window begins at half past."""
     budget = Budget("hour", 1, Period.HOUR, ZoneInfo("Asia/Kolkata"))
     current, following = windows_around(budget, NOON_MS)
 

@@ -49,7 +49,7 @@ from gateway.edge.errors import (
 from gateway.edge.record import record_of
 from tests.support.factories import a_budget_state, a_request
 
-#: One of each, and what HTTP says of it: status, type, code, param, headers (design §5.2).
+#: One of each, and what HTTP says of it: status, type, code, param, headers.
 TOLD: list[tuple[GatewayError, int, str, str | None, str | None, dict[str, str]]] = [
     (
         InvalidRequest("m", param="n", code="invalid_type"),

@@ -87,6 +87,7 @@ class Edge:
             edits=edits,
             references=references,
             tasks=cast("TaskService", None),
+            usage=cast("UsageService", None),
             assets=cast("AssetStore", None),
             links=links,
             streams=cast("PictureStreams", None),

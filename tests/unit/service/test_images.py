@@ -551,7 +551,7 @@ def _ended(
 def test_error_of(
     failure: FailureKind, before: type[GatewayError], after: type[GatewayError]
 ) -> None:
-    """Each failure is told as what a caller can do about it (design §5.2)."""
+    """Each failure is told as what a caller can do about it."""
     rejected, failed = error_of(_ended(failure)), error_of(_ended(failure, submitted=True))
 
     assert (before, after) == (type(rejected), type(failed))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from gateway.access.interface import TeamKeys
 from gateway.domain.accounts import ApiKey, Caller
@@ -192,7 +193,7 @@ async def test_a_store_that_does_not_answer_is_told() -> None:
 
 
 def test_the_loop_outlives_the_store() -> None:
-    """`store_up` follows the store, and the figures are at most ten seconds old (rule 22)."""
+    """`store_up` and the log follow the store; figures are at most ten seconds old (rule 22)."""
     metrics = _metrics()
     books = Books({"ops": (DAY,)})
 
@@ -210,9 +211,12 @@ def test_the_loop_outlives_the_store() -> None:
             loop.cancel()
         return seen
 
+    with capture_logs() as logs:
+        seen = in_virtual_time(scenario())
     assert EVERY_S <= 10
+    assert ["store_down", "store_back"] == [entry["action"] for entry in logs]
     # The organization's are read first, and what fails is not gone on with.
-    assert in_virtual_time(scenario()) == [(1, 2), (0, 3), (1, 5)]
+    assert seen == [(1, 2), (0, 3), (1, 5)]
 
 
 def test_what_is_followed_is_looked_at_whether_the_store_answers_or_not() -> None:

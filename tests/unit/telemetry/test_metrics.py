@@ -5,7 +5,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from gateway.telemetry.metrics import OTHER, RENDER_BUCKETS, Metrics, usd
 from gateway.telemetry.workers import Reading
 
-#: Name, kind and labels of every metric: dashboards and alerts rely on them (design §5.4).
+#: Name, kind and labels of every metric: dashboards and alerts rely on them.
 TABLE: list[tuple[str, type, tuple[str, ...]]] = [
     ("requests", Counter, ("route", "team", "model", "status", "code")),
     ("request_duration_seconds", Histogram, ("route", "team", "model")),
@@ -161,6 +161,9 @@ def test_what_must_be_seen_to_rise_begins_at_zero(metrics: Metrics) -> None:
         ("pictures_cut_total", "provider", "evolink"),
     }
 
+    for outcome in ("delivered", "failed"):
+        told = metrics.registry.get_sample_value("gateway_alerts_total", {"outcome": outcome})
+        assert told == 0
     refused = {"team": "design", "reason": "insufficient_quota"}
     assert metrics.registry.get_sample_value("gateway_rejections_total", refused) == 0
     unpaid = {"provider": "evolink", "call": "submit", "status": "402"}
