@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -62,6 +63,17 @@ class Pair:
         spent, held = (int(value or 0) for value in reply)  # type: ignore[arg-type]
         return spent, held
 
+    async def until_undelivered(self, microusd: int) -> None:
+        """Wait until the second says that so much is paid for what nobody has."""
+        async with httpx.AsyncClient() as client, asyncio.timeout(30):
+            while await self._undelivered(client) != microusd:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+
+    async def _undelivered(self, client: httpx.AsyncClient) -> int:
+        text = (await client.get(f"{self.second.url.removesuffix('/v1')}/metrics")).text
+        told = re.search(r'^gateway_paid_undelivered_usd{team="design"} (\S+)$', text, re.MULTILINE)
+        return 0 if told is None else round(float(told[1]) * 1_000_000)
+
     async def books_agree(self) -> bool:
         """Verify the ledger."""
         command = ["ledger", "verify", "--config", str(self.config)]
@@ -115,6 +127,18 @@ async def test_a_picture_survives_its_replica(pair: Pair) -> None:
     assert await pair.submits() == 1
     assert await pair.money() == (COST_MICROUSD, 0)
     assert await pair.books_agree()
+
+
+@pytest.mark.parametrize("pair", ["kill:leaving"], indirect=True)
+async def test_a_picture_whose_client_was_lost_with_its_replica_is_seen(pair: Pair) -> None:
+    """It was finished and on its way: others count what was paid for it until its retry has it."""
+    with pytest.raises(httpx.TransportError):
+        await pair.first.picture(x_stainless_retry_count="0")
+    await pair.until_undelivered(COST_MICROUSD)
+    retry = await pair.second.picture(x_stainless_retry_count="1")
+    await pair.until_undelivered(0)
+
+    assert (200, 1) == (retry.status_code, await pair.submits())
 
 
 @pytest.mark.parametrize(
