@@ -103,6 +103,7 @@ def make_front(gateway: Gateway, loaded: Loaded) -> Front:
             start=gateway.background.step,
         ),
         client_callbacks=ClientCallbacks(links=links, clock=clock, find_offer=find_offer),
+        provider_keys=secrets.provider_keys,
     )
 
 

@@ -7,6 +7,7 @@ and prices, keys, teams, links. The house looks things up in the front in force 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,6 +42,7 @@ from gateway.ledger.redis_books import RedisBooks
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.retention import Retention
 from gateway.network.guard import Guard
+from gateway.providers.interface import FileService
 from gateway.service.admin import Admin
 from gateway.service.alerts import Alerts
 from gateway.service.budgets import Budgets
@@ -102,6 +104,7 @@ class Front:
     links: Links
     references: References
     client_callbacks: ClientCallbacks
+    provider_keys: Mapping[str, SecretStr]
 
 
 class InForce:
@@ -174,6 +177,7 @@ class Gateway:
     ledger: RedisLedger
     books: RedisBooks
     providers: Providers
+    file_services: Mapping[str, FileService]
     assets: AssetStore
     remote_pictures: RemotePictures
     guard: Guard
@@ -221,6 +225,10 @@ class Gateway:
         self.store_tasks.keep(keeping_of(settings))
         self.latencies.believe(priors_of(front.catalog), polling_limits_of(settings))
         self.turnstile.resize(capacities_of(settings))
+        for name, key in front.provider_keys.items():
+            for account in (self.providers.get(name), self.file_services.get(name)):
+                if account is not None:
+                    account.use_key(key.get_secret_value())
         self.metrics.expect(
             teams=settings.teams, models=front.catalog.models, providers=settings.providers
         )

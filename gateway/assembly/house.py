@@ -165,6 +165,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
         stack.callback(converter.close)
         clients = await open_clients(stack, settings.network)
         providers = providers_of(loaded, clients, clock, metrics)
+        file_services = file_services_of(loaded, clients, clock, metrics)
         shelf = Shelf(tasks)
         turnstile = Turnstile(
             capacities_of(settings),
@@ -254,7 +255,7 @@ async def open_house(  # noqa: PLR0915 - one for each part
                     store,
                     assets,
                     clock,
-                    services=file_services_of(loaded, clients, clock, metrics),
+                    services=file_services,
                     make_link=in_force.reference_url,
                     random_bytes=randomness.token_bytes,
                     valid_ms=settings.server.deadline_ms + LINK_MARGIN_MS,
@@ -283,7 +284,6 @@ async def open_house(  # noqa: PLR0915 - one for each part
         for hear in (engine.hear, waiting.hear, recovery.hear):
             wake.listen(hear)
         ledger = RedisLedger(store, clock)
-        accounts = RedisAccounts(store)
         alerts = None
         if secrets.alert_webhook.get_secret_value():
             alerts = Alerts(
@@ -304,10 +304,11 @@ async def open_house(  # noqa: PLR0915 - one for each part
             store_checked=store_checked,
             acknowledgement=acknowledgement,
             embedded=embedded,
-            accounts=accounts,
+            accounts=RedisAccounts(store),
             ledger=ledger,
             books=books,
             providers=providers,
+            file_services=file_services,
             assets=straight,
             remote_pictures=await open_remote_pictures(stack, settings),
             guard=guard,

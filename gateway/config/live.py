@@ -26,6 +26,7 @@ LIVE = frozenset(
         *("assets.keep", "polling.budget"),
         *("providers.credits_per_usd", "providers.image_urls"),
         *("providers.max_in_flight", "providers.max_submits_per_second"),
+        *("providers.api_key_env", "providers.api_key_file"),
     }
 )
 
@@ -40,10 +41,9 @@ FIXED = frozenset(
         *("assets.access_key_env", "assets.secret_key_env"),
         *("polling.min_interval", "polling.max_concurrent"),
         *("providers.kind", "providers.base_url", "providers.files_url", "providers.references"),
-        *("providers.api_key_env", "providers.api_key_file", "providers.idempotency"),
-        *("providers.result_hosts", "providers.max_result", "providers.max_polls_per_second"),
+        *("providers.idempotency", "providers.result_hosts", "providers.max_result"),
         *("providers.submit_timeout", "providers.poll_timeout", "providers.upload_timeout"),
-        *("providers.fetch_timeout", "providers.balance_every"),
+        *("providers.fetch_timeout", "providers.balance_every", "providers.max_polls_per_second"),
     }
 )
 
@@ -75,8 +75,21 @@ def unchangeable(before: Settings, after: Settings) -> list[Problem]:
     ]
 
 
+def changed_secrets(settings: Settings, before: Secrets, after: Secrets) -> tuple[Place, ...]:
+    """Return the places of secrets that differ and are live; keys of teams are one place."""
+    places: list[Place] = [("teams",)] if before.team_keys != after.team_keys else []
+    for name, provider in settings.providers.items():
+        if before.provider_keys.get(name) != after.provider_keys.get(name):
+            key = "api_key_env" if provider.api_key_file is None else "api_key_file"
+            places.append(("providers", name, key))
+    return tuple(places)
+
+
 def unchangeable_secrets(before: Secrets, after: Secrets) -> list[Problem]:
-    """Return a problem for each secret that differs, but for the keys of teams: those are live."""
+    """Return a problem for each secret that differs, but for those that are live.
+
+    Those are the keys of teams, and of upstreams' accounts.
+    """
     places: dict[str, tuple[Any, Any]] = {
         "redis.url_env": (before.redis_url, after.redis_url),
         "server.admin_key_env": (before.admin_key, after.admin_key),
@@ -86,10 +99,6 @@ def unchangeable_secrets(before: Secrets, after: Secrets) -> list[Problem]:
         "assets.access_key_env": (before.asset_keys.access, after.asset_keys.access),
         "assets.secret_key_env": (before.asset_keys.secret, after.asset_keys.secret),
         "traces.headers_env": (before.trace_headers, after.trace_headers),
-        **{
-            dotted(("providers", name)): (key, after.provider_keys.get(name))
-            for name, key in before.provider_keys.items()
-        },
     }
     return [
         Problem(place, f"the secret {_RESTART}")

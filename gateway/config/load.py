@@ -61,7 +61,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
 
 
 def fingerprint_of(path: Path, settings: Settings) -> str:
-    """Return a digest of a settings file and of the files with the keys of its teams.
+    """Return a digest of a settings file and of the files with the keys that it names.
 
     It looks at what they hold, so it sees through links and mounts that are exchanged, and at file
     systems that keep no times. A file that cannot be read has a digest too.
@@ -70,10 +70,11 @@ def fingerprint_of(path: Path, settings: Settings) -> str:
 
 
 def _with_keys(written: str, settings: Settings) -> str:
-    files = [
-        key.file for team in settings.teams.values() for key in team.keys if key.file is not None
-    ]
-    return " ".join((written, *map(_digest_of, files)))
+    files = (
+        *(key.file for team in settings.teams.values() for key in team.keys),
+        *(provider.api_key_file for provider in settings.providers.values()),
+    )
+    return " ".join((written, *(_digest_of(path) for path in files if path is not None)))
 
 
 def _digest_of(path: Path) -> str:

@@ -127,17 +127,29 @@ class EvolinkProvider:
         clock: Clock,
         observe: Observe | None = None,
     ) -> None:
-        self._settings = settings
         self._submit_client = submit_client
         self._poll_client = poll_client
         self._clock = clock
         self._observe = observe
         self._base_url = settings.base_url.rstrip("/")
+        self._use(settings)
+
+    def use_key(self, api_key: str) -> None:
+        """Ask by this key from the next call on. ValueError for one that cannot be sent."""
+        self._use(replace(self._settings, api_key=api_key))
+
+    def _use(self, settings: EvolinkSettings) -> None:
+        self._settings = settings
         self._authorization = {"authorization": f"Bearer {settings.api_key}"}
         # A request built by its client, for every poll to take over: merging costs much of one.
-        self._poll = poll_client.build_request(
+        self._poll = self._poll_client.build_request(
             "GET", f"{self._base_url}/v1/tasks", headers=self._authorization
         )
+
+    @property
+    def account(self) -> str:
+        """The account and its key of today, in words that may be stored."""
+        return self._settings.account
 
     @property
     def name(self) -> str:

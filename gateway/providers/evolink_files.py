@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
 
@@ -56,6 +56,10 @@ class EvolinkFiles:
         self._random_bytes = random_bytes
         self._observe = observe
         self._url = settings.files_url.rstrip("/") + PATH
+
+    def use_key(self, api_key: str) -> None:
+        """Upload by this key from now on."""
+        self._settings = replace(self._settings, api_key=api_key)
 
     async def upload(self, file: FileToUpload) -> UploadOutcome:
         """Bring one file up, under a name that nobody had before: others would be overwritten."""

@@ -139,6 +139,10 @@ UploadOutcome = Uploaded | UploadFailed
 class FileService(Protocol):
     """Where an upstream takes files that orders refer to; it costs nothing."""
 
+    def use_key(self, api_key: str) -> None:
+        """Upload by this key from now on."""
+        ...
+
     async def upload(self, file: FileToUpload) -> UploadOutcome:
         """Bring one file up. Never raises for what the network or the upstream does."""
         ...
@@ -194,6 +198,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def account(self) -> str:
+        """The account and its key of today, in words that may be stored: no secret."""
+        ...
+
+    @property
     def min_poll_interval_s(self) -> float:
         """The shortest pause between two polls of one task."""
         ...
@@ -201,6 +210,10 @@ class Provider(Protocol):
     @property
     def proves_idempotency(self) -> bool:
         """Whether the same submit under the same key is known to be the same task."""
+        ...
+
+    def use_key(self, api_key: str) -> None:
+        """Ask by this key from the next call on: of the same account, which knows its tasks."""
         ...
 
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:

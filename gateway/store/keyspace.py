@@ -147,6 +147,14 @@ def budget_window_key(team: TeamId, scope: str, owner: str, budget: str, start_m
     return f"{_slot(team)}:budget:{scope}:{owner}:{budget}:{start_ms}"
 
 
+def opened_key(team: TeamId, scope: str, owner: str) -> str:
+    """Name the string with the budget windows of an owner that were opened lately; a day.
+
+    JSON (tasks/lua/widening.lua). `owner` as in `budget_window_key`.
+    """
+    return f"{{t:{team}}}:opened:{scope}:{owner}"
+
+
 def rate_key(team: TeamId, resource: str) -> str:
     """Name the string with the moment a per-minute quota is whole again; expires by then."""
     return f"{{t:{team}}}:rate:{resource}"

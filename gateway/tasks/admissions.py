@@ -18,6 +18,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.ids import TaskId, TeamId
 from gateway.domain.images import References
+from gateway.domain.limits import Scope
 from gateway.domain.task import HeldWindow, Hold, Render, Task
 from gateway.ledger.holds import ScopedBudget, budgets_of, state_of, states_of
 from gateway.ledger.quotas import DayQuota, Rate, day_quota_of, rates_of
@@ -26,6 +27,7 @@ from gateway.store.client import Reply
 from gateway.store.keyspace import (
     calls_key,
     idempotency_key,
+    opened_key,
     orphans_key,
     refused_key,
     task_key,
@@ -281,6 +283,14 @@ def call_fields(team: TeamId, call: Call, *, replica: str) -> Mapping[str, str]:
 def call_keys(team: TeamId, place: str) -> list[str]:
     """Return where retries of a call are looked for: its tasks, orphans and refusals."""
     return [calls_key(team, place), orphans_key(team, place), refused_key(team, place)]
+
+
+def opened_keys(task: Task) -> dict[str, str]:
+    """Return where windows of the task's budgets are noted that were opened lately, by scope."""
+    owners = {Scope.TEAM: "", Scope.KEY: task.key_name}
+    if task.subject:
+        owners[Scope.USER] = task.subject
+    return {scope.value: opened_key(task.team, scope, owner) for scope, owner in owners.items()}
 
 
 def place_of(call: Call) -> str:

@@ -62,6 +62,7 @@ class LiveRender:
     `upstream_s` is how long it was the upstream's turn, in all tries.
     `passed_on` is its picture as the result link gives it, while the store does not take it.
     `revised_prompt` is what it was made of, where the upstream has refined that.
+    `account` is who it was submitted as from here (`Provider.account`); empty where it was not.
     `stirred` is set when there is news: a callback (its claim in `candidate`), a cancellation.
     `span` is the render in its trace, `stage` the phase it is in below that.
     """
@@ -77,6 +78,7 @@ class LiveRender:
     upstream_s: float = 0.0
     forecasts: tuple[Forecast, ...] = ()
     candidate: str = ""
+    account: str = ""
     due: Due | None = None
     passed_on: StoredPicture | None = None
     revised_prompt: str = field(default="", repr=False)

@@ -43,6 +43,7 @@ from gateway.tasks.admissions import (
     call_fields,
     call_keys,
     call_order,
+    opened_keys,
     place_of,
 )
 from gateway.tasks.interface import (
@@ -234,12 +235,14 @@ class RedisTaskAdmissions(RedisTaskOwnership):
         now_ms = self._clock.now_ms()
         month = month_of(now_ms)
         unfinished = [render.index for render in task.renders if render.result is None]
+        opened = opened_keys(task)
         full = order | {
             "id": task.id,
             "owner": self._owner,
             "amount": task.hold.amount_microusd,
             "renders": len(unfinished),
-            "user": task.subject or task.user,
+            "subject": task.subject,
+            "opened": opened,
             "created_ms": task.created_ms,
             "list_from_ms": now_ms - self._keeping.listed_of(task),
             "fields": records.task_fields(self._written(task), owner=self._owner, call=call),
@@ -264,6 +267,7 @@ class RedisTaskAdmissions(RedisTaskOwnership):
                 waits_key(task.team, task.call),
                 book_key(task.team, task.book),
                 *keys,
+                *opened.values(),
             ],
             [orjson.dumps(full)],
         )

@@ -97,7 +97,7 @@ class Submitting:
                 continue
             posted_s = self._steps.clock.monotonic_s()
             with active(self._steps.tracing.stage(one, "submit")):
-                order = self._order(one, callback_url)
+                order, one.account = self._order(one, callback_url), provider.account
                 outcome = await provider.submit(order, idempotency_key=attempt_id)
             self._steps.phase(one, "submit", self._steps.clock.monotonic_s() - posted_s)
             self._steps.house.reached("posted")
@@ -270,6 +270,15 @@ class Submitting:
         calls_back = self._steps.house.callback_url is not None
         return one.live.adopted or provider.proves_idempotency or calls_back
 
+    def _can_repeat(self, one: LiveRender) -> bool:
+        """Tell whether the very same order, sent again, is known to be the same task.
+
+        Only by the upstream's key that it was sent by: keys of idempotency may be known by that.
+        """
+        provider, order = self._steps.provider(one), one.live.task.order
+        by_same_key = provider.account == (one.account or order.account)
+        return provider.proves_idempotency and by_same_key and order.prompt is not None
+
     async def follow_unknown(self, one: LiveRender) -> None:
         """Wait for the fate of a render that was perhaps ordered: it is never ordered anew.
 
@@ -278,17 +287,16 @@ class Submitting:
         """
         provider = self._steps.provider(one)
         self._steps.tracing.stage(one, "follow")
-        can_repeat = provider.proves_idempotency and one.live.task.order.prompt is not None
         callback_url = await self._callback_url(one)
         until_s = self._steps.clock.monotonic_s() + self._steps.house.patience.unknown_s
         for tries in itertools.count(1):
             if one.candidate and await self._bind(one, one.candidate):
                 return None
-            if can_repeat:
+            if self._can_repeat(one):
                 await self._until_steady(one)
             # Read before it asks: a process that stands still meanwhile asks once more.
             left_s = until_s - self._steps.clock.monotonic_s()
-            if can_repeat and self._steps.house.replica.may_submit():
+            if self._can_repeat(one) and self._steps.house.replica.may_submit():
                 with active(one.stage):
                     outcome = await provider.submit(
                         self._order(one, callback_url), idempotency_key=one.render.attempt_id

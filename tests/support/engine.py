@@ -139,6 +139,11 @@ class ScriptedProvider:
     name: str = "evolink"
     min_poll_interval_s: float = 0.0
     proves_idempotency: bool = False
+    account: str = "evolink:1"
+
+    def use_key(self, api_key: str) -> None:
+        """Never told: the tests say who asks by `account`."""
+        raise AssertionError(api_key)
 
     def compose(self, offer: Offer, picture: Picture) -> SubmitOrder:
         """Never asked: the tests bring their orders."""

@@ -399,6 +399,7 @@ def an_admission(
     key: ApiKey | None = None,
     version: str = "",
     user: str = "",
+    subject: str = "",
     images: int = 1,
     hold_microusd: int = 60,
     call: Call | None = None,
@@ -406,7 +407,8 @@ def an_admission(
 ) -> Admission:
     """Build a call for low squares that wants to become a task.
 
-    Each task is another call's, unless one is given: it joins none.
+    Each task is another call's, unless one is given: it joins none. `user` is the end user as far
+    as the books know, `subject` where they do not.
     """
     return Admission(
         id=TaskId(task),
@@ -421,6 +423,7 @@ def an_admission(
         order=SubmitOrder("evolink", "evolink:1", {"prompt": "a red fox"}),
         call=call or a_call(f"req_{task}", fingerprint=f"call_{task}"),
         patience_ms=patience_ms,
+        subject=user or subject,
     )
 
 

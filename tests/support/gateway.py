@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from gateway.app import Server, listen, serve
 from gateway.assembly.build import build
@@ -187,11 +188,14 @@ class Running:
 
 @asynccontextmanager
 async def serving_simulator(
-    settings: SimulatorSettings, rules: Sequence[Rule] = ()
+    settings: SimulatorSettings,
+    rules: Sequence[Rule] = (),
+    *,
+    behind: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> AsyncIterator[str]:
-    """Serve a simulator on a free port; yield its URL."""
+    """Serve a simulator on a free port, `behind` whatever is put before it; yield its URL."""
     listener = listen("127.0.0.1", 0)
-    app = create_simulator(settings, rules=rules)
+    app = behind(create_simulator(settings, rules=rules))
     config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
     server = Server(config)
     async with asyncio.TaskGroup() as group:

@@ -16,16 +16,17 @@
 -- KEYS[15]   what its Idempotency-Key stands for (hash)
 -- KEYS[16]   when each replica last had a request wait for a task of this call (hash)
 -- KEYS[17]   price book that the task names (string)
--- KEYS[18..] every budget window, rate and day counter named in the order
+-- KEYS[18..] every budget window, rate, day counter and list of windows named in the order
 -- ARGV[1]    order, JSON:
 --   id, owner, amount (micro-dollars of each render), renders (how many), images
---   user              hash of the end user the call names, '' for none
+--   subject           hash of the end user the call names, '' for none
 --   created_ms, admit_by_ms (by the store's clock), list_from_ms (older tasks are off the list)
 --   account_version   version of the account the caller was read at, '' for none
 --   anew              true to write a lost record again: no limit, tombstone or time refuses it
 --   enter             true when retries of the call may find the task; told for a lost record only
 --   budgets           [{limit, scope, owner, windows: [{key, start_ms, end_ms|absent, facts}]}];
 --                     facts is the window as JSON text, for whoever takes the task over
+--   opened            {scope: key of the windows of it that were opened lately}
 --   rates             [{key, limit, units}] per minute
 --   day               {limit, windows: [{key, start_ms, end_ms}]} | absent
 --   in_flight         limit | absent; in_flight_retry_ms, what a caller above it is told to wait
@@ -141,6 +142,7 @@ local team = {
 local refusing = check_budgets(
   order.budgets, chosen, amount, order.anew, now_ms, sums, ledger_key, function(budget, window)
     hold_under_way(budget, window, team)
+    note_opened(order.opened[budget.scope], window, now_ms)
   end)
 if refusing then
   local window = chosen[refusing]
@@ -148,6 +150,18 @@ if refusing then
 end
 
 reserve(chosen, amount)
+local facts_json = '[' .. table.concat(window_facts, ',') .. ']'
+local answer = admitted(facts_json, window_keys, order.rates)
+local opened_keys = {}
+for _, key in pairs(order.opened) do
+  opened_keys[#opened_keys + 1] = key
+end
+local at_ms = order.anew and order.created_ms or now_ms
+for _, window in ipairs(opened_elsewhere(opened_keys, window_keys, facts_json, at_ms, now_ms)) do
+  redis.call('HINCRBY', window.key, 'held', int(amount))
+  window_keys[#window_keys + 1] = window.key
+  facts_json = appended(facts_json, window.facts)
+end
 for _, rate in ipairs(order.rates) do
   take_rate(rate, now_ms)
 end
@@ -157,14 +171,13 @@ if today then
 end
 -- cjson writes an empty table as an object.
 local windows_json = #window_keys == 0 and '[]' or cjson.encode(window_keys)
-local facts_json = '[' .. table.concat(window_facts, ',') .. ']'
 redis.call('HSET', task_key, 'windows', windows_json, 'held', facts_json, unpack(order.fields))
 if order.book then
   redis.call('SET', book_key, order.book.text, 'PX', int(order.book.keep_ms))
 end
 redis.call('ZADD', live_key, int(order.created_ms), order.id)
 redis.call('SADD', owners_key, order.owner)
-enter_flight(in_flight_key, order.id, order.images, order.user)
+enter_flight(in_flight_key, order.id, order.images, order.subject)
 redis.call('ZADD', tasks_key, int(order.created_ms), order.id)
 redis.call('ZREMRANGEBYSCORE', tasks_key, '-inf', '(' .. int(order.list_from_ms))
 for _, entry in ipairs(order.entries) do
@@ -174,4 +187,4 @@ end
 if not order.anew or order.enter then
   enter(order.call, places, order.id, order.created_ms, now_ms)
 end
-return admitted(facts_json, window_keys, order.rates)
+return answer

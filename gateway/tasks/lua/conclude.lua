@@ -52,9 +52,9 @@ for index = 14, #KEYS do
 end
 
 local record = redis.call('HMGET', task_key, prefix .. 'state', 'epoch', prefix .. 'hold',
-  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner', 'subject', 'user', 'purse')
+  prefix .. 'cost', 'windows', 'watchers', 'count', 'owner', 'purse', 'subject')
 local state, epoch, hold, booked, windows_json, watchers, count, owner = unpack(record)
-local subject, user, in_purse = unpack(record, 9)
+local in_purse, subject = unpack(record, 9)
 if not state then
   return {'missing'}
 end
@@ -125,7 +125,7 @@ if redis.call('HINCRBY', task_key, 'open', -1) > 0 then
 end
 
 -- That was the last render. The order carries the prompt; nothing can be submitted any more.
-leave_flight(in_flight_key, order.id, subject, user)
+leave_flight(in_flight_key, order.id, subject)
 redis.call('HSET', task_key, 'ended_ms', int(order.now_ms))
 redis.call('HDEL', task_key, 'order', 'files')
 if order.prompt then

@@ -28,9 +28,8 @@ local places = {calls = KEYS[7], orphans = KEYS[8], refused = KEYS[9], keyed = K
 local order = cjson.decode(ARGV[1])
 
 local is_first = redis.call('SET', tombstone_key, '1', 'PX', int(order.tombstone_ms), 'NX')
-local record = redis.call('HMGET', task_key, '0:hold', 'windows', 'open', 'renders',
-  'subject', 'user')
-local hold, windows, open, renders, subject, user = unpack(record)
+local record = redis.call('HMGET', task_key, '0:hold', 'windows', 'open', 'renders', 'subject')
+local hold, windows, open, renders, subject = unpack(record)
 if not hold then
   local was_attached = false
   for _, member in ipairs(redis.call('ZRANGE', places.calls, 0, LOOK_AT - 1)) do
@@ -63,7 +62,7 @@ redis.call('DEL', task_key)
 for _, key in ipairs({live_key, tasks_key}) do
   redis.call('ZREM', key, order.id)
 end
-leave_flight(in_flight_key, order.id, subject, user)
+leave_flight(in_flight_key, order.id, subject)
 forget(places, order.created_ms, order.id)
 if order.call.keyed then
   redis.call('DEL', places.keyed)

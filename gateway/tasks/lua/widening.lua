@@ -6,6 +6,11 @@
 -- remembers the window as it does those it was admitted in. Whoever raises, settles or releases it
 -- touches the windows of its record. A task is in one window of a budget at most.
 --
+-- For a day it is also noted that a window was opened, by whose it is. A gateway that has not taken
+-- over the settings yet does not name the window; nor does one that writes a task again which it
+-- remembers from before. What they admit is held there all the same. It is not refused: to whom the
+-- settings do not say so the limit is none, and a budget that was taken away must stop nobody.
+--
 -- Windows that turn cost little: what was created before them is not theirs, and it is looked at
 -- either the tasks that were created in the window or those under way, whichever are fewer. Those of
 -- an end user are in a set of their own, since each user has windows, and opens them at any time.
@@ -13,6 +18,8 @@
 
 -- No more names in one command than this.
 local NAMES_AT_ONCE = 1000
+-- By then every gateway has the settings that its neighbours have.
+local OPENED_LATELY_MS = 86400000
 
 local function is_within(window, created_ms)
   return created_ms >= window.start_ms and (not window.end_ms or created_ms < window.end_ms)
@@ -86,6 +93,50 @@ local function widen(task_key, id, window, ledger_key)
   redis.call('HSET', task_key, 'windows', appended(windows_json, window_json),
     'held', appended(held_json, window.facts))
   return amount
+end
+
+-- The windows in a list of those that were opened, without those that are over. The list is JSON of
+-- texts '<when it was opened> <start> <end, or -> <key>', all in Unix ms, and the facts on a line of
+-- their own: they have numbers that cjson does not write as they were.
+local function opened_lately(list_json, now_ms)
+  local found = {}
+  for _, text in ipairs(list_json and cjson.decode(list_json) or {}) do
+    local opened_ms, start_ms, end_ms, key, facts = string.match(
+      text, '^(%d+) (%d+) (%S+) ([^\n]*)\n(.*)$')
+    end_ms = tonumber(end_ms)
+    if now_ms - tonumber(opened_ms) < OPENED_LATELY_MS and (not end_ms or now_ms < end_ms) then
+      found[#found + 1] = {
+        text = text, key = key, start_ms = tonumber(start_ms), end_ms = end_ms, facts = facts}
+    end
+  end
+  return found
+end
+
+local function note_opened(opened_key, window, now_ms)
+  local texts = {string.format('%d %d %s %s\n%s', now_ms, window.start_ms,
+    window.end_ms and int(window.end_ms) or '-', window.key, window.facts)}
+  for _, other in ipairs(opened_lately(redis.call('GET', opened_key), now_ms)) do
+    texts[#texts + 1] = other.text
+  end
+  redis.call('SET', opened_key, cjson.encode(texts), 'PX', OPENED_LATELY_MS)
+end
+
+-- Windows of a task's scopes that its admission does not name; `held_json` are the facts of those it
+-- does. `at_ms` is the moment that they have to count.
+local function opened_elsewhere(opened_keys, window_keys, held_json, at_ms, now_ms)
+  local is_named, found = {}, {}
+  for _, key in ipairs(window_keys) do
+    is_named[key] = true
+  end
+  for _, list_json in ipairs(redis.call('MGET', unpack(opened_keys))) do
+    for _, window in ipairs(opened_lately(list_json, now_ms)) do
+      if not is_named[window.key] and is_within(window, at_ms)
+        and not is_counted(held_json, cjson.decode(window.facts), window) then
+        found[#found + 1] = window
+      end
+    end
+  end
+  return found
 end
 
 -- Hold all of a budget's scope that is under way in a window of it that has just been opened.

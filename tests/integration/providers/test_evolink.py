@@ -252,6 +252,23 @@ async def test_an_id_that_is_no_path_segment_is_never_asked_for(
     assert (server.connections, world.observed) == (0, [])
 
 
+async def test_another_key_is_used_from_the_next_call_on(world: World) -> None:
+    """For orders, polls and the balance; what is composed says so, without the key."""
+    async with raw_server(answer(200, CREATED)) as server:
+        provider = world.at(server.url)
+        before = provider.account
+        provider.use_key("sk-evo-next")
+        await provider.submit(ORDER, idempotency_key=KEY)
+        await provider.poll(ID)
+        await provider.balance()
+
+    assert {"Bearer sk-evo-next"} == {seen.headers["authorization"] for seen in server.requests}
+    assert 3 == len(server.requests)
+    assert before != provider.account
+    assert provider.account.startswith("evolink:")
+    assert "sk-evo" not in provider.account
+
+
 async def test_observing_is_optional() -> None:
     """A provider without a metrics callback works."""
     async with (

@@ -36,7 +36,9 @@ async def _chunks(content: bytes = CONTENT) -> AsyncIterator[bytes]:
         yield content[start : start + 65_536]
 
 
-async def _upload(url: str, observed: list[str] | None = None) -> UploadOutcome:
+async def _upload(
+    url: str, observed: list[str] | None = None, *, next_key: str = ""
+) -> UploadOutcome:
     async with build_submit_client() as client:
         files = EvolinkFiles(
             FileServiceSettings(f"{url}/", "sk-evo-secret", upload_timeout_s=1.0),
@@ -45,6 +47,8 @@ async def _upload(url: str, observed: list[str] | None = None) -> UploadOutcome:
             random_bytes=os.urandom,
             observe=(observed if observed is not None else []).append,
         )
+        if next_key:
+            files.use_key(next_key)
         return await files.upload(FileToUpload(PictureFormat.PNG, len(CONTENT), _chunks()))
 
 
@@ -67,6 +71,15 @@ async def test_a_file_is_one_form_with_a_name_nobody_had() -> None:
         assert names[-1] == seen.headers["idempotency-key"]
     assert 2 == len(set(names))
     assert ["200", "200"] == observed
+
+
+async def test_files_go_by_the_key_of_the_moment() -> None:
+    """The next one by the next key."""
+    async with raw_server(answer(200, taken(file_url=URL))) as server:
+        await _upload(server.url, next_key="sk-evo-next")
+
+    [seen] = server.requests
+    assert "Bearer sk-evo-next" == seen.headers["authorization"]
 
 
 @pytest.mark.parametrize(

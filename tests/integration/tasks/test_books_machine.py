@@ -157,10 +157,12 @@ class Books(RuleBasedStateMachine):
         """Return what the model says is spent in a window: all that its owner ever spent."""
         return sum(kept.cost for kept in self.kept if kept.is_of(place))
 
-    def admission(self, key: str, user: str, hold: int, images: int) -> Admission:
-        """Ask for pictures by the budgets that there are now."""
+    def admission(
+        self, known: list[tuple[str, Budget]], key: str, user: str, hold: int, images: int
+    ) -> Admission:
+        """Ask for pictures by the budgets that a gateway knows."""
         budgets = {
-            scope: tuple(budget for owned, budget in self.budgets if owned == scope)
+            scope: tuple(budget for owned, budget in known if owned == scope)
             for scope in ("team", "key", "user")
         }
         quotas = Quotas(in_flight_images=1_000)
@@ -191,15 +193,20 @@ class Books(RuleBasedStateMachine):
         user=st.sampled_from(USERS),
         hold=st.integers(1, 200),
         images=st.integers(1, 3),
+        is_late=st.booleans(),
     )
-    def admit(self, key: str, user: str, hold: int, images: int) -> Kept:
-        """A call is admitted exactly when all of it fits into every budget, beside all others."""
-        wanted = self.admission(key, user, hold, images)
+    def admit(self, key: str, user: str, hold: int, images: int, is_late: bool) -> Kept:
+        """A call is admitted exactly when all of it fits into every budget, beside all others.
+
+        A gateway that is late with the settings knows those of the beginning, and counts in all.
+        """
+        known = list(FIRST) if is_late else self.budgets
+        wanted = self.admission(known, key, user, hold, images)
         kept = Kept(key, user, wanted, [KeptRender(hold) for _ in range(images)], refused=True)
         owners = {"team": "", "key": key, "user": user}
         limits = {
             Place(scope, owners[scope], budget.name): budget.limit_microusd
-            for scope, budget in self.budgets
+            for scope, budget in known
         }
         for place in limits.keys() - self.opened:
             self.open(place)
@@ -215,7 +222,7 @@ class Books(RuleBasedStateMachine):
         else:
             assert fits
             kept.refused = False
-            kept.places = set(limits)
+            kept.places = {place for place in self.opened if kept.is_of(place)}
         return kept
 
     def open(self, place: Place) -> None:

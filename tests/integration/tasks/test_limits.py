@@ -99,7 +99,9 @@ async def test_a_refused_call_takes_nothing(tasks: RedisTaskStore, store: Store)
     with pytest.raises(BudgetExceeded):
         await admit(tasks, 1, team=team)
 
-    assert all(":budget:" in key for key in await keys_in(store, "{t:design}:*"))
+    assert {"budget", "opened"} == {
+        key.split(":")[2] for key in await keys_in(store, "{t:design}:*")
+    }
 
 
 async def test_images_in_progress_are_freed_when_they_end(tasks: RedisTaskStore) -> None:
@@ -251,6 +253,7 @@ async def test_a_topped_up_total_has_a_higher_limit(tasks: RedisTaskStore, store
     await store.command("HINCRBY", "{t:design}:budget:team::total:0", "topped_up", 50)
     answer = await admit(tasks, 2, team=team)
 
+    assert b"150" == await store.command("HGET", "{t:design}:budget:team::total:0", "limit")
     assert (150, 30) == (
         answer.budgets[0].limit_microusd,
         answer.budgets[0].remaining_microusd,

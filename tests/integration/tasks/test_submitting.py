@@ -351,6 +351,38 @@ async def test_where_keys_are_proven_the_same_order_is_sent_again(
         assert "https://gateway.example/task1/0" == forgetful.orders[0].body["callback_url"]
 
 
+async def test_an_order_is_not_sent_again_by_another_key_of_the_account(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """What is known for the same by one key may be another order by the next: it stays unknown."""
+    forgetful.submits, forgetful.proves_idempotency = [LOST_ANSWER, Accepted("up-1")], True
+
+    async def change_key() -> None:
+        forgetful.account = "evolink:2"
+
+    forgetful.before_submit = change_key
+    async with open_house(store, provider=forgetful, callback_url=address) as house:
+        live = await house.admit()
+        await house.until_in(RenderState.UNKNOWN)
+        await house.later(PATIENCE.unknown_s + 1.0)
+        outcome = await over_when_stirred(live)
+
+        assert [FailureKind.SUBMIT_UNKNOWN] == failures_of(outcome)
+        assert 1 == len(forgetful.keys)
+
+
+async def test_what_another_process_posted_is_repeated_by_the_same_key_only(store: Store) -> None:
+    """Whoever takes it over compares its key with that of the order."""
+    provider = ScriptedProvider(proves_idempotency=True, account="evolink:2")
+    async with open_house(store, provider=provider) as house:
+        live = await house.adopt(RenderState.UNKNOWN)
+        await house.later(PATIENCE.unknown_s + 1.0)
+        outcome = await over_when_stirred(live)
+
+        assert [FailureKind.SUBMIT_UNKNOWN] == failures_of(outcome)
+        assert [] == provider.keys
+
+
 @pytest.mark.parametrize("keeps_place", [True, False])
 async def test_a_process_that_stood_still_asks_once_more(
     store: Store, forgetful: ScriptedProvider, *, keeps_place: bool

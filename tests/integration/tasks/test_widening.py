@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from gateway.background import SystemClock
 from gateway.domain.accounts import ApiKey, Team
 from gateway.domain.errors import BudgetExceeded
 from gateway.domain.limits import Budget, Period
-from gateway.domain.task import RenderState, Task
+from gateway.domain.task import Task
 from gateway.ledger.audit import trim, verify
 from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
@@ -25,7 +26,6 @@ from tests.support.journal import (
     failed,
     finished,
     ledger_in,
-    left_in,
     moment_of,
     record_in,
     set_back,
@@ -50,8 +50,9 @@ def admission(
     images: int = 1,
 ) -> Admission:
     """Ask for pictures of at most 60 micro-dollars each."""
-    wanted = an_admission(f"task{number}", team=team, key=key, user=user, images=images)
-    return replace(wanted, subject=subject or user)
+    return an_admission(
+        f"task{number}", team=team, key=key, user=user, subject=subject, images=images
+    )
 
 
 def under(scope: str, budget: Budget = NEW, *, key: str = "ci") -> tuple[Team, ApiKey]:
@@ -223,13 +224,15 @@ async def test_repetitions_hold_nothing_twice(tasks: RedisTaskStore, store: Stor
     assert () == await findings(store)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 async def test_a_window_that_turns_takes_nothing_of_before(
-    tasks: RedisTaskStore, store: Store
+    tasks: RedisTaskStore, store: Store, scope: str
 ) -> None:
     """What was created before a window began is counted where it was."""
-    task = (await admitted(tasks, admission(1))).task
+    task = (await admitted(tasks, admission(1, user="aaaa"))).task
     await date_back(store, 1)
-    await admitted(tasks, admission(2, AFTER))
+    team, key = under(scope)
+    await admitted(tasks, admission(2, team, key=key, user="aaaa"))
     await end(tasks, task, 40)
 
     assert (0, 60) == await new_in(store)
@@ -360,17 +363,118 @@ async def test_a_raise_that_was_forgotten_is_held_there_too(
     assert () == await findings(store)
 
 
-async def test_thousands_under_way(tasks: RedisTaskStore, store: Store) -> None:
-    """More than a command takes names of at once; what is over, or gone, holds nothing."""
-    for number in range(1_100):
-        await admitted(tasks, admission(number))
-    over = await left_in(tasks, (await admitted(tasks, admission(5_000))).task, RenderState.FAILED)
-    await store.command("ZADD", "{t:design}:in_flight", 1, "gone")
-    team = a_team(budgets=(OLD, replace(NEW, limit_microusd=10**6)))
-    await admitted(tasks, admission(6_000, team))
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_who_does_not_know_the_budget_yet_counts_in_it(
+    tasks: RedisTaskStore, store: Store, scope: str
+) -> None:
+    """A gateway that takes the settings over later holds its calls in windows opened elsewhere."""
+    team, key = under(scope)
+    await admitted(tasks, admission(1, team, key=key, user="aaaa"))
+    late = a_journal(store, owner="replica_2")
+    mine = await admitted(late, admission(2, subject="aaaa", images=2))
+    again = await admitted(late, admission(2, subject="aaaa", images=2))
+    other = await admitted(late, admission(3, key=ApiKey("web"), subject="bbbb"))
+    held = await new_in(store)
+    await end(late, mine.task, 40)
+    await end(late, mine.task, 0, index=1)
+    await end(late, other.task, 40)
 
-    assert over.over
-    assert (0, 1_101 * 60) == await new_in(store)
+    counted = 1 if scope == "team" else 0
+    assert ["total"] == [budget.name for budget in mine.budgets]
+    assert mine.task.id == again.task.id
+    assert (0, 180 + counted * 60) == held
+    assert (40 + counted * 40, 60) == await new_in(store)
+    assert () == await findings(store)
+
+
+async def test_a_budget_that_goes_and_comes_back_missed_nothing(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Within a day it counts whether it is there or not, and refuses only while it is."""
+    tight = a_team(budgets=(OLD, replace(NEW, limit_microusd=100)))
+    await admitted(tasks, admission(1, tight))
+    without = (await admitted(tasks, admission(2))).task
+    await end(tasks, without, 40)
+    with pytest.raises(BudgetExceeded) as refusal:
+        await admitted(tasks, admission(3, tight))
+
+    assert (40, 60) == (refusal.value.budget.spent_microusd, refusal.value.budget.held_microusd)
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["a window that is over", "a day ago"])
+async def test_windows_of_long_ago_are_let_go(
+    tasks: RedisTaskStore, store: Store, is_over: bool
+) -> None:
+    """Who does not name them after a day never will; nor does anything begin in those that end."""
+    await admitted(tasks, admission(1, AFTER))
+    [window] = [one for one in (await record_in(store))["held"].split("{") if '"month"' in one]
+    opened = await store.command("GET", "{t:design}:opened:team:")
+    assert isinstance(opened, bytes)
+    words = opened.decode()
+    if is_over:
+        resets_at = window.split('"resets_at_ms":')[1].split("}")[0]
+        words = words.replace(resets_at, "1795435200000")
+    else:
+        now_ms = SystemClock().now_ms()
+        words = re.sub(r'"\d{13} ', f'"{now_ms - 86_400_000} ', words)
+    assert words != opened.decode()
+    await store.command("SET", "{t:design}:opened:team:", words)
+    await admitted(tasks, admission(2))
+
+    assert (0, 60) == await new_in(store)
+
+
+async def test_a_task_written_anew_is_held_in_what_others_opened(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """A store that comes back without it, and another gateway's call before its owner's memory."""
+    moment = await moment_of(store)
+    task = (await admitted(tasks, admission(1))).task
+    await set_back(store, moment)
+    await admitted(a_journal(store, owner="replica_2"), admission(2, AFTER))
+    await tasks.restore(task, None)
+    held = await new_in(store)
+    await end(tasks, task, 40)
+
+    assert ((0, 120), (40, 60)) == (held, await new_in(store))
+    assert () == await findings(store)
+
+
+async def test_thousands_under_way(tasks: RedisTaskStore, store: Store) -> None:
+    """More than a command takes names of at once; and of those that are gone nothing is held."""
+    await admitted(tasks, admission(1))
+    gone = [word for number in range(9_000) for word in (1, f"gone{number}")]
+    await store.command("ZADD", "{t:design}:in_flight", *gone)
+    await admitted(tasks, admission(2, AFTER))
+
+    assert (0, 120) == await new_in(store)
+    assert () == await findings(store)
+
+
+async def test_what_is_off_the_list_is_under_way_all_the_same(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """The list of a team's tasks goes back only so far; a total goes back to the beginning."""
+    await admitted(tasks, admission(1))
+    await store.command("ZREM", "{t:design}:tasks", "task1")
+    await admitted(tasks, admission(2, a_team(budgets=(OLD, replace(NEW, per=Period.TOTAL)))))
+
+    assert (0, 120) == await new_in(store)
+    assert () == await findings(store)
+
+
+async def test_what_is_over_is_left_alone(tasks: RedisTaskStore, store: Store) -> None:
+    """Of tasks that were created in the window, those that hold nothing stay as they are."""
+    for number in (1, 2):
+        await admitted(tasks, admission(number))
+        await date_back(store, number, days=0.5)
+    task = (await admitted(tasks, admission(3))).task
+    await end(tasks, task, 40)
+    before = await record_in(store, "task3")
+    minute = replace(NEW, per=Period.MINUTE)
+    await admitted(tasks, admission(4, a_team(budgets=(OLD, minute))))
+
+    assert before == await record_in(store, "task3")
     assert () == await findings(store)
 
 
@@ -393,7 +497,7 @@ async def test_a_turn_looks_at_no_more_than_what_began_in_it(
 
 async def test_nobody_is_left_in_the_index_of_users(tasks: RedisTaskStore, store: Store) -> None:
     """With a user's last picture its place there is gone."""
-    task = (await admitted(tasks, admission(1, user="aaaa", images=2))).task
+    task = (await admitted(tasks, admission(1, subject="aaaa", images=2))).task
     await end(tasks, task, 40)
     between = await store.command("SMEMBERS", "{t:design}:in_flight:aaaa")
     await end(tasks, task, 0, index=1)

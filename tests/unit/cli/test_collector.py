@@ -18,11 +18,12 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    """Put the collector back."""
+    """Let nothing be frozen at first (what was here when tests were found is), and much at last."""
     thresholds = gc.get_threshold()
+    gc.unfreeze()
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
+    gc.freeze()
 
 
 def test_what_is_here_is_left_alone() -> None:

@@ -15,6 +15,7 @@ from gateway.config.json_schema import file_schema
 from gateway.config.live import (
     FIXED,
     LIVE,
+    changed_secrets,
     changes,
     is_live,
     unchangeable,
@@ -89,7 +90,7 @@ def changed(path: Path, old: str, new: str) -> tuple[Loaded, Loaded]:
     [
         ("usd = 5", "usd = 6", "teams.design.budgets", True),
         ("[teams.design]", '[teams.design]\nkeep = "2d"', "teams.design.keep", True),
-        ('"EVO"', '"OTHER"', "providers.evolink.api_key_env", False),
+        ('"EVO"', '"OTHER"', "providers.evolink.api_key_env", True),
         ('"EVO"', '"EVO"\nmax_in_flight = 7', "providers.evolink.max_in_flight", True),
         ('"EVO"', '"EVO"\ncredits_per_usd = 70', "providers.evolink.credits_per_usd", True),
         ("\n[models", '\n[server]\nwait = "9s"\n\n[models', "server.wait", True),
@@ -124,30 +125,51 @@ def test_the_same_in_other_words_is_no_change(path: Path) -> None:
     assert before.fingerprint != after.fingerprint
 
 
-def test_a_key_in_a_file_of_its_own_is_watched_too(path: Path) -> None:
+@pytest.mark.parametrize("whose", ["key", "upstream-key"])
+def test_a_key_in_a_file_of_its_own_is_watched_too(path: Path, whose: str) -> None:
     """Its digest is part of the fingerprint, also while the file is gone."""
+    path.with_name("upstream-key").write_text("sk-evo-0123456789abcdef\n")
+    path.write_text(FILE.replace('api_key_env = "EVO"', 'api_key_file = "upstream-key"'))
     before = load(path, ENVIRON)
     seen = {before.fingerprint, fingerprint_of(path, before.settings)}
-    path.with_name("key").write_text("sk-team-abcdef0123456789\n")
+    path.with_name(whose).write_text("sk-any-abcdef0123456789\n")
     seen.add(fingerprint_of(path, before.settings))
-    path.with_name("key").unlink()
+    path.with_name(whose).unlink()
     seen.add(fingerprint_of(path, before.settings))
 
     assert 3 == len(seen)
 
 
-def test_a_secret_that_is_counted_upon_does_not_change(path: Path) -> None:
-    """The keys of teams do."""
+def test_keys_of_teams_and_of_accounts_change(path: Path) -> None:
+    """Each is told by its place, and nothing of them; the same is no change."""
     before = load(path, ENVIRON)
     path.with_name("key").write_text("sk-team-abcdef0123456789\n")
     team = load(path, ENVIRON)
-    provider = load(path, ENVIRON | {"EVO": "sk-evo-of-another-account"})
+    account = load(path, ENVIRON | {"EVO": "sk-evo-next-9c1b2d3e4f7a"})
+    path.with_name("upstream-key").write_text("sk-evo-of-a-file-9c1b2d3e\n")
+    path.write_text(FILE.replace('api_key_env = "EVO"', 'api_key_file = "upstream-key"'))
+    both = load(path, ENVIRON)
 
-    assert before.secrets.team_keys != team.secrets.team_keys
-    assert [] == unchangeable_secrets(before.secrets, team.secrets)
-    assert ["providers.evolink: the secret cannot change while the gateway runs: restart it"] == [
-        str(one) for one in unchangeable_secrets(before.secrets, provider.secrets)
-    ]
+    def told(after: Loaded) -> list[str]:
+        places = changed_secrets(after.settings, before.secrets, after.secrets)
+        assert [] == unchangeable_secrets(before.secrets, after.secrets)
+        return [dotted(place) for place in places]
+
+    assert [] == told(before)
+    assert ["teams"] == told(team)
+    assert ["teams", "providers.evolink.api_key_env"] == told(account)
+    assert ["teams", "providers.evolink.api_key_file"] == told(both)
+
+
+def test_a_secret_that_is_counted_upon_does_not_change(path: Path) -> None:
+    """It is open, or handed out, for as long as the process lives."""
+    before = load(path, ENVIRON).secrets
+    after = replace(before, admin_key=SecretStr("another"))
+
+    assert [] == unchangeable_secrets(before, before)
+    assert [
+        "server.admin_key_env: the secret cannot change while the gateway runs: restart it"
+    ] == [str(one) for one in unchangeable_secrets(before, after)]
 
 
 def test_headers_for_traces_do_not_change(path: Path) -> None:
