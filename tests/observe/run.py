@@ -119,7 +119,7 @@ class Observation:
     async def scraped(self) -> None:
         """Wait until the gateway answers scrapes: the last fault has ended one of its workers."""
         async with asyncio.timeout(QUIET_WITHIN_S):
-            while not await self.stack.ask("query", query="gateway_store_up"):
+            while not await self.stack.ask("query", query="gateway_store_up"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.5)
 
     def told(self) -> str:
