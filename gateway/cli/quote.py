@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -24,6 +24,9 @@ from gateway.service.quotes import CallQuote, quote_call
 #: What OpenAI takes at the most (protocols/openai_images.md §3.1).
 MAX_REFERENCES = 16
 
+#: Of one call (§2.1 there).
+MAX_PICTURES = 10
+
 
 def quote(
     *,
@@ -31,6 +34,7 @@ def quote(
     prompt: Annotated[str, typer.Option(help="The prompt; its length is part of the price.")],
     size: Annotated[str, typer.Option(help="Such as 1024x1024; auto is the model's.")] = "auto",
     quality: Annotated[str, typer.Option(help="Such as low; auto is the model's.")] = "auto",
+    n: Annotated[int, typer.Option(min=1, max=MAX_PICTURES, help="How many pictures.")] = 1,
     references: Annotated[
         int, typer.Option(min=0, max=MAX_REFERENCES, help="Pictures that it is made from.")
     ] = 0,
@@ -40,7 +44,13 @@ def quote(
     ] = False,
 ) -> None:
     """Tell what a call would cost; exit with 1 when it would be refused."""
-    fields = {"model": model, "prompt": prompt, "size": size, "quality": quality}
+    fields: dict[str, str | int] = {
+        "model": model,
+        "prompt": prompt,
+        "size": size,
+        "quality": quality,
+        "n": n,
+    }
     try:
         with refusing(config):
             catalog = catalog_from(load(config, process_environ()).settings)
@@ -54,7 +64,7 @@ def quote(
             typer.echo(line)
 
 
-def _quote(catalog: Catalog, fields: dict[str, str], references: int) -> CallQuote:
+def _quote(catalog: Catalog, fields: Mapping[str, str | int], references: int) -> CallQuote:
     today = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).date()
     asked = parse_generation(
         json.dumps(fields).encode(), FieldRules(partial(catalog.find, day=today))
@@ -66,7 +76,8 @@ def _quote(catalog: Catalog, fields: dict[str, str], references: int) -> CallQuo
 def _lines(quoted: CallQuote) -> Iterable[str]:
     picture = quoted.picture
     made_from = f", from {picture.references} references" if picture.references else ""
-    yield f"{quoted.model}, {picture.size}, {picture.quality}{made_from}"
+    many = f", {quoted.n} pictures" if quoted.n > 1 else ""
+    yield f"{quoted.model}, {picture.size}, {picture.quality}{made_from}{many}"
     yield ""
     yield _line("at most", "held", _dollars(quoted.hold_microusd))
     tokens = quoted.tokens()

@@ -26,6 +26,8 @@ MASK = "**********"
 _DURATIONS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 _SIZES = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1))
 _MICROUSD = 1_000_000
+#: Defaults that the file has words for.
+_WORDS = {("keep_prompts_ms", 0): "until_done"}
 
 
 def shown(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def _as_default(name: str, field: FieldInfo) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if name.endswith("_ms") and value is not None:
-        return _in_units(value, _DURATIONS)
+        return _WORDS.get((name, value)) or _in_units(value, _DURATIONS)
     if name.endswith("_bytes") and value is not None:
         return _in_units(value, _SIZES)
     if name.endswith("_microusd") and value is not None:

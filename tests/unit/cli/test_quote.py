@@ -46,6 +46,20 @@ def test_a_price_is_told_without_a_server(config: str) -> None:
     assert "0.007834" in out
 
 
+def test_several_pictures_are_priced_together(config: str) -> None:
+    """As one call for them would be, in every line."""
+    _, one, _ = run(config, "--quality", "low", "--json")
+    code, out, _ = run(config, "--quality", "low", "--n", "3", "--json")
+    _, lines, _ = run(config, "--quality", "low", "--n", "3")
+
+    assert 0 == code
+    quoted = json.loads(out)
+    assert (3, 3 * 10_161) == (quoted["n"], quoted["hold"]["microusd"])
+    assert 10_161 == json.loads(one)["hold"]["microusd"]
+    assert "3 pictures" in lines
+    assert "0.030483" in lines
+
+
 def test_a_price_is_told_line_by_line(config: str) -> None:
     """What would be held, what it is made of, what is published, and what each offer asks."""
     _, out, _ = run(config, "--quality", "low", "--references", "2")

@@ -49,6 +49,13 @@ expires = 2030-01-31
 """
 
 
+def test_defaults_are_told_in_the_words_of_the_file(tmp_path: Path) -> None:
+    """Where it has words: "0s" would mean the same and tell nobody."""
+    (tmp_path / "a.toml").write_text("")
+
+    assert "until_done" == shown(read(tmp_path / "a.toml"))["privacy"]["keep_prompts"]
+
+
 @pytest.mark.parametrize("text", ["", FULL, (ROOT / "config.toml").read_text()])
 def test_what_is_shown_means_the_same(tmp_path: Path, text: str) -> None:
     """Written to a file and read again, it is the same settings, and says the same."""
