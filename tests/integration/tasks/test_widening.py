@@ -491,7 +491,9 @@ async def test_a_task_is_written_into_one_window_of_a_budget(
     new = (await admitted(a_journal(store, owner="replica_2"), admission(2, AFTER))).task
     [window] = task.hold.windows
     start_ms = window.starts_at_ms
-    before = replace(window, key=f"{window.key}0", starts_at_ms=0, resets_at_ms=start_ms)
+    day_before_ms = start_ms - 86_400_000
+    key = window.key.replace(str(start_ms), str(day_before_ms))
+    before = replace(window, key=key, starts_at_ms=day_before_ms, resets_at_ms=start_ms)
     await tasks.restore(replace(task, hold=replace(task.hold, windows=(before,))), None)
     held = [await store.command("HGET", key, "held") for key in (before.key, window.key)]
 
