@@ -25,11 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.accounts import Caller
+from gateway.domain.accounts import Caller, Team
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Scope
 from gateway.ledger.holds import ScopedBudget, Standing
+from gateway.ledger.quotas import QuotaState
 
 
 class Ledger(Protocol):
@@ -45,6 +46,14 @@ class Ledger(Protocol):
 
     async def standings(self, budgets: Sequence[ScopedBudget]) -> tuple[Standing, ...]:
         """Return how these budgets stand in their current windows. Raises StoreUnavailable."""
+        ...
+
+
+class TeamLedger(Ledger, Protocol):
+    """Reads what a team may know of itself."""
+
+    async def quotas(self, team: Team) -> tuple[QuotaState, ...]:
+        """Return the team's quotas as they stand, those that it has. Raises StoreUnavailable."""
         ...
 
 
