@@ -110,9 +110,15 @@ class Spool:
 
 
 def open_spool_folder(folder: Path) -> Path:
-    """Make the folder that spools write to, for its owner only. Raises AssetUnavailableError."""
-    with _telling_unavailable():
+    """Make the folder that spools write to, for its owner only.
+
+    Raises AssetUnavailableError, which says what an operator has to change.
+    """
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"references.spool_dir: cannot make {folder}: {error.strerror}"
+        raise AssetUnavailableError(reason) from error
     return folder
 
 

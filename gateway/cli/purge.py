@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from gateway.access.redis_accounts import RedisAccounts
 from gateway.assembly.from_settings import asset_place, keeping_of
@@ -35,7 +36,8 @@ def purge(
     What they have cost stays in the ledger. Exits with 1 while tasks of the user are running.
     """
     try:
-        found = on_settings(config, lambda loaded: _purge(loaded, team, user))
+        with Console(stderr=True).status("deleting"):
+            found = on_settings(config, lambda loaded: _purge(loaded, team, user))
     except InternalError:
         refuse("the store of pictures does not answer: nothing more was deleted.")
     deleted = sum(each.deleted for each in found.values())

@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what the caller's team has spent and what its budgets leave."""
+"""`GET /v1/usage`: what the caller's team has spent and what budgets and quotas leave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from gateway.access.interface import KeyDirectory
 from gateway.edge.auth import authenticate
 from gateway.ledger.rollups import Spend
-from gateway.service.amounts import amount, budget_fields
+from gateway.service.amounts import amount, budget_fields, quota_fields
 from gateway.service.usage import Days, OwnUsage, Spending, UsageService
 
 
@@ -36,6 +36,7 @@ def fields(usage: OwnUsage) -> dict[str, object]:
         "since": usage.days.since.isoformat(),
         "until": usage.days.until.isoformat(),
         "budgets": [budget_fields(state) for state in usage.budgets],
+        "quotas": [quota_fields(state) for state in usage.quotas],
         "total": spend_fields(usage.total),
         "by_day": _groups("day", usage.by_day),
         "by_model": _groups("model", usage.by_model),

@@ -3,7 +3,8 @@
 Money moves by three verbs only. *Reserve* holds the highest price a call can have in one window of
 each budget of its team, before the upstream hears of it. *Settle* takes the hold back and books
 what it really cost, in the same windows, whatever the calendar says by then. *Release* takes the
-hold back and books nothing.
+hold back and books nothing. A window that is made while calls of its owner are under way takes
+their holds, too, and from then on is one of theirs.
 
 Invariants:
 
@@ -25,11 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.accounts import Caller
+from gateway.domain.accounts import Caller, Team
 from gateway.domain.errors import BudgetState
 from gateway.domain.ids import TeamId
 from gateway.domain.limits import Scope
 from gateway.ledger.holds import ScopedBudget, Standing
+from gateway.ledger.quotas import QuotaState
 
 
 class Ledger(Protocol):
@@ -45,6 +47,14 @@ class Ledger(Protocol):
 
     async def standings(self, budgets: Sequence[ScopedBudget]) -> tuple[Standing, ...]:
         """Return how these budgets stand in their current windows. Raises StoreUnavailable."""
+        ...
+
+
+class TeamLedger(Ledger, Protocol):
+    """Reads what a team may know of itself."""
+
+    async def quotas(self, team: Team) -> tuple[QuotaState, ...]:
+        """Return the team's quotas as they stand, those that it has. Raises StoreUnavailable."""
         ...
 
 

@@ -105,6 +105,8 @@ class Organization:
         self._store = store
         self._clock = clock
         self._budgets: tuple[ScopedBudget, ...] = ()
+        #: Those that are gone: what is spent goes on in windows of theirs, for they may come back.
+        self._former: dict[tuple[object, ...], ScopedBudget] = {}
         self._ever_had = False
         #: Whether a budget has come: what was spent and is in flight is to be told before it counts
         #: (catch_up.py). For whoever does that to take back.
@@ -124,9 +126,12 @@ class Organization:
         What is held stays held where it is; what budgets that are new have to hold of it is told by
         `is_behind`.
         """
-        known = {_place_of(scoped.budget) for scoped in self._budgets}
-        if not known.issuperset(map(_place_of, budgets)):
+        known = {_place_of(scoped.budget): scoped for scoped in self._budgets}
+        if not known.keys() >= set(map(_place_of, budgets)):
             self.is_behind = True
+        self._former |= known
+        for budget in budgets:
+            self._former.pop(_place_of(budget), None)
         self._budgets = tuple(
             ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
         )
@@ -187,9 +192,7 @@ class Organization:
         Never clamped. Books the cost also when nothing is held for it. Raises LateError.
         """
         windows = [
-            window.key
-            for budget in self._budgets
-            for window in budget.candidates(part.created_ms)[:1]
+            window.key for budget in self._ever for window in budget.candidates(part.created_ms)[:1]
         ]
         order = {
             "id": part.task,
@@ -221,9 +224,8 @@ class Organization:
     async def book_untold(self, untold: Untold) -> None:
         """Book what a team spent before anybody told us, in sums and windows. Raises LateError."""
         months = sorted({month_of(bucket_ms) for bucket_ms in untold.spent})
-        windows = [
-            window for budget in self._budgets for window in budget.candidates(self._clock.now_ms())
-        ]
+        now_ms = self._clock.now_ms()
+        windows = [window for budget in self._ever for window in budget.candidates(now_ms)]
         spent = [
             (bucket_ms, months.index(month_of(bucket_ms)) + 1, cost)
             for bucket_ms, cost in untold.spent.items()
@@ -358,7 +360,12 @@ class Organization:
 
     def _window_keys(self, moment_ms: int) -> list[str]:
         """Return the windows of a hold of about this moment, if budgets are as they were."""
-        return [window.key for budget in self._budgets for window in budget.candidates(moment_ms)]
+        return [window.key for budget in self._ever for window in budget.candidates(moment_ms)]
+
+    @property
+    def _ever(self) -> tuple[ScopedBudget, ...]:
+        """The budgets that there are, and those that are gone."""
+        return (*self._budgets, *self._former.values())
 
     async def _run_in_windows(
         self, script: Script, keys: list[str], arguments: list[str | int | bytes], guess: list[str]

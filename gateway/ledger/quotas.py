@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,12 @@ from gateway.store.keyspace import day_quota_key, rate_key
 REQUESTS, IMAGES = "requests", "input-images"
 
 MINUTE_MS = 60_000
+
+#: Per-minute quotas as the settings call them.
+_NAMES = {REQUESTS: "requests_per_minute", IMAGES: "images_per_minute"}
+
+#: Of a unit; the moment that is kept has three decimals of a millisecond.
+_ROUNDING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,25 @@ class RateState:
     limit: int
     remaining: int
     reset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """How a quota stands now, by its name in the settings.
+
+    `resets_at_ms` is when all of it is there again (Unix ms); None where nothing is used of it, and
+    for what comes back as pictures end.
+    """
+
+    name: str
+    limit: int
+    used: int
+    resets_at_ms: int | None = None
+
+    @property
+    def remaining(self) -> int:
+        """What may be asked for now."""
+        return max(self.limit - self.used, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +113,15 @@ def states_of(rates: Sequence[Rate], flat: Sequence[int]) -> tuple[RateState, ..
         RateState(rate.resource, rate.limit, remaining, reset_ms)
         for rate, remaining, reset_ms in zip(rates, flat[::2], flat[1::2], strict=False)
     )
+
+
+def rate_quota(rate: Rate, *, whole_at_ms: float, now_ms: int) -> QuotaState:
+    """Return a per-minute quota by the moment at which it is whole again, as ledger/lua counts."""
+    left_ms = max(whole_at_ms - now_ms, 0.0)
+    # A part of a unit that is not back yet is used.
+    used = math.ceil(left_ms * rate.limit / MINUTE_MS - _ROUNDING)
+    resets_at_ms = now_ms + math.ceil(left_ms) if used else None
+    return QuotaState(_NAMES[rate.resource], rate.limit, used, resets_at_ms)
 
 
 def refused_state(*, resource: str, limit: int, units: int, wait_ms: int) -> RateState:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from gateway.domain.errors import BudgetState
 from gateway.domain.money import format_usd
 from gateway.ledger.holds import Standing
+from gateway.ledger.quotas import QuotaState
 
 
 def amount(microusd: int) -> dict[str, object]:
@@ -27,9 +28,6 @@ def standing_fields(standing: Standing) -> dict[str, object]:
 
 def budget_fields(state: BudgetState) -> dict[str, object]:
     """Return a budget; `resets_at` is null for a total, `topped_up` is a part of `limit`."""
-    resets_at = None
-    if state.resets_at_ms is not None:
-        resets_at = f"{datetime.fromtimestamp(state.resets_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {
         "scope": state.scope,
         "name": state.name,
@@ -39,5 +37,26 @@ def budget_fields(state: BudgetState) -> dict[str, object]:
         "spent": amount(state.spent_microusd),
         "held": amount(state.held_microusd),
         "remaining": amount(state.remaining_microusd),
-        "resets_at": resets_at,
+        "resets_at": _moment(state.resets_at_ms),
     }
+
+
+def quota_fields(state: QuotaState) -> dict[str, object]:
+    """Return a quota; `resets_at` is null where nothing is used, or where no time brings it back.
+
+    It is rounded up to the second: until then it is not whole.
+    """
+    whole_ms = None if state.resets_at_ms is None else -(-state.resets_at_ms // 1000) * 1000
+    return {
+        "name": state.name,
+        "limit": state.limit,
+        "used": state.used,
+        "remaining": state.remaining,
+        "resets_at": _moment(whole_ms),
+    }
+
+
+def _moment(unix_ms: int | None) -> str | None:
+    if unix_ms is None:
+        return None
+    return f"{datetime.fromtimestamp(unix_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -11,7 +11,8 @@ from gateway.domain.clock import Clock
 from gateway.domain.errors import BudgetState, InvalidRequest
 from gateway.domain.ids import TeamId
 from gateway.ledger.holds import tightest
-from gateway.ledger.interface import Ledger
+from gateway.ledger.interface import TeamLedger
+from gateway.ledger.quotas import QuotaState
 from gateway.ledger.rollups import Grouping, Line, Rollups, Spend, add_up, group
 
 #: Sums are kept this long (store/keyspace.py); more days than that are not asked for at once.
@@ -41,10 +42,11 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class OwnUsage:
-    """What a key may know: the budgets it counts against, and what its team spent."""
+    """What a key may know: what it counts against, and what its team spent."""
 
     days: Days
     budgets: tuple[BudgetState, ...]
+    quotas: tuple[QuotaState, ...]
     by_day: dict[str, Spend]
     by_model: dict[str, Spend]
     by_key: dict[str, Spend]
@@ -54,7 +56,7 @@ class OwnUsage:
 class UsageService:
     """Tells a team what it spent and what is left. Every method raises StoreUnavailable."""
 
-    def __init__(self, *, ledger: Ledger, rollups: Rollups, clock: Clock) -> None:
+    def __init__(self, *, ledger: TeamLedger, rollups: Rollups, clock: Clock) -> None:
         self._ledger = ledger
         self._rollups = rollups
         self._clock = clock
@@ -68,6 +70,7 @@ class UsageService:
         return OwnUsage(
             days=days,
             budgets=await self._ledger.balances(caller),
+            quotas=await self._ledger.quotas(caller.team),
             by_day=group(lines, Grouping.DAY),
             by_model=group(lines, Grouping.MODEL),
             by_key={name.removeprefix(f"{team}/"): spend for name, spend in by_key.items()},

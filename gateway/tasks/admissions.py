@@ -288,8 +288,9 @@ def call_keys(team: TeamId, place: str) -> list[str]:
 def opened_keys(task: Task) -> dict[str, str]:
     """Return where windows of the task's budgets are noted that were opened lately, by scope."""
     owners = {Scope.TEAM: "", Scope.KEY: task.key_name}
-    if task.subject:
-        owners[Scope.USER] = task.subject
+    # The same, where both are told.
+    if user := task.user or task.subject:
+        owners[Scope.USER] = user
     return {scope.value: opened_key(task.team, scope, owner) for scope, owner in owners.items()}
 
 

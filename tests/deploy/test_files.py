@@ -20,11 +20,14 @@ import pytest
 import yaml
 
 import gateway
+from gateway.config.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "image-gateway"
 GATEWAY = str(ROOT / ".venv" / "bin" / "gateway")
+#: The one place where a container may write.
+DATA = Path("/var/lib/gateway")
 
 #: Everything that the chart can do, beside what it does by default.
 ALL_ON = {
@@ -135,9 +138,24 @@ def test_compose_stops_gateways_after_their_drain() -> None:
     assert "35s" == grace
 
 
+def written_folders(config: Path) -> set[Path]:
+    """Return the folders that settings have a gateway write to."""
+    settings = load(config, {}).settings
+    embedded = not settings.redis.url_env and settings.redis.url == "embedded"
+    folders = {
+        settings.references.spool_dir,
+        settings.assets.folder,
+        settings.redis.data_dir if embedded else None,
+    }
+    return {folder for folder in folders if folder is not None}
+
+
 def test_the_settings_of_compose_are_right() -> None:
-    """`gateway check` finds nothing in them."""
-    run(GATEWAY, "check", DEPLOY / "compose" / "config.toml")
+    """`gateway check` finds nothing in them, and all that is written goes to the volume."""
+    config = DEPLOY / "compose" / "config.toml"
+    run(GATEWAY, "check", config)
+
+    assert all(folder.is_relative_to(DATA) for folder in written_folders(config))
 
 
 def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
@@ -249,6 +267,7 @@ def test_the_settings_of_the_chart_are_right(tmp_path: Path) -> None:
     run(GATEWAY, "check", config)
 
     assert "20s" == tomllib.loads(settings)["server"]["drain"]
+    assert all(folder.is_relative_to(DATA) for folder in written_folders(config))
 
 
 def test_the_chart_brings_the_rules_and_dashboards_of_the_product() -> None:

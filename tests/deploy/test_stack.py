@@ -82,11 +82,12 @@ async def stack(valkey_process: ValkeyProcess, tmp_path: Path) -> AsyncIterator[
         upstream = await held.enter_async_context(serving_simulator(settings))
         for there, here in (
             ("simulator:9100", urlsplit(upstream).netloc),
-            ("/var/lib/gateway", str(tmp_path)),
+            ("/var/lib/gateway", str(tmp_path / "data")),
         ):
             assert there in text
             text = text.replace(there, here)
-        config = tmp_path / "config.toml"
+        config = tmp_path / "etc" / "config.toml"
+        config.parent.mkdir()
         config.write_text(text)
         environ = {"REDIS_URL": valkey_process.url, "DESIGN_CI_KEY": KEY}
         gateways = [
@@ -184,6 +185,8 @@ async def test_the_docs_lead_to_a_first_picture(stack: Stack, tmp_path: Path) ->
 
     with Image.open(tmp_path / "fox.png") as image:
         assert (1024, 1024) == image.size
+    # In a container, nothing could be written there.
+    assert [stack.config] == list(stack.config.parent.iterdir())
     ready, _, usage, budgets, tasks, books, reloaded = told.values()
     assert "ok" in ready
     assert 1 == json.loads(usage)["total"]["images"]

@@ -92,6 +92,25 @@ async def test_images_in_progress_are_limited(tmp_path: Path) -> None:
     assert 200 == third.status_code
 
 
+async def test_a_team_sees_what_is_left_of_its_quotas(tmp_path: Path) -> None:
+    """`GET /v1/usage` tells those that it has: calls, pictures of the day, pictures in progress."""
+    team = "limits = { requests_per_minute = 2, images_per_day = 9, in_flight_images = 4 }"
+    async with running_gateway(tmp_path, simulator=AT_ONCE, team=team) as running:
+        before = (await running.client.get("/v1/usage")).json()["quotas"]
+        await running.generate(n=2)
+        running.client.headers["prefer"] = "respond-async"
+        await running.generate("a slow fox [[latency:2]]", n=3)
+        after = (await running.client.get("/v1/usage")).json()["quotas"]
+
+    names = ["requests_per_minute", "images_per_day", "in_flight_images"]
+    assert [(name, 0) for name in names] == [(quota["name"], quota["used"]) for quota in before]
+    assert [(2, 2, 0), (9, 5, 4), (4, 3, 1)] == [
+        (quota["limit"], quota["used"], quota["remaining"]) for quota in after
+    ]
+    assert [True, False, True] == [quota["resets_at"] is None for quota in before]
+    assert [False, False, True] == [quota["resets_at"] is None for quota in after]
+
+
 async def test_one_call_may_cost_no_more_than_its_cap(tmp_path: Path) -> None:
     """The lower of the team's and the key's cap refuses a call before anything is held."""
     async with running_gateway(

@@ -116,6 +116,12 @@ class Observation:
                         await asyncio.sleep(0.5)
         self.problems += [f"{alert} did not fire: {fault.what}" for alert, fault in waited.items()]
 
+    async def scraped(self) -> None:
+        """Wait until the gateway answers scrapes: the last fault has ended one of its workers."""
+        async with asyncio.timeout(QUIET_WITHIN_S):
+            while not await self.stack.ask("query", query="gateway_store_up"):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.5)
+
     def told(self) -> str:
         """Return fault × alert × seconds as text."""
         lines = [f"{'fault':<58} {'alert':<28} {'after':>6}"]
@@ -153,6 +159,7 @@ async def _observe(stack: Stack, stray: int) -> tuple[Observation, list[Asked]]:
             await it.group(faults)
             say(f"  {sum(len(fault.alerts) for fault in faults)} alerts after {len(faults)} faults")
         await asyncio.sleep(3)
+        await it.scraped()
         asked = await ask_all(stack, it.since_s, time.time())  # noqa: TID251 - as above
     finally:
         loading.cancel()

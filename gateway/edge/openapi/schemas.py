@@ -186,6 +186,7 @@ _TEAM_USAGE = record(
         "since": _DAY,
         "until": _DAY,
         "budgets": each(ref("Budget")),
+        "quotas": each(ref("Quota")),
         "total": record(_SPEND),
         "by_day": each(record({"day": _DAY, **_SPEND})),
         "by_model": each(record({"model": TEXT, **_SPEND})),
@@ -197,6 +198,17 @@ _TEAM_USAGE = record(
 SCHEMAS: Mapping[str, Schema] = {
     "Amount": record({"usd": USD, "microusd": WHOLE}),
     "Budget": record(_BUDGET),
+    "Quota": record(
+        {
+            "name": one_of(
+                "requests_per_minute", "images_per_minute", "images_per_day", "in_flight_images"
+            ),
+            "limit": COUNT,
+            "used": COUNT,
+            "remaining": COUNT,
+            "resets_at": nullable(_TIME),
+        }
+    ),
     "AdminBudget": record(
         {"object": const("admin.budget"), "team": TEXT, "owner": TEXT, **_BUDGET}
     ),

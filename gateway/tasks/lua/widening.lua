@@ -95,18 +95,18 @@ local function widen(task_key, id, window, ledger_key)
   return amount
 end
 
--- The windows in a list of those that were opened, without those that are over. The list is JSON of
--- texts '<when it was opened> <start> <end, or -> <key>', all in Unix ms, and the facts on a line of
--- their own: they have numbers that cjson does not write as they were.
+-- The windows in a list of those that were opened. The list is JSON of texts
+-- '<when it was opened> <start> <end, or -> <key>', all in Unix ms, and the facts on a line of their
+-- own: they have numbers that cjson does not write as they were.
 local function opened_lately(list_json, now_ms)
   local found = {}
   for _, text in ipairs(list_json and cjson.decode(list_json) or {}) do
     local opened_ms, start_ms, end_ms, key, facts = string.match(
       text, '^(%d+) (%d+) (%S+) ([^\n]*)\n(.*)$')
-    end_ms = tonumber(end_ms)
-    if now_ms - tonumber(opened_ms) < OPENED_LATELY_MS and (not end_ms or now_ms < end_ms) then
+    if now_ms - tonumber(opened_ms) < OPENED_LATELY_MS then
       found[#found + 1] = {
-        text = text, key = key, start_ms = tonumber(start_ms), end_ms = end_ms, facts = facts}
+        text = text, key = key, start_ms = tonumber(start_ms), end_ms = tonumber(end_ms),
+        facts = facts}
     end
   end
   return found
@@ -116,13 +116,16 @@ local function note_opened(opened_key, window, now_ms)
   local texts = {string.format('%d %d %s %s\n%s', now_ms, window.start_ms,
     window.end_ms and int(window.end_ms) or '-', window.key, window.facts)}
   for _, other in ipairs(opened_lately(redis.call('GET', opened_key), now_ms)) do
-    texts[#texts + 1] = other.text
+    -- Windows that are over would pile up where budgets are per minute.
+    if is_within(other, now_ms) then
+      texts[#texts + 1] = other.text
+    end
   end
   redis.call('SET', opened_key, cjson.encode(texts), 'PX', OPENED_LATELY_MS)
 end
 
--- Windows of a task's scopes that its admission does not name; `held_json` are the facts of those it
--- does. `at_ms` is the moment that they have to count.
+-- Windows of a task's scopes that count the moment `at_ms` and that its admission does not name;
+-- `held_json` are the facts of those it does.
 local function opened_elsewhere(opened_keys, window_keys, held_json, at_ms, now_ms)
   local is_named, found = {}, {}
   for _, key in ipairs(window_keys) do

@@ -111,6 +111,7 @@ async def test_usage(routes: UsageRoutes, store: Store) -> None:
                 "resets_at": None,
             },
         ],
+        "quotas": [],
         "total": spend,
         "by_day": [{"day": "2026-11-23", **spend}],
         "by_model": [{"model": "gpt-image-1.5", **spend}],

@@ -19,6 +19,7 @@ from gateway.ledger.organization import (
     LateError,
     Organization,
     Part,
+    Untold,
 )
 from gateway.ledger.redis_books import RedisBooks
 from gateway.store.client import Store
@@ -30,6 +31,8 @@ TEAM, TASK = TeamId("design"), TaskId("t1")
 TOTAL = Budget("ever", 1_000, Period.TOTAL)
 TOTAL_WINDOW = "ever:0"
 LONG_AGO_MS = -(10**9)
+#: What was spent is summed by quarters of an hour.
+BUCKET_MS = 900_000
 
 
 @pytest.fixture
@@ -325,6 +328,26 @@ async def test_budgets_may_go_while_money_is_held_in_them(store: Store) -> None:
     assert () == unlimited
     assert (True, False) == told
     assert (80, 10) == again
+    assert [] == await _findings(store)
+
+
+@pytest.mark.parametrize("others", [[], [Budget("month", 900, Period.MONTH)]])
+async def test_a_budget_that_comes_back_knows_what_was_spent_without_it(
+    store: Store, others: list[Budget]
+) -> None:
+    """Its window was there all the while, whether another one was in its place or none."""
+    organization = Organization(store, CLOCK, [TOTAL])
+    await _reserve(organization, 100)
+    await organization.settle(_part(hold=100, cost=80))
+    organization.limit(others)
+    await organization.reserve(TaskId("t2"), TEAM, 50, _admit_by_ms())
+    await organization.settle(_part(hold=50, cost=40, task=TaskId("t2")))
+    now_ms = CLOCK.now_ms()
+    spent = {now_ms - now_ms % BUCKET_MS: 7}
+    await organization.book_untold(Untold(TEAM, TaskId("untold"), spent, 0, now_ms))
+    organization.limit([TOTAL])
+
+    assert (127, 10) == await _reserve(organization, 10, task=TaskId("t3"))
     assert [] == await _findings(store)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from gateway.ledger.quotas import refused_state
+from gateway.ledger.quotas import REQUESTS, Rate, rate_quota, refused_state
 from gateway.store.client import Store
 from gateway.store.scripts import Script, load_script
 
@@ -42,3 +44,32 @@ async def test_a_refusal_tells_what_the_script_would(
 
     assert wait_ms > 0
     assert (left, whole_ms) == (state.remaining, state.reset_ms)
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(120, 7), (7, 3), (10_000, 9_999), (1, 1), (3, 0)])
+async def test_what_is_used_is_what_was_taken(store: Store, limit: int, taken: int) -> None:
+    """At the moment it was, and nothing of it a minute later; half a unit back is none."""
+    await store.run(_REFUSE, ["rate"], [limit, taken, 1])
+    kept: Any = await store.command("GET", "rate")
+    rate = Rate(REQUESTS, "rate", limit, 1)
+
+    def used(after_ms: float) -> int:
+        now_ms = 1_000_000 + int(after_ms)
+        return rate_quota(rate, whole_at_ms=float(kept or 0), now_ms=now_ms).used
+
+    assert (taken, 0) == (used(0), used(60_000))
+    assert taken == used(30_000 / limit if limit < 1_000 else 0)
+
+
+def test_what_is_whole_resets_at_no_time() -> None:
+    """And what is not, when its last unit is back."""
+    rate = Rate(REQUESTS, "rate", 60, 1)
+    whole, half = (
+        rate_quota(rate, whole_at_ms=at_ms, now_ms=1_000_000) for at_ms in (0.0, 1_029_999.5)
+    )
+
+    assert (60, None) == (whole.remaining, whole.resets_at_ms)
+    assert ("requests_per_minute", 30, 30, 1_030_000) == (
+        *(half.name, half.used, half.remaining),
+        half.resets_at_ms,
+    )

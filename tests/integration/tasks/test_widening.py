@@ -25,6 +25,7 @@ from tests.support.journal import (
     budgets_in,
     failed,
     finished,
+    keys_in,
     ledger_in,
     moment_of,
     record_in,
@@ -36,6 +37,9 @@ OLD = Budget("total", 10**6, Period.TOTAL)
 NEW = Budget("month", 1_000, Period.MONTH)
 BEFORE = a_team(budgets=(OLD,))
 AFTER = a_team(budgets=(OLD, NEW))
+
+#: Where windows of the team are noted that were opened lately.
+OPENED = "{t:design}:opened:team:"
 
 SCOPES = ("team", "key", "user")
 
@@ -73,6 +77,11 @@ async def end(journal: RedisTaskStore, task: Task, cost: int, *, index: int = 0)
     render = await submitted(journal, task, index)
     for _ in range(2):
         await journal.conclude(task, render, finished(cost) if cost else failed())
+
+
+def ended(opened: str, key: str) -> str:
+    """Return a list of opened windows in which this one is over."""
+    return re.sub(rf"(\d+) \d+ {re.escape(key)}", rf"\1 1 {key}", opened)
 
 
 async def commands_run(store: Store) -> int:
@@ -379,12 +388,34 @@ async def test_who_does_not_know_the_budget_yet_counts_in_it(
     await end(late, mine.task, 0, index=1)
     await end(late, other.task, 40)
 
+    taken = await tasks.take(TEAM_ID, mine.task.id, owner="replica_2")
+    assert taken is not None
     counted = 1 if scope == "team" else 0
+    assert ["total", "month"] == [window.name for window in taken.hold.windows]
     assert ["total"] == [budget.name for budget in mine.budgets]
     assert mine.task.id == again.task.id
     assert (0, 180 + counted * 60) == held
     assert (40 + counted * 40, 60) == await new_in(store)
     assert () == await findings(store)
+
+
+async def test_all_windows_of_an_owner_are_known(tasks: RedisTaskStore, store: Store) -> None:
+    """Opened one after the other; one that is over is forgotten when the next one comes."""
+    await admitted(tasks, admission(1, AFTER))
+    last = replace(NEW, name="last", per=Period.TOTAL)
+    await admitted(tasks, admission(2, a_team(budgets=(OLD, NEW, last))))
+    await admitted(a_journal(store, owner="replica_2"), admission(3))
+    budgets = await budgets_in(store)
+    [key] = await keys_in(store, "{t:design}:budget:team::month:*")
+    opened = await store.command("GET", OPENED)
+    assert isinstance(opened, bytes)
+    await store.command("SET", OPENED, ended(opened.decode(), key))
+    await admitted(tasks, admission(4, a_team(budgets=(replace(NEW, name="next"),))))
+    noted = await store.command("GET", OPENED)
+    assert isinstance(noted, bytes)
+
+    assert {"total": (0, 180), "month": (0, 180), "last": (0, 180)} == budgets
+    assert (True, False) == (b":last:" in noted, b":month:" in noted)
 
 
 async def test_a_budget_that_goes_and_comes_back_missed_nothing(
@@ -407,18 +438,14 @@ async def test_windows_of_long_ago_are_let_go(
 ) -> None:
     """Who does not name them after a day never will; nor does anything begin in those that end."""
     await admitted(tasks, admission(1, AFTER))
-    [window] = [one for one in (await record_in(store))["held"].split("{") if '"month"' in one]
-    opened = await store.command("GET", "{t:design}:opened:team:")
+    [key] = await keys_in(store, "{t:design}:budget:team::month:*")
+    opened = await store.command("GET", OPENED)
     assert isinstance(opened, bytes)
     words = opened.decode()
-    if is_over:
-        resets_at = window.split('"resets_at_ms":')[1].split("}")[0]
-        words = words.replace(resets_at, "1795435200000")
-    else:
-        now_ms = SystemClock().now_ms()
-        words = re.sub(r'"\d{13} ', f'"{now_ms - 86_400_000} ', words)
-    assert words != opened.decode()
-    await store.command("SET", "{t:design}:opened:team:", words)
+    a_day_ago_ms = SystemClock().now_ms() - 86_400_000
+    changed = ended(words, key) if is_over else re.sub(r'"\d{13} ', f'"{a_day_ago_ms} ', words)
+    assert changed != words
+    await store.command("SET", OPENED, changed)
     await admitted(tasks, admission(2))
 
     assert (0, 60) == await new_in(store)
@@ -437,6 +464,55 @@ async def test_a_task_written_anew_is_held_in_what_others_opened(
     await end(tasks, task, 40)
 
     assert ((0, 120), (40, 60)) == (held, await new_in(store))
+    assert () == await findings(store)
+
+
+async def test_a_task_of_before_a_window_is_not_written_into_it(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """What counts is when it was created, as if it had never been lost."""
+    moment = await moment_of(store)
+    task = (await admitted(tasks, admission(1))).task
+    await set_back(store, moment)
+    await admitted(a_journal(store, owner="replica_2"), admission(2, AFTER))
+    long_ago_ms = task.created_ms - 40 * 86_400_000
+    await tasks.restore(replace(task, created_ms=long_ago_ms), None)
+
+    assert (0, 60) == await new_in(store)
+
+
+async def test_a_task_is_written_into_one_window_of_a_budget(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Dated into the window after its own, it goes back to where it was, and nowhere else."""
+    moment = await moment_of(store)
+    task = (await admitted(tasks, admission(1, a_team(budgets=(NEW,))))).task
+    await set_back(store, moment)
+    new = (await admitted(a_journal(store, owner="replica_2"), admission(2, AFTER))).task
+    [window] = task.hold.windows
+    start_ms = window.starts_at_ms
+    day_before_ms = start_ms - 86_400_000
+    key = window.key.replace(str(start_ms), str(day_before_ms))
+    before = replace(window, key=key, starts_at_ms=day_before_ms, resets_at_ms=start_ms)
+    await tasks.restore(replace(task, hold=replace(task.hold, windows=(before,))), None)
+    held = [await store.command("HGET", key, "held") for key in (before.key, window.key)]
+
+    assert window.key == new.hold.windows[1].key
+    assert [b"60", b"60"] == held
+
+
+async def test_a_task_whose_record_named_no_subject_is_written_anew(
+    tasks: RedisTaskStore, store: Store
+) -> None:
+    """Records of before have the end user only where the books know it."""
+    team, key = under("user")
+    moment = await moment_of(store)
+    task = (await admitted(tasks, admission(1, team, key=key, user="aaaa"))).task
+    await set_back(store, moment)
+    await tasks.restore(replace(task, subject=""), None)
+    await end(tasks, task, 40)
+
+    assert (40, 0) == await new_in(store)
     assert () == await findings(store)
 
 

@@ -55,7 +55,7 @@ async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with Spool(tmp_path / "nowhere") as spool, pytest.raises(AssetUnavailableError):
         spool.open()
     (tmp_path / "file").touch()
-    with pytest.raises(AssetUnavailableError):
+    with pytest.raises(AssetUnavailableError, match=r"^references\.spool_dir: "):
         open_spool_folder(tmp_path / "file" / "below")
 
 

@@ -18,8 +18,9 @@ from gateway.edge.openapi import errors
 from gateway.edge.openapi.schemas import SCHEMAS
 from gateway.edge.render import answer_fields, completed_fields
 from gateway.edge.usage import spend_fields
+from gateway.ledger.quotas import QuotaState
 from gateway.ledger.rollups import Spend
-from gateway.service.amounts import amount, budget_fields
+from gateway.service.amounts import amount, budget_fields, quota_fields
 from tests.support.factories import a_budget_state, a_model, an_offer, an_outcome
 
 
@@ -38,6 +39,8 @@ def _faults(name: str, answer: object) -> list[str]:
         ("Budget", budget_fields(replace(a_budget_state(), resets_at_ms=None))),
         ("Model", model_fields(a_model())),
         ("Model", model_fields(a_model(offers=(an_offer(retires=date(2026, 12, 1)),)))),
+        ("Quota", quota_fields(QuotaState("images_per_day", 5, 2, 1_000))),
+        ("Quota", quota_fields(QuotaState("in_flight_images", 5, 7))),
         ("Readiness", {"ready": True, "checks": {"store": "ok"}}),
     ],
 )
@@ -64,7 +67,7 @@ def test_sums_are_as_described() -> None:
     """The sums of a group, inside of a team's usage."""
     spend = spend_fields(Spend(1, 2, 0, 0, {"image_output": 2}, {"image_output": 5}))
     days = {"object": "usage", "team": "t", "key": "k", "since": "2026-11-01"}
-    usage = days | {"until": "2026-11-02", "budgets": [], "total": spend}
+    usage = days | {"until": "2026-11-02", "budgets": [], "quotas": [], "total": spend}
     groups = {f"by_{name}": [{name: "2026-11-01"} | spend] for name in ("day", "model", "key")}
 
     assert [] == _faults("Usage", usage | groups)
