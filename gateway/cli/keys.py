@@ -13,7 +13,7 @@ from gateway.background import SystemClock
 from gateway.cli.accounts import operator, with_admin
 from gateway.cli.options import SETTINGS, Config, Json
 from gateway.config.values import parse_duration_ms
-from gateway.service.admin import MadeKey
+from gateway.service.admin import Admin, MadeKey
 
 app = typer.Typer(help="Make, renew and end keys of teams.", no_args_is_help=True)
 
@@ -56,12 +56,20 @@ def create(
 @app.command("list")
 def list_keys(team: Team, *, config: Config = SETTINGS, json_output: Json = False) -> None:
     """List the keys made at run time; never a secret."""
-    keys = with_admin(config, lambda admin: admin.keys(team))
+
+    async def work(admin: Admin) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        return await admin.keys(team), sorted(admin.names_in_file(team))
+
+    keys, in_file = with_admin(config, work)
     if json_output:
         typer.echo(_json(keys))
         return
     for name, told in keys.items():
         typer.echo(f"{name}\t{told['state']}\t{told['prefix']}")
+    if in_file:
+        typer.echo(f"In the settings file: {', '.join(in_file)}.", err=True)
+    elif not keys:
+        typer.echo(f"The team '{team}' has no keys.", err=True)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 Money moves by three verbs only. *Reserve* holds the highest price a call can have in one window of
 each budget of its team, before the upstream hears of it. *Settle* takes the hold back and books
 what it really cost, in the same windows, whatever the calendar says by then. *Release* takes the
-hold back and books nothing.
+hold back and books nothing. A window that is made while calls of its owner are under way takes
+their holds, too, and from then on is one of theirs.
 
 Invariants:
 

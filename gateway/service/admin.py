@@ -131,7 +131,7 @@ class Admin:
         )
 
         async def change(account: Account) -> None:
-            if name in account.keys or name in self._names_in_file(team):
+            if name in account.keys or name in self.names_in_file(team):
                 raise AdminRefusedError(f"The team '{team}' has a key '{name}' already.")
             await self._write(account, name, None, record, who=who, what="create_key")
 
@@ -181,7 +181,8 @@ class Admin:
             told["state"] = "expired"
         return told
 
-    def _names_in_file(self, team: str) -> set[str]:
+    def names_in_file(self, team: str) -> set[str]:
+        """Return the names of a team's keys that the settings file has, none for other teams."""
         settings = self._file_teams.get(team)
         return {key.name for key in settings.keys} if settings is not None else set()
 
@@ -189,7 +190,7 @@ class Admin:
         record = account.keys.get(name)
         if record is not None:
             return record
-        if name in self._names_in_file(account.team):
+        if name in self.names_in_file(account.team):
             raise AdminRefusedError(
                 f"The key '{name}' of team '{account.team}' is in the settings file; change it"
                 " there."

@@ -335,5 +335,6 @@ async def test_traces_without_their_extra(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_gateway_without_opentelemetry() -> None:
     """The server knows nothing of it before its settings ask for it; a machine may be without."""
-    code = "import sys; sys.modules['opentelemetry'] = None; import gateway.app, gateway.cli.main"
+    without = "import sys; sys.modules['opentelemetry'] = None"
+    code = f"{without}; import gateway.app; from gateway.cli.main import app"
     subprocess.run([sys.executable, "-c", code], check=True)

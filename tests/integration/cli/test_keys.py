@@ -32,6 +32,19 @@ def test_a_key_is_shown_once_and_listed_without_its_secret(config: Path) -> None
     assert plain.stdout.startswith("web\tactive\tgw-design-")
 
 
+def test_keys_that_are_not_listed_are_told_of(config: Path, tmp_path: Path) -> None:
+    """Those of the settings file are changed there; who has none at all is told so."""
+    key = '\n[[teams.design.keys]]\nname = "ci"\nenv = "DESIGN_CI_KEY"\n'
+    config.write_text(config.read_text() + key)
+    (tmp_path / "team.toml").write_text("")
+    set_options = ("set", "growth", "--from", str(tmp_path / "team.toml"), "--config", str(config))
+    CliRunner().invoke(app, ["teams", *set_options])
+    of_file, of_none = (run(config, "list", "--team", team) for team in ("design", "growth"))
+
+    assert ("", "In the settings file: ci.\n") == (of_file.stdout, of_file.stderr)
+    assert ("", "The team 'growth' has no keys.\n") == (of_none.stdout, of_none.stderr)
+
+
 def test_a_key_is_rotated_and_revoked(config: Path) -> None:
     """Another secret under the same name, and then none."""
     first = run(config, "create", "--team", "design", "--json", "--expires", "30d")

@@ -351,14 +351,21 @@ async def test_where_keys_are_proven_the_same_order_is_sent_again(
         assert "https://gateway.example/task1/0" == forgetful.orders[0].body["callback_url"]
 
 
+@pytest.mark.parametrize(
+    ("sent_by", "then"), [("evolink:1", "evolink:2"), ("evolink:2", "evolink:1")]
+)
 async def test_an_order_is_not_sent_again_by_another_key_of_the_account(
-    store: Store, forgetful: ScriptedProvider
+    store: Store, forgetful: ScriptedProvider, sent_by: str, then: str
 ) -> None:
-    """What is known for the same by one key may be another order by the next: it stays unknown."""
+    """What is known for the same by one key may be another order by the next: it stays unknown.
+
+    Also where that is the key of the moment it was admitted in.
+    """
     forgetful.submits, forgetful.proves_idempotency = [LOST_ANSWER, Accepted("up-1")], True
+    forgetful.account = sent_by
 
     async def change_key() -> None:
-        forgetful.account = "evolink:2"
+        forgetful.account = then
 
     forgetful.before_submit = change_key
     async with open_house(store, provider=forgetful, callback_url=address) as house:
@@ -369,6 +376,19 @@ async def test_an_order_is_not_sent_again_by_another_key_of_the_account(
 
         assert [FailureKind.SUBMIT_UNKNOWN] == failures_of(outcome)
         assert 1 == len(forgetful.keys)
+
+
+async def test_an_order_is_sent_again_by_the_key_that_it_was_sent_by(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """Whichever was in force when it was admitted."""
+    forgetful.submits, forgetful.proves_idempotency = [LOST_ANSWER, Accepted("up-1")], True
+    forgetful.account = "evolink:2"
+    async with open_house(store, provider=forgetful) as house:
+        outcome = await house.picture()
+
+        assert 1 == len(outcome.delivered)
+        assert (2, 1) == (len(forgetful.keys), len(set(forgetful.keys)))
 
 
 async def test_what_another_process_posted_is_repeated_by_the_same_key_only(store: Store) -> None:

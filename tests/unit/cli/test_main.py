@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from gateway import __version__
-from gateway.cli.main import app
+from gateway.cli.main import app, command_line
 from tests.support.commands import commands
 
 runner = CliRunner()
@@ -35,6 +36,14 @@ def test_help_is_whole(path: list[str], command: Any) -> None:
 
     assert texts
     assert all(text.replace("\\[", "[") in shown for text in texts)
+
+
+@pytest.mark.parametrize("wanted", ["check", "keys"])
+def test_one_command_is_made_without_the_others(wanted: str) -> None:
+    """What a process was not asked for is not imported."""
+    line: Any = typer.main.get_command(command_line(wanted))
+
+    assert [wanted] == list(line.commands)
 
 
 def test_unknown_commands_are_a_usage_error() -> None:

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
@@ -106,6 +109,22 @@ def test_nothing_else_is_registered(metrics: Metrics) -> None:
 
     assert expected == {family.name for family in metrics.registry.collect()}
     assert len(TABLE) == len(declared)
+
+
+def test_pages_name_what_is_exported(metrics: Metrics) -> None:
+    """What an operator reads of can be looked for, by the very name."""
+    families = metrics.registry.collect()
+    exported = {family.name + suffix for family in families for suffix in ("", "_total")}
+    root = Path(__file__).parents[3]
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(r"\bgateway_[a-z_]*[a-z]\b", page.read_text(encoding="utf-8"))
+    }
+
+    assert len(named) > 20
+    assert set() == named - exported
 
 
 def test_no_label_can_be_invented_by_a_client() -> None:
