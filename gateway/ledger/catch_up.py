@@ -56,6 +56,7 @@ class CatchUp:
             try:
                 for team in await self._teams():
                     await self._catch_up(team)
+                await self._organization.recount()
             except BaseException:
                 self._organization.is_behind = True
                 raise

@@ -22,7 +22,7 @@ from gateway.ledger.months import day_of
 class Verb(StrEnum):
     """What an entry did."""
 
-    #: A window was made in the middle of its time; it starts from what was spent before.
+    #: A window was made in the middle of its time, or its budget came back: what was spent before.
     OPEN = "open"
     HOLD = "hold"
     #: A window was made while the task was under way: its hold is also taken from there.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -105,11 +106,8 @@ class Organization:
         self._store = store
         self._clock = clock
         self._budgets: tuple[ScopedBudget, ...] = ()
-        #: Those that are gone: what is spent goes on in windows of theirs, for they may come back.
-        self._former: dict[tuple[object, ...], ScopedBudget] = {}
         self._ever_had = False
-        #: Whether a budget has come: what was spent and is in flight is to be told before it counts
-        #: (catch_up.py). For whoever does that to take back.
+        #: Whether a budget has come: `catch_up.py` makes it count, and takes this back.
         self.is_behind = False
         self.limit(budgets)
         self._reserve = load_script("ledger/lua/organization_reserve.lua")
@@ -117,6 +115,7 @@ class Organization:
         self._settle = load_script("ledger/lua/organization_settle.lua")
         self._release = load_script("ledger/lua/organization_release.lua")
         self._catch_up = load_script("ledger/lua/organization_catch_up.lua")
+        self._recount = load_script("ledger/lua/organization_recount.lua")
         self._due = load_script("ledger/lua/organization_due.lua")
         self._forget = load_script("ledger/lua/organization_forget.lua")
 
@@ -126,12 +125,9 @@ class Organization:
         What is held stays held where it is; what budgets that are new have to hold of it is told by
         `is_behind`.
         """
-        known = {_place_of(scoped.budget): scoped for scoped in self._budgets}
-        if not known.keys() >= set(map(_place_of, budgets)):
+        known = {_place_of(scoped.budget) for scoped in self._budgets}
+        if not known.issuperset(map(_place_of, budgets)):
             self.is_behind = True
-        self._former |= known
-        for budget in budgets:
-            self._former.pop(_place_of(budget), None)
         self._budgets = tuple(
             ScopedBudget(ORGANIZATION, Scope.ORGANIZATION, "", budget) for budget in budgets
         )
@@ -154,8 +150,7 @@ class Organization:
         hold without a task is an orphan. Raises BudgetExceeded. A task that was released, or
         whose hold is over, is refused with StoreUnavailable.
         """
-        moment_ms = self._clock.now_ms()
-        choices = [budget.candidates(moment_ms) for budget in self._budgets]
+        choices = self._choices(self._clock.now_ms())
         return await self._hold(task, team, amount_microusd, choices, admit_by_ms=admit_by_ms)
 
     async def restore(
@@ -168,7 +163,7 @@ class Organization:
         `parts` is what each part of the task was reserved for in micro-dollars; those that are
         settled here hold nothing more.
         """
-        choices = [budget.candidates(created_ms)[:1] for budget in self._budgets]
+        choices = [choice[:1] for choice in self._choices(created_ms)]
         return await self._hold(
             task, team, sum(parts.values()), choices, admit_by_ms=created_ms, anew=parts
         )
@@ -191,9 +186,7 @@ class Organization:
 
         Never clamped. Books the cost also when nothing is held for it. Raises LateError.
         """
-        windows = [
-            window.key for budget in self._ever for window in budget.candidates(part.created_ms)[:1]
-        ]
+        windows = [choice[0].key for choice in self._choices(part.created_ms)]
         order = {
             "id": part.task,
             "team": part.team,
@@ -224,8 +217,7 @@ class Organization:
     async def book_untold(self, untold: Untold) -> None:
         """Book what a team spent before anybody told us, in sums and windows. Raises LateError."""
         months = sorted({month_of(bucket_ms) for bucket_ms in untold.spent})
-        now_ms = self._clock.now_ms()
-        windows = [window for budget in self._ever for window in budget.candidates(now_ms)]
+        windows = list(chain.from_iterable(self._choices(self._clock.now_ms())))
         spent = [
             (bucket_ms, months.index(month_of(bucket_ms)) + 1, cost)
             for bucket_ms, cost in untold.spent.items()
@@ -256,6 +248,23 @@ class Organization:
         if answer == b"late":
             raise LateError(untold.id)
 
+    async def recount(self) -> None:
+        """Let windows that were opened before know what was spent while nobody named them.
+
+        That is of budgets that went and came back: the sums have it.
+        """
+        now_ms = self._clock.now_ms()
+        if choices := self._choices(now_ms):
+            await self._store.run(
+                self._recount,
+                [
+                    ledger_key(ORGANIZATION),
+                    *self._sums(now_ms),
+                    *(window.key for choice in choices for window in choice),
+                ],
+                [orjson.dumps(order_of(self._budgets, choices))],
+            )
+
     async def release(self, task: TaskId) -> None:
         """Give back all that is held for a task that never came to be, nor ever will.
 
@@ -270,10 +279,8 @@ class Organization:
 
     async def balances(self) -> tuple[BudgetState, ...]:
         """Return every budget in its current window."""
-        now_ms = self._clock.now_ms()
-        return tuple(
-            [await self._balance(budget.candidates(now_ms)[0]) for budget in self._budgets]
-        )
+        choices = self._choices(self._clock.now_ms())
+        return tuple([await self._balance(choice[0]) for choice in choices])
 
     async def orphans(self, older_than_ms: int) -> tuple[Kept, ...]:
         """Return open holds, oldest first, whose admission was refused this long ago at the latest.
@@ -310,7 +317,6 @@ class Organization:
     ) -> tuple[BudgetState, ...]:
         if not self._budgets:
             return ()
-        month = month_of(self._clock.now_ms())
         by_key = {window.key: window for choice in choices for window in choice}
         order = {
             "id": task,
@@ -328,9 +334,7 @@ class Organization:
                 organization_holds_key(),
                 organization_settled_key(),
                 ledger_key(ORGANIZATION),
-                spent_month_key(ORGANIZATION, month_before(month)),
-                spent_month_key(ORGANIZATION, month),
-                spent_total_key(ORGANIZATION),
+                *self._sums(self._clock.now_ms()),
                 *by_key,
             ],
             [orjson.dumps(order)],
@@ -347,6 +351,15 @@ class Organization:
                 # Late, given up, or the clocks are a whole window apart: nothing was written.
                 raise StoreUnavailable
 
+    def _sums(self, now_ms: int) -> tuple[str, str, str]:
+        """Name the sums from which windows of about this moment are opened."""
+        month = month_of(now_ms)
+        return (
+            spent_month_key(ORGANIZATION, month_before(month)),
+            spent_month_key(ORGANIZATION, month),
+            spent_total_key(ORGANIZATION),
+        )
+
     async def _balance(self, window: HeldWindow) -> BudgetState:
         reply: Any = await self._store.command("HMGET", window.key, "spent", "held", "topped_up")
         return state_of(window, *(int(value or 0) for value in reply))
@@ -360,12 +373,11 @@ class Organization:
 
     def _window_keys(self, moment_ms: int) -> list[str]:
         """Return the windows of a hold of about this moment, if budgets are as they were."""
-        return [window.key for budget in self._ever for window in budget.candidates(moment_ms)]
+        return [window.key for window in chain.from_iterable(self._choices(moment_ms))]
 
-    @property
-    def _ever(self) -> tuple[ScopedBudget, ...]:
-        """The budgets that there are, and those that are gone."""
-        return (*self._budgets, *self._former.values())
+    def _choices(self, moment_ms: int) -> list[tuple[HeldWindow, ...]]:
+        """Return the windows of each budget that a moment is in or near, the one it is in first."""
+        return [budget.candidates(moment_ms) for budget in self._budgets]
 
     async def _run_in_windows(
         self, script: Script, keys: list[str], arguments: list[str | int | bytes], guess: list[str]

@@ -148,7 +148,7 @@ def budget_window_key(team: TeamId, scope: str, owner: str, budget: str, start_m
 
 
 def opened_key(team: TeamId, scope: str, owner: str) -> str:
-    """Name the string with the budget windows of an owner that were opened lately; a day.
+    """Name the string with the budget windows of an owner that are open; expires with the last.
 
     JSON (tasks/lua/widening.lua). `owner` as in `budget_window_key`.
     """

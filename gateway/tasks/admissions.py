@@ -286,7 +286,7 @@ def call_keys(team: TeamId, place: str) -> list[str]:
 
 
 def opened_keys(task: Task) -> dict[str, str]:
-    """Return where windows of the task's budgets are noted that were opened lately, by scope."""
+    """Return where windows of the task's budgets are noted that were opened, by scope."""
     owners = {Scope.TEAM: "", Scope.KEY: task.key_name}
     # The same, where both are told.
     if user := task.user or task.subject:

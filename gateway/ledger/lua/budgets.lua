@@ -78,6 +78,18 @@ local function open_window(budget, window, now_ms, sums, ledger_key)
   end
 end
 
+-- Bring a window that there is up to what the sums say, if they say more: of what was spent while no
+-- gateway named its budget, it has not heard.
+local function recount_window(budget, window, now_ms, sums, ledger_key)
+  local spent = tonumber(redis.call('HGET', window.key, 'spent'))
+  local missed = spent and opening_of(budget, window, now_ms, sums) - spent or 0
+  if missed > 0 then
+    redis.call('HINCRBY', window.key, 'spent', int(missed))
+    redis.call('XADD', ledger_key, '*', 'verb', 'open', 'op', 'recount:' .. window.key,
+      'window', window.key, 'spent', int(missed))
+  end
+end
+
 -- Read every chosen window, open those that are new, and check that `amount` fits into all.
 -- Returns nil when it fits, else the 1-based index of the budget that refuses. `over` lets a hold
 -- that was admitted before, and that the store has lost since, exceed the limit. `opened`, if there

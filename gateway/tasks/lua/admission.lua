@@ -26,7 +26,7 @@
 --   enter             true when retries of the call may find the task; told for a lost record only
 --   budgets           [{limit, scope, owner, windows: [{key, start_ms, end_ms|absent, facts}]}];
 --                     facts is the window as JSON text, for whoever takes the task over
---   opened            {scope: key of the windows of it that were opened lately}
+--   opened            {scope: key of the windows of it that were opened and are not over}
 --   rates             [{key, limit, units}] per minute
 --   day               {limit, windows: [{key, start_ms, end_ms}]} | absent
 --   in_flight         limit | absent; in_flight_retry_ms, what a caller above it is told to wait
@@ -157,7 +157,7 @@ for _, key in pairs(order.opened) do
   opened_keys[#opened_keys + 1] = key
 end
 local at_ms = order.anew and order.created_ms or now_ms
-for _, window in ipairs(opened_elsewhere(opened_keys, window_keys, facts_json, at_ms, now_ms)) do
+for _, window in ipairs(opened_elsewhere(opened_keys, window_keys, facts_json, at_ms)) do
   redis.call('HINCRBY', window.key, 'held', int(amount))
   window_keys[#window_keys + 1] = window.key
   facts_json = appended(facts_json, window.facts)

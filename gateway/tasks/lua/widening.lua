@@ -18,8 +18,6 @@
 
 -- No more names in one command than this.
 local NAMES_AT_ONCE = 1000
--- By then every gateway has the settings that its neighbours have.
-local OPENED_LATELY_MS = 86400000
 
 local function is_within(window, created_ms)
   return created_ms >= window.start_ms and (not window.end_ms or created_ms < window.end_ms)
@@ -95,44 +93,51 @@ local function widen(task_key, id, window, ledger_key)
   return amount
 end
 
--- The windows in a list of those that were opened. The list is JSON of texts
--- '<when it was opened> <start> <end, or -> <key>', all in Unix ms, and the facts on a line of their
--- own: they have numbers that cjson does not write as they were.
-local function opened_lately(list_json, now_ms)
+-- The windows in a list of those that were opened and are not over. The list is JSON of texts
+-- '<start> <end, or -> <key>', in Unix ms, and the facts on a line of their own: they have numbers
+-- that cjson does not write as they were.
+local function opened_windows(list_json)
   local found = {}
   for _, text in ipairs(list_json and cjson.decode(list_json) or {}) do
-    local opened_ms, start_ms, end_ms, key, facts = string.match(
-      text, '^(%d+) (%d+) (%S+) ([^\n]*)\n(.*)$')
-    if now_ms - tonumber(opened_ms) < OPENED_LATELY_MS then
-      found[#found + 1] = {
-        text = text, key = key, start_ms = tonumber(start_ms), end_ms = tonumber(end_ms),
-        facts = facts}
-    end
+    local start_ms, end_ms, key, facts = string.match(text, '^(%d+) (%S+) ([^\n]*)\n(.*)$')
+    found[#found + 1] = {
+      text = text, key = key, start_ms = tonumber(start_ms), end_ms = tonumber(end_ms),
+      facts = facts}
   end
   return found
 end
 
 local function note_opened(opened_key, window, now_ms)
-  local texts = {string.format('%d %d %s %s\n%s', now_ms, window.start_ms,
-    window.end_ms and int(window.end_ms) or '-', window.key, window.facts)}
-  for _, other in ipairs(opened_lately(redis.call('GET', opened_key), now_ms)) do
+  local windows = {{
+    text = string.format('%d %s %s\n%s', window.start_ms,
+      window.end_ms and int(window.end_ms) or '-', window.key, window.facts),
+    end_ms = window.end_ms}}
+  for _, other in ipairs(opened_windows(redis.call('GET', opened_key))) do
     -- Windows that are over would pile up where budgets are per minute.
     if is_within(other, now_ms) then
-      texts[#texts + 1] = other.text
+      windows[#windows + 1] = other
     end
   end
-  redis.call('SET', opened_key, cjson.encode(texts), 'PX', OPENED_LATELY_MS)
+  local texts, until_ms = {}, now_ms
+  for index, each in ipairs(windows) do
+    texts[index] = each.text
+    until_ms = math.max(until_ms, each.end_ms or math.huge)
+  end
+  redis.call('SET', opened_key, cjson.encode(texts))
+  if until_ms < math.huge then
+    redis.call('PEXPIREAT', opened_key, int(until_ms))
+  end
 end
 
 -- Windows of a task's scopes that count the moment `at_ms` and that its admission does not name;
 -- `held_json` are the facts of those it does.
-local function opened_elsewhere(opened_keys, window_keys, held_json, at_ms, now_ms)
+local function opened_elsewhere(opened_keys, window_keys, held_json, at_ms)
   local is_named, found = {}, {}
   for _, key in ipairs(window_keys) do
     is_named[key] = true
   end
   for _, list_json in ipairs(redis.call('MGET', unpack(opened_keys))) do
-    for _, window in ipairs(opened_lately(list_json, now_ms)) do
+    for _, window in ipairs(opened_windows(list_json)) do
       if not is_named[window.key] and is_within(window, at_ms)
         and not is_counted(held_json, cjson.decode(window.facts), window) then
         found[#found + 1] = window

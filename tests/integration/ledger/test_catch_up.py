@@ -176,6 +176,18 @@ async def test_a_second_budget_holds_what_is_in_flight_under_the_first(store: St
     assert {100} == {held for _, held in (await purse(store)).values()}
 
 
+async def test_a_budget_that_comes_back_after_a_restart_has_missed_nothing(store: Store) -> None:
+    """Its window was there while another gateway told of what was spent under other budgets."""
+    await Newcomer(store, EVER).reserve(1)
+    other = Newcomer(store, DAY)
+    await other.catch_up.done()
+    await _spent(other.journal, "task1", 30)
+    await other.outbox.flush(TeamId("design"))
+
+    assert (30, 2) == await Newcomer(store, EVER).reserve(1, "task2")
+    assert [] == await _findings(store)
+
+
 async def test_an_end_that_was_gathered_is_not_told_again(
     store: Store, journal: RedisTaskStore
 ) -> None:

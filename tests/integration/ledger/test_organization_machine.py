@@ -401,6 +401,16 @@ class Purse(RuleBasedStateMachine):
         self.model_widen(task, windows)
 
     @rule()
+    def recount(self) -> None:
+        """Windows that were there learn what was spent while their budget was gone."""
+        self.run(self.organization.recount())
+        for name, (start_ms, _) in self.windows_at(CLOCK.now_ms()).items():
+            if name in self.spent:
+                bucket_ms = start_ms - start_ms % 900_000
+                known = sum(cost for at_ms, cost in self.sums if at_ms >= bucket_ms)
+                self.spent[name] = max(self.spent[name], known)
+
+    @rule()
     def sweep(self) -> None:
         """Whoever looks after old holds frees those without a task, and forgets those told."""
         self.run(self.orphans.sweep(grace_ms=AT_ONCE_MS, settled_for_ms=AT_ONCE_MS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ NEW = Budget("month", 1_000, Period.MONTH)
 BEFORE = a_team(budgets=(OLD,))
 AFTER = a_team(budgets=(OLD, NEW))
 
-#: Where windows of the team are noted that were opened lately.
+#: Where windows of the team are noted that are open.
 OPENED = "{t:design}:opened:team:"
 
 SCOPES = ("team", "key", "user")
@@ -81,7 +82,7 @@ async def end(journal: RedisTaskStore, task: Task, cost: int, *, index: int = 0)
 
 def ended(opened: str, key: str) -> str:
     """Return a list of opened windows in which this one is over."""
-    return re.sub(rf"(\d+) \d+ {re.escape(key)}", rf"\1 1 {key}", opened)
+    return re.sub(rf"\d+ {re.escape(key)}", rf"1 {key}", opened)
 
 
 async def commands_run(store: Store) -> int:
@@ -421,7 +422,7 @@ async def test_all_windows_of_an_owner_are_known(tasks: RedisTaskStore, store: S
 async def test_a_budget_that_goes_and_comes_back_missed_nothing(
     tasks: RedisTaskStore, store: Store
 ) -> None:
-    """Within a day it counts whether it is there or not, and refuses only while it is."""
+    """In its window it counts whether it is there or not, and refuses only while it is."""
     tight = a_team(budgets=(OLD, replace(NEW, limit_microusd=100)))
     await admitted(tasks, admission(1, tight))
     without = (await admitted(tasks, admission(2))).task
@@ -432,23 +433,21 @@ async def test_a_budget_that_goes_and_comes_back_missed_nothing(
     assert (40, 60) == (refusal.value.budget.spent_microusd, refusal.value.budget.held_microusd)
 
 
-@pytest.mark.parametrize("is_over", [True, False], ids=["a window that is over", "a day ago"])
-async def test_windows_of_long_ago_are_let_go(
-    tasks: RedisTaskStore, store: Store, is_over: bool
-) -> None:
-    """Who does not name them after a day never will; nor does anything begin in those that end."""
-    await admitted(tasks, admission(1, AFTER))
+async def test_windows_that_are_over_are_let_go(tasks: RedisTaskStore, store: Store) -> None:
+    """Nothing begins in them any more, and the note of them goes with the last."""
+    await admitted(tasks, admission(1, a_team(budgets=(NEW,))))
     [key] = await keys_in(store, "{t:design}:budget:team::month:*")
     opened = await store.command("GET", OPENED)
     assert isinstance(opened, bytes)
     words = opened.decode()
-    a_day_ago_ms = SystemClock().now_ms() - 86_400_000
-    changed = ended(words, key) if is_over else re.sub(r'"\d{13} ', f'"{a_day_ago_ms} ', words)
+    changed = ended(words, key)
+    goes_ms: Any = await store.command("PEXPIRETIME", OPENED)
     assert changed != words
     await store.command("SET", OPENED, changed)
     await admitted(tasks, admission(2))
 
     assert (0, 60) == await new_in(store)
+    assert f" {goes_ms} {key}" in words
 
 
 async def test_a_task_written_anew_is_held_in_what_others_opened(
