@@ -195,10 +195,12 @@ class Stage:
 def _told_wrong(answer: httpx.Response) -> list[str]:
     if answer.status_code == 200:
         return [] if len(answer.json()["data"]) == 1 else ["no picture"]
-    if answer.status_code in (400, 502, 503, 504) and (
-        {"message", "type", "param", "code"} == answer.json()["error"].keys()
-    ):
-        return []
+    if answer.status_code in (400, 502, 503, 504):
+        error = answer.json()["error"]
+        # What the safety system refused is told with when it did.
+        fields = {"moderation_details"} if error["code"] == "moderation_blocked" else set()
+        if {"message", "type", "param", "code"} | fields == error.keys():
+            return []
     return [f"{answer.status_code} {answer.text[:200]}"]
 
 
