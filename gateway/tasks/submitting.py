@@ -293,6 +293,8 @@ class Submitting:
             if one.candidate and await self._bind(one, one.candidate):
                 return None
             if self._can_repeat(one):
+                if not await self._noted_as_sent(one):
+                    return await self._go_on(one)
                 await self._until_steady(one)
             # Read before it asks: a process that stands still meanwhile asks once more.
             left_s = until_s - self._steps.clock.monotonic_s()
@@ -314,6 +316,21 @@ class Submitting:
             if await self._learned(one):
                 return await self._go_on(one)
         raise AssertionError("the loop only ends by returning")
+
+    async def _noted_as_sent(self, one: LiveRender) -> bool:
+        """Write down that a render may be ordered, before we order it under another's key.
+
+        From then on nobody's word counts that it was not sent: whoever posts it under this key
+        knows of its own post alone. False when that has been said before; it can be begun anew.
+        """
+        if one.render.state is RenderState.SUBMITTING:
+            try:
+                await self._steps.move(one, self._steps.store.lose_track)
+            except OwnershipLostError:
+                if not await self._learned(one):
+                    raise
+                return False
+        return True
 
     async def _learned(self, one: LiveRender) -> bool:
         """Read the journal; tell whether somebody has written down what became of the render."""

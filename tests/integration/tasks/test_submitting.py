@@ -487,6 +487,48 @@ async def test_what_was_not_sent_after_all_is_sent_by_its_new_owner(house: House
     assert (COST, 0) == await house.money()
 
 
+async def test_what_its_new_owner_has_sent_is_never_not_sent(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """A process that stood still tells that it sent nothing; who took over may have, in vain."""
+    forgetful.submits, forgetful.proves_idempotency = [LOST_ANSWER, Accepted("up-1")], True
+    async with open_house(store, provider=forgetful) as house:
+        task = await house.left_behind(RenderState.SUBMITTING)
+        live = await house.take(task)
+        await until(lambda: len(forgetful.keys) == 1)
+        with pytest.raises(OwnershipLostError):
+            await a_journal(house.store).record_not_sent(task, task.renders[0])
+        live.renders[0].stir()
+        await until(lambda: len(forgetful.keys) == 2)
+        await house.poller.poll()
+        [made] = (await over(live)).delivered
+
+        assert ("up-1", 1) == (made.upstream_id, len(set(forgetful.keys)))
+        assert (COST, 0) == await house.money()
+
+
+async def test_what_was_not_sent_is_heard_of_before_it_is_sent_again(
+    store: Store, forgetful: ScriptedProvider
+) -> None:
+    """Its former owner was faster: the new one begins a try of its own, and loses nothing."""
+    forgetful.submits, forgetful.proves_idempotency = [Accepted("up-1")], True
+    async with open_house(store, provider=forgetful) as house:
+        task = await house.left_behind(RenderState.SUBMITTING)
+        taken = await house.journal.take(task.team, task.id, owner=task.owner)
+        assert taken is not None
+        with pytest.raises(OwnershipLostError):
+            await a_journal(house.store).record_not_sent(task, task.renders[0])
+        house.engine.adopt(taken)
+        live = house.engine.running[task.id]
+        await until(lambda: len(forgetful.keys) == 1)
+        await house.poller.poll()
+        [made] = (await over(live)).delivered
+
+        assert "up-1" == made.upstream_id
+        assert [task.renders[0].attempt_id] != forgetful.keys
+        assert (COST, 0) == await house.money()
+
+
 @pytest.mark.parametrize("state", [RenderState.SUBMITTING, RenderState.UNKNOWN])
 async def test_what_nobody_tells_is_written_off_in_the_end(
     house: House, state: RenderState
