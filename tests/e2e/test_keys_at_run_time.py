@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,22 +10,11 @@ import httpx
 
 from gateway.simulator.settings import SimulatorSettings
 from gateway.store.client import Store
-from tests.support.gateway import ENVIRON, serving_gateway, serving_simulator, write_config
+from tests.support.commands import gateway
+from tests.support.gateway import serving_gateway, serving_simulator, write_config
 from tests.support.valkey import ValkeyProcess
 
 CALL = {"model": "gpt-image-1.5", "prompt": "a small red fox", "quality": "low"}
-
-
-async def gateway(config: Path, *arguments: str) -> tuple[int, str]:
-    """Run a command; return its exit code and what it printed to stdout."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *arguments, "--config", str(config)),
-        stdout=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], **ENVIRON},  # noqa: TID251 - a child's environment
-    )
-    out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
 
 
 async def test_keys_hold_everywhere_at_once(
@@ -47,8 +33,9 @@ async def test_keys_hold_everywhere_at_once(
             configs.append(config)
             urls.append((await stack.enter_async_context(serving_gateway(config))).url)
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
-        made, text = await gateway(configs[0], "keys", "create", "--team", "design", "--json")
-        secret = json.loads(text)["key"]
+        team, config = ("--team", "design"), configs[0]
+        made = await gateway("keys", "create", *team, "--json", config=config)
+        secret = json.loads(made.printed)["key"]
 
         async def calls() -> list[int]:
             return [
@@ -63,12 +50,10 @@ async def test_keys_hold_everywhere_at_once(
             ]
 
         before = await calls()
-        revoked, _ = await gateway(
-            configs[0], "keys", "revoke", "--team", "design", "--name", "default"
-        )
+        revoked = await gateway("keys", "revoke", *team, "--name", "default", config=config)
         after = await calls()
-        verified, report = await gateway(configs[0], "ledger", "verify")
-        used, usage = await gateway(configs[0], "usage", "--by", "key", "--format", "json")
+        verified = await gateway("ledger", "verify", config=config)
+        used = await gateway("usage", "--by", "key", "--format", "json", config=config)
         kept = str(
             [
                 await store.command("HGETALL", "{t:design}:account"),
@@ -76,11 +61,11 @@ async def test_keys_hold_everywhere_at_once(
             ]
         )
 
-    assert (0, 0) == (made, revoked)
+    assert (0, 0) == (made.exit_code, revoked.exit_code)
     assert ([200, 200], [401, 401]) == (before, after)
-    assert 0 == verified, report
-    assert 0 == used
-    assert "default" in usage
+    assert 0 == verified.exit_code, verified.printed
+    assert 0 == used.exit_code
+    assert "default" in used.printed
     assert secret not in kept
     logs = [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
     assert not any(secret in log for log in logs)

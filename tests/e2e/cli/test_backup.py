@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -23,6 +20,7 @@ from gateway.simulator.settings import SimulatorSettings
 from gateway.store.backup import write_backup
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
+from tests.support.commands import gateway
 from tests.support.gateway import (
     ENVIRON,
     START_S,
@@ -34,33 +32,6 @@ from tests.support.gateway import (
 
 #: What the first picture costs: 272 image tokens at 28.8, two text tokens at 4.5.
 COST_MICROUSD = 7_843
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command that is over."""
-
-    exit_code: int
-    printed: str
-    errors: str
-
-
-async def gateway(*words: str | Path, config: Path, fault: str = "") -> Done:
-    """Run a command: one that starts a store needs a main thread of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *map(str, words), "--config", str(config)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={
-            "PATH": os.environ["PATH"],  # noqa: TID251 - a child's environment
-            FAULT_ENV: fault,
-            **ENVIRON,
-        },
-    )
-    async with asyncio.timeout(START_S):
-        printed, errors = await process.communicate()
-    assert process.returncode is not None
-    return Done(process.returncode, printed.decode(), errors.decode())
 
 
 async def end(served: ServedProcess) -> None:
@@ -145,7 +116,7 @@ async def store_of(data_dir: Path) -> AsyncIterator[Store]:
 
 async def is_killed(*words: str | Path, config: Path, at: str) -> bool:
     """Run a command that is killed at a step, like by the kernel; tell whether it was."""
-    done = await gateway(*words, config=config, fault=f"kill:{at}")
+    done = await gateway(*words, config=config, **{FAULT_ENV: f"kill:{at}"})
     return done.exit_code == -signal.SIGKILL
 
 

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from gateway.cli.main import app
 from gateway.simulator.settings import SimulatorSettings
 from gateway.store.client import Store
-from tests.support.gateway import ENVIRON, OTHER_KEY, Running, running_gateway
+from tests.support.commands import gateway
+from tests.support.gateway import OTHER_KEY, Running, running_gateway
 from tests.support.sockets import answer as saying
 from tests.support.sockets import raw_server
 
@@ -163,14 +162,14 @@ async def test_everything_of_an_end_user_is_purged(running: Running, tmp_path: P
         headers={"prefer": "respond-async"},
     )
     await running.gateway.shelf.flush()
-    command = ["purge", "--user", "ada", "--json", "--config", str(tmp_path / "config.toml")]
-    purged = await asyncio.to_thread(CliRunner().invoke, app, command, env=ENVIRON)
-    again = await asyncio.to_thread(CliRunner().invoke, app, command, env=ENVIRON)
+    command, config = ["purge", "--user", "ada", "--json"], tmp_path / "config.toml"
+    purged = await gateway(*command, config=config)
+    again = await gateway(*command, config=config)
     tasks = (await running.client.get("/v1/images/tasks?data=false")).json()["data"]
     kept = running_one.json()["id"]
 
-    assert (1, {"deleted": 2, "running": [kept]}) == (purged.exit_code, json.loads(purged.output))
-    assert {"deleted": 0, "running": [kept]} == json.loads(again.output)
+    assert (1, {"deleted": 2, "running": [kept]}) == (purged.exit_code, json.loads(purged.printed))
+    assert {"deleted": 0, "running": [kept]} == json.loads(again.printed)
     assert 2 == len(tasks)
     stored = [path for path in (tmp_path / "assets").rglob("*") if path.is_file()]
     assert 1 == len([path for path in stored if not path.name.startswith(".")])

@@ -47,8 +47,11 @@ def test_with_json_the_line_is_for_programs() -> None:
     ) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
+        # Until it serves, whoever started us may have it ignore an interrupt.
+        serves = httpx.get(f"{told['listening']}/_sim/stats").is_success
         process.send_signal(signal.SIGINT)
 
+    assert serves
     assert [told["listening"].removeprefix("http://")] == told["result_hosts"]
 
 
