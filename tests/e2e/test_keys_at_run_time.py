@@ -10,7 +10,7 @@ import httpx
 
 from gateway.simulator.settings import SimulatorSettings
 from gateway.store.client import Store
-from tests.support.commands import gateway
+from tests.support.command_line import gateway
 from tests.support.gateway import serving_gateway, serving_simulator, write_config
 from tests.support.valkey import ValkeyProcess
 

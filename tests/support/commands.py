@@ -1,34 +1,20 @@
-"""The product's commands, run as users run them: a process each."""
+"""The command line as a list."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-from tests.support.gateway import ENVIRON, START_S
+import typer
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command that is over."""
-
-    exit_code: int
-    printed: str
-    errors: str
+from gateway.cli.main import app
 
 
-async def gateway(*words: str | Path, config: Path, **environ: str) -> Done:
-    """Run a command to its end: what it prints is its own, and its main thread, too."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *map(str, words), "--config", str(config)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], **ENVIRON, **environ},  # noqa: TID251 - a child's environment
-    )
-    async with asyncio.timeout(START_S):
-        printed, errors = await process.communicate()
-    assert process.returncode is not None
-    return Done(process.returncode, printed.decode(), errors.decode())
+def commands() -> Iterator[tuple[list[str], Any]]:
+    """Yield every command by its path, as the library under typer has it."""
+    whole: Any = typer.main.get_command(app)
+    for name, one in whole.commands.items():
+        if hasattr(one, "commands"):
+            yield from (([name, below], each) for below, each in one.commands.items())
+        else:
+            yield [name], one

@@ -20,7 +20,7 @@ from gateway.simulator.settings import SimulatorSettings
 from gateway.store.backup import write_backup
 from gateway.store.client import Store
 from gateway.store.embedded import EmbeddedServer
-from tests.support.commands import gateway
+from tests.support.command_line import gateway
 from tests.support.gateway import (
     ENVIRON,
     START_S,

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.simulator.settings import SimulatorSettings
 from gateway.store.client import Store
-from tests.support.commands import gateway
+from tests.support.command_line import gateway
 from tests.support.gateway import OTHER_KEY, Running, running_gateway
 from tests.support.sockets import answer as saying
 from tests.support.sockets import raw_server
