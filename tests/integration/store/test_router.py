@@ -51,7 +51,11 @@ def slot_of(key: str) -> int:
 
 
 def hand_over(cluster: Cluster, slot: int, to: Node) -> None:
-    """Make a node the owner of a slot, in everybody's view."""
+    """Make a node the owner of a slot, in everybody's view, and for good.
+
+    Word of its last owner may still be on its way between the nodes: that of the higher epoch wins.
+    """
+    to.run("CLUSTER", "BUMPEPOCH")
     for node in sorted(cluster.nodes, key=lambda node: node is not to):
         node.run("CLUSTER", "SETSLOT", slot, "NODE", cluster.name_of(to))
 
