@@ -57,7 +57,7 @@ class CatchUp:
                 for team in await self._teams():
                     await self._catch_up(team)
                 await self._organization.recount()
-            except BaseException:
+            except BaseException:  # also when cancelled: the next call has to do it then
                 self._organization.is_behind = True
                 raise
 

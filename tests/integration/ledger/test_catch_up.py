@@ -208,19 +208,34 @@ async def test_an_end_that_was_gathered_is_not_told_again(
     assert {"ever:0": (70, 0)} == await purse(store)
 
 
-async def test_a_store_that_does_not_answer_leaves_it_to_the_next_call(
-    valkey_process: ValkeyProcess, journal: RedisTaskStore
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "enter_purse",
+        "organization_reserve",
+        "outbox_gather",
+        "organization_catch_up",
+        "outbox_acknowledge",
+        "organization_recount",
+    ],
+)
+async def test_a_step_whose_answer_is_lost_is_done_again_by_the_next_call(
+    valkey_process: ValkeyProcess, store: Store, journal: RedisTaskStore, lost: str
 ) -> None:
-    """No call is held before all is known."""
-    await _spent(journal, "task1", 990)
+    """As after a crash behind any of them: no call is held before all is known, and all is once."""
+    await _spent(journal, "task1", 900)
+    await admitted(journal, an_admission("task2", hold_microusd=90))
     async with TroubledStore(valkey_process.url) as troubled:
         newcomer = Newcomer(troubled)
-        troubled.losing.append("outbox_gather")
+        troubled.losing.append(lost)
         with pytest.raises(StoreUnavailable):
-            await newcomer.reserve(20)
-
+            await newcomer.reserve(11)
         with pytest.raises(BudgetExceeded):
-            await newcomer.reserve(20)
+            await newcomer.reserve(11)
+
+        assert [] == troubled.losing
+        assert (900, 100) == await newcomer.reserve(10, "fits")
+    assert [] == await _findings(store)
 
 
 async def test_what_others_spend_without_telling_is_gathered_later(
