@@ -14,6 +14,7 @@ local WINDOW_KEEP_MS = 62 * 86400 * 1000
 -- What was spent is also summed in buckets of a quarter of an hour: every time zone's midnight is a
 -- multiple of it. A budget that is added in the middle of its window starts from these sums.
 local BUCKET_MS = 900000
+local SUMS_KEEP_MS = 100 * 86400 * 1000
 
 local function int(number)
   return string.format('%d', number)

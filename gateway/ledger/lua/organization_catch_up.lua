@@ -21,7 +21,6 @@
 
 local hold_key, settled_key, ledger_key, total_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local order = cjson.decode(ARGV[1])
-local SUMS_KEEP_MS = 100 * 86400000
 
 if redis.call('HEXISTS', hold_key, 'part|spent') == 1 then
   return 'done'

@@ -26,7 +26,6 @@
 local hold_key, holds_key, settled_key, ledger_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local month_key, total_key = KEYS[5], KEYS[6]
 local order = cjson.decode(ARGV[1])
-local SUMS_KEEP_MS = 100 * 86400000
 
 local part_field = 'part|' .. order.part
 local hold = redis.call(

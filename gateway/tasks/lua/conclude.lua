@@ -43,7 +43,7 @@ local rollup_key, month_key, total_key = KEYS[4], KEYS[5], KEYS[6]
 local places = {calls = KEYS[7], orphans = KEYS[8], refused = KEYS[9]}
 local unfetched = {paid = KEYS[11], ends = KEYS[12], awaited = KEYS[13]}
 local order = cjson.decode(ARGV[1])
-local ROLLUP_KEEP_MS, SUMS_KEEP_MS = 400 * 86400000, 100 * 86400000
+local ROLLUP_KEEP_MS = 400 * 86400000
 local prefix = string.format('%d:', order.index)
 
 local window_keys = {}
